@@ -1,0 +1,60 @@
+"""Where things are and on what they run; read from the environment once per call, never cached.
+
+`XAI_DEVICE` (auto, cpu, cuda, cuda:N), `XAI_RUNS` (run folders, default `runs`), `XAI_CACHE` (default
+`~/.cache/olhar`), `TORCH_HOME` (torchvision's own weight folder).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from xai.errors import InputError
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+MAX_PIXELS = 64_000_000
+"""Largest image, in pixels, that is decoded (width x height, checked before decoding)."""
+
+MAX_UPLOAD_BYTES = 64 * 1024 * 1024
+"""Largest single image file, in bytes."""
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """The device to run on: `auto` takes `XAI_DEVICE`, else CUDA where there is one, else the CPU.
+
+    Raises `InputError` for a device that this machine lacks; there is no silent fallback.
+    """
+    name = str(device)
+    if name == "auto":
+        name = os.environ.get("XAI_DEVICE", "auto")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N.")
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count()
+        if (chosen.index or 0) >= count:
+            raise InputError(f"device {name!r} is not on this machine ({count} CUDA devices); use auto or cpu.")
+    return chosen
+
+
+def runs_dir() -> Path:
+    """Folder of run folders (`XAI_RUNS`, default `runs` in the working directory)."""
+    return Path(os.environ.get("XAI_RUNS", "runs"))
+
+
+def cache_dir() -> Path:
+    """Folder for what can be made again (`XAI_CACHE`, default `~/.cache/olhar`)."""
+    return Path(os.environ.get("XAI_CACHE", "") or Path.home() / ".cache" / "olhar")
+
+
+def weights_dir() -> Path:
+    """torchvision's weight folder: `$TORCH_HOME/hub/checkpoints`."""
+    return Path(torch.hub.get_dir()) / "checkpoints"

@@ -1,0 +1,180 @@
+"""Frozen results and the `Run` that long work reports to. Results are CPU, detached, float32."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xai.errors import Cancelled, InputError
+
+
+def _never() -> bool:
+    return False
+
+
+def _silent(done: int, total: int, note: str) -> None:
+    del done, total, note
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What long work needs from its caller: a device, a seed, somewhere to report to, and a way to be stopped.
+
+    `report(done, total, note)` raises `Cancelled` when `cancelled()` is true, so reporting often is being
+    cancellable. Random numbers come from `generator(*names)`: a CPU generator that depends on the seed and the names
+    alone, so results are the same on every device and in every thread.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    on_progress: Callable[[int, int, str], None] = _silent
+    cancelled: Callable[[], bool] = _never
+
+    def report(self, done: int, total: int, note: str = "") -> None:
+        """Tell progress (`done` of `total` forward passes, images or steps) and stop here if cancelled."""
+        self.check()
+        self.on_progress(done, total, note)
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the person asked to stop."""
+        if self.cancelled():
+            raise Cancelled("cancelled.")
+
+    def generator(self, *names: object) -> torch.Generator:
+        """A CPU generator seeded by (seed, names)."""
+        text = "\x1f".join([str(self.seed), *map(str, names)])
+        digest = hashlib.sha256(text.encode()).digest()
+        return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What an explainer returns: signed relevance, with the logits of the same forward pass.
+
+    values: (N,h,w) or (N,3,H,W), at the method's own resolution, nothing normalised for display.
+    logits: (N,K). target: (N,) int64. facts: what the person should know, per image as a list of N, or one value.
+    """
+
+    values: Tensor
+    logits: Tensor
+    target: Tensor
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How far a method reaches into a network: `done` of `total` units of `what`; `limits` are sentences."""
+
+    status: str  # "full", "limited" or "refused"
+    what: str = ""
+    done: int = 0
+    total: int = 0
+    limits: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """One line for a badge's tooltip, a report, or the terminal."""
+        head = f"{self.done} of {self.total} {self.what}" if self.what else ""
+        return "; ".join(part for part in (head, *self.limits) if part) or "applies in full"
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """An explanation of N images by one method.
+
+    values: (N,h,w) or (N,3,H,W) float32, signed, at the method's resolution. logits (N,K). target (N,) int64.
+    seconds: wall time of the call. input_size: (H,W) of the network's input. facts: per method, JSON-able.
+    """
+
+    method: str
+    values: Tensor
+    logits: Tensor
+    target: Tensor
+    input_size: tuple[int, int]
+    seconds: float
+    coverage: Coverage
+    signed: bool
+    facts: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def maps(self) -> Tensor:
+        """One signed value a pixel, (N,H,W) at the input size.
+
+        Coarse maps are upsampled bilinearly (`align_corners=False`); colour channels are summed, which keeps the
+        total relevance.
+        """
+        values = self.values.sum(1) if self.values.dim() == 4 else self.values
+        if tuple(values.shape[-2:]) != self.input_size:
+            values = F.interpolate(values[:, None], self.input_size, mode="bilinear", align_corners=False)[:, 0]
+        return values
+
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits, (N,K)."""
+        return self.logits.softmax(-1)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a number was made: shown in figures and written to files beside the number."""
+
+    name: str
+    settings: Mapping[str, Any]
+    sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """N curves over shared positions: x (S,) in [0, 1], y (N,S), auc (N,)."""
+
+    metric: str
+    x: Tensor
+    y: Tensor
+    auc: Tensor
+    higher_is_better: bool
+    protocol: Protocol
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """Clean and adversarial images (N,3,H,W) in [0, 1], and what changed.
+
+    success (N,) bool; linf and l2 (N,) in [0, 1] pixel units; logits (N,K) before and after.
+    """
+
+    attack: str
+    clean: Tensor
+    adversarial: Tensor
+    success: Tensor
+    linf: Tensor
+    l2: Tensor
+    logits_before: Tensor
+    logits_after: Tensor
+    target: Tensor
+    epsilon: Tensor
+    provenance: Mapping[str, Any]
+
+
+def resolve_target(logits: Tensor, target: Tensor | None) -> Tensor:
+    """Target classes (N,) int64 on the logits' device: those asked for, or the predicted ones.
+
+    Raises `InputError` where a class index is outside 0..K-1 or the number of targets is not N.
+    """
+    if target is None:
+        return logits.detach().argmax(-1)
+    target = target.to(device=logits.device, dtype=torch.int64)
+    if target.dim() == 0:
+        target = target.expand(logits.shape[0])
+    if target.shape != logits.shape[:1]:
+        raise InputError(f"targets has {target.numel()} classes for {logits.shape[0]} images; give one per image.")
+    low, high = int(target.min()), int(target.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise InputError(
+            f"target class {low if low < 0 else high} does not exist; this classifier has 0 to {logits.shape[1] - 1}."
+        )
+    return target
