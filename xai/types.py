@@ -144,7 +144,9 @@ class Curve:
 class AttackResult:
     """Clean and adversarial images (N,3,H,W) in [0, 1], and what changed.
 
-    success (N,) bool; linf and l2 (N,) in [0, 1] pixel units; logits (N,K) before and after.
+    success (N,) bool; linf and l2 (N,) in [0, 1] pixel units; logits (N,K) before and after. target (N,): the class left,
+    or reached where the attack is targeted. levels (N,3,H,W) uint8: the adversarial image as PNG keeps it, inside the
+    ball too; survives_png (N,) bool: the attack still succeeds after that rounding.
     """
 
     attack: str
@@ -158,6 +160,8 @@ class AttackResult:
     target: Tensor
     epsilon: Tensor
     provenance: Mapping[str, Any]
+    levels: Tensor
+    survives_png: Tensor
 
 
 def resolve_target(logits: Tensor, target: Tensor | None) -> Tensor:

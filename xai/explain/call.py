@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 
 from xai.errors import InputError, NotApplicableError
 from xai.explain._spec import METHODS, Explainer, MethodSpec
 from xai.models.classifier import Classifier
+from xai.provenance import provenance
 from xai.types import Attribution, Coverage, Explained, Run
 
 
@@ -85,7 +84,7 @@ def attribute(
         coverage=coverage,
         signed=spec.signed,
         facts={**found.facts, "blank": [blank_reason(found, i) for i in range(len(values))]},
-        provenance=provenance(classifier, spec.name, explainer, run.seed),
+        provenance=provenance(classifier, "method", spec.name, explainer, run.seed),
     )
 
 
@@ -111,29 +110,3 @@ def blank_reason(found: Explained, index: int) -> str:
             f"(before the ReLU the values run from {lowest[index]:.3g} to {found.facts['highest'][index]:.3g})."
         )
     return "Blank because every value is exactly zero: the class score does not depend on this image here."
-
-
-def provenance(classifier: Classifier, method: str, params: object, seed: int) -> Mapping[str, Any]:
-    """What made a result: network, weights, method, parameters, seed, versions, device."""
-    return {
-        "model": classifier.name,
-        "weights": classifier.weights,
-        "fingerprint": classifier.fingerprint,
-        "method": method,
-        "params": dataclasses.asdict(params) if dataclasses.is_dataclass(params) else {},  # type: ignore[arg-type]
-        "seed": seed,
-        "device": str(classifier.device),
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    from xai import __version__
-
-    return {
-        "olhar": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
