@@ -1,0 +1,280 @@
+"""Attacks against torchattacks, against a linear network whose optimum is known, and their promises by number."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+from tests.conftest import make_tiny
+from xai import attribute
+from xai.attacks import attack, fgsm, pgd, sweep
+from xai.attacks._spec import ATTACKS
+from xai.attacks._steps import Climb, climb, l2_norm, margin, random_start
+from xai.attacks.call import to_levels
+from xai.attacks.fgsm import FGSM
+from xai.attacks.pgd import PGD
+from xai.errors import Cancelled, InputError
+from xai.models.classifier import Classifier, InputModel
+from xai.types import Run
+
+EPS = 8 / 255
+
+
+class Linear(nn.Module):
+    """Two logits of a 3 x 2 x 2 image: w_0 . x and w_1 . x, times a gain."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        weight = torch.randn(2, 12, generator=torch.Generator().manual_seed(3)) * gain
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+
+def linear(gain: float = 1.0) -> Classifier:
+    module = InputModel(Linear(gain), (0.0,) * 3, (1.0,) * 3).eval().requires_grad_(False)
+    return Classifier("linear", "Linear", module, ("a", "b"), (2, 2), "", "0", torch.device("cpu"), "random:0")
+
+
+def images(count: int = 4, size: int = 64) -> Tensor:
+    levels = torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(1))
+    return levels.float() / 255
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_linear_network_reaches_the_known_optimum(norm: str) -> None:
+    classifier, x = linear(), torch.full((1, 3, 2, 2), 0.5)
+    label = int(classifier.predict(x).argmax())
+    weight = classifier.module.net.weight
+    direction = (weight[1 - label] - weight[label]).reshape(1, 3, 2, 2)
+    unit = direction.sign() if norm == "linf" else direction / direction.norm()
+    expected = x + 0.1 * unit  # nothing meets the box from the middle of it
+    for params in (PGD(norm=norm, steps=20, step_size=0.05, start_at_random=False), FGSM(norm=norm)):
+        name = "pgd" if isinstance(params, PGD) else "fgsm"
+        found = attack(classifier, x, name, params, epsilon=0.1)
+        torch.testing.assert_close(found.adversarial, expected, atol=1e-6, rtol=0)
+
+
+def test_margin_by_hand() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.5], [0.0, 5.0, 1.0]])
+    label = torch.tensor([0, 2])
+    assert margin(logits, label, targeted=False).tolist() == [-0.5, 4.0]
+    assert margin(logits, label, targeted=True).tolist() == [0.5, -4.0]
+
+
+class Plain(nn.Module):
+    """Hands the peer a contiguous gradient: its L2 code calls view() on it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.flatten(1).view(x.shape))
+
+
+def peer_pgd(kind: str, model: nn.Module, start_at_random: bool) -> torchattacks.attack.Attack:
+    if kind == "linf":
+        return torchattacks.PGD(model, eps=EPS, alpha=2 / 255, steps=7, random_start=start_at_random)
+    return torchattacks.PGDL2(model, eps=1.0, alpha=0.2, steps=7, random_start=start_at_random)
+
+
+@pytest.mark.parametrize("kind", ["linf", "l2"])
+@pytest.mark.parametrize("start_at_random", [False, True])
+def test_equal_images_to_torchattacks(kind: str, start_at_random: bool) -> None:
+    classifier, x = make_tiny(), images()
+    module = classifier.module
+    label = classifier.predict(x).argmax(1)
+    torch.manual_seed(5)  # the peer draws its start from the global generator
+    theirs = peer_pgd(kind, Plain(module).eval(), start_at_random)(x, label)
+    start = x
+    if start_at_random:
+        torch.manual_seed(5)
+        if kind == "linf":
+            start = (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1)
+        else:
+            noise = torch.empty_like(x).normal_()
+            unit = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            start = (x + unit * torch.zeros(len(x), 1, 1, 1).uniform_(0, 1) * 1.0).clamp(0, 1)
+    radius = torch.full((4,), EPS if kind == "linf" else 1.0)
+    step = torch.full((4,), 2 / 255 if kind == "linf" else 0.2)
+    how = Climb(kind, False, "cross_entropy", 7, "last", False)
+    ours, _ = climb(module, x, start, label, radius, step, how, Run())
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_fgsm_equals_torchattacks_and_targets_too() -> None:
+    classifier, x = make_tiny(), images()
+    label = classifier.predict(x).argmax(1)
+    theirs = torchattacks.FGSM(classifier.module, eps=EPS)(x, label)
+    torch.testing.assert_close(fgsm(classifier, x, epsilon=EPS).adversarial, theirs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+def test_success_no_lower_than_torchattacks(lite0: Classifier, cat: Tensor) -> None:
+    epsilon, label = 0.5 / 255, lite0.predict(cat).argmax(1)
+    x = torch.cat([cat, cat.flip(3)])
+    peer = torchattacks.PGD(lite0.module, eps=epsilon, alpha=epsilon / 4, steps=5, random_start=False)
+    theirs = margin(lite0.predict(peer(x, label.repeat(2))), label.repeat(2), False)
+    params = PGD(steps=5, step_size=epsilon / 4, start_at_random=False)
+    ours = margin(
+        attack(lite0, x, "pgd", params, labels=label.repeat(2), epsilon=epsilon).logits_after, label.repeat(2), False
+    )
+    assert bool((ours >= theirs - 1e-4).all())
+
+
+@pytest.mark.parametrize("spec", list(ATTACKS), ids=lambda spec: spec.name)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_ball_and_box_hold_before_and_after_rounding(spec: object, norm: str, targeted: bool) -> None:
+    classifier, x = make_tiny(), images()
+    x[:, :, :8] = 0.0  # pixels at both ends of the box
+    x[:, :, 8:16] = 1.0
+    epsilon = torch.tensor([0.0, 0.5 / 255, 2 / 255, 16 / 255]) if norm == "linf" else torch.tensor([0, 0.3, 1, 4.0])
+    labels = 2 if targeted else None
+    params = spec.params(norm=norm, targeted=targeted)
+    found = attack(classifier, x, spec.name, params, labels=labels, epsilon=epsilon)
+    assert found.adversarial.min() >= 0
+    assert found.adversarial.max() <= 1
+    measured = found.linf if norm == "linf" else found.l2
+    assert bool((measured <= epsilon * (1 + 1e-5) + 1e-7).all())
+    rounded = (found.levels.double() - (x.double() * 255).round()) / 255
+    size = rounded.abs().flatten(1).amax(1) if norm == "linf" else rounded.flatten(1).norm(dim=1)
+    assert bool((size <= epsilon.double() * (1 + 1e-6)).all())
+    assert torch.equal(found.adversarial[0], x[0])  # epsilon 0 is the identity, exactly
+    assert torch.equal(found.levels[0].float() / 255, x[0])
+
+
+def test_rounding_by_hand() -> None:
+    clean = torch.tensor([100.0, 100.0, 0.0, 255.0]).reshape(1, 1, 2, 2) / 255
+    moved = torch.tensor([102.4, 97.6, 2.2, 252.9]).reshape(1, 1, 2, 2) / 255
+    linf = to_levels(moved, clean, torch.tensor([2.4 / 255]), "linf")
+    assert linf.flatten().tolist() == [102, 98, 2, 253]
+    l2 = to_levels(moved, clean, torch.tensor([4.0 / 255]), "l2")
+    assert l2.flatten().tolist() == [102, 98, 2, 253]
+    small = to_levels(clean + 0.5 / 255, clean, torch.tensor([0.5 / 255]), "linf")
+    assert small.flatten().tolist() == [100, 100, 0, 255]  # no level lies within half a level
+
+
+def test_sweep_is_monotone_and_starts_in_one_direction(tiny: Classifier) -> None:
+    x = images(3)
+    results = sweep(tiny, x, [0, 1 / 255, 4 / 255, 16 / 255], params=PGD(steps=3, step_size=2 / 255))
+    reached = torch.stack([margin(r.logits_after, r.target, False) for r in results])
+    assert bool((reached.diff(dim=0) >= 0).all())
+    for result, epsilon in zip(results, (0, 1, 4, 16), strict=True):
+        assert bool((result.linf <= epsilon / 255 + 1e-6).all())
+        assert bool((result.success == (result.logits_after.argmax(1) != result.target)).all())
+    group, radius = torch.tensor([0, 1, 0, 1]), torch.tensor([0.01, 0.01, 0.02, 0.02])
+    middle = torch.full((4, 3, 4, 4), 0.5)
+    start = random_start(middle, group, radius, "linf", Run(), 0) - middle
+    torch.testing.assert_close(start[:2] * 2, start[2:], atol=1e-6, rtol=0)
+
+
+def test_sweep_equals_single_attacks_where_the_larger_ball_wins(tiny: Classifier) -> None:
+    x, epsilons = images(2), [2 / 255, 16 / 255]
+    params = PGD(steps=4, step_size=1 / 255)
+    swept = sweep(tiny, x, epsilons, params=params)
+    for epsilon, result in zip(epsilons, swept, strict=True):
+        single = attack(tiny, x, "pgd", params, epsilon=epsilon)
+        torch.testing.assert_close(result.adversarial, single.adversarial, atol=1e-6, rtol=0)
+
+
+def test_restarts_and_keeping_the_best_never_hurt(tiny: Classifier) -> None:
+    x = images()
+
+    def reached(**params: object) -> Tensor:
+        found = attack(tiny, x, "pgd", PGD(steps=4, **params), epsilon=EPS)  # type: ignore[arg-type]
+        return margin(found.logits_after, found.target, False)
+
+    assert bool((reached(restarts=3) >= reached() - 1e-6).all())
+    assert bool((reached(keep="best") >= reached(keep="last") - 1e-6).all())
+
+
+def test_done_samples_are_left_alone(tiny: Classifier) -> None:
+    x, calls = images(), []
+
+    class Counting(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(len(x))
+            return self.inner(x)
+
+    label = tiny.predict(x).argmax(1)
+    label[:2] = (label[:2] + 1) % 5  # already misclassified: nothing to do for these two
+    args = (x, label, torch.full((4,), 0.01), torch.arange(4), Run())
+    moved = PGD(steps=3, stop_when_done=True, start_at_random=False)(Counting(tiny.module), *args)  # type: ignore[arg-type]
+    assert calls == [4, 2, 2, 2]
+    assert torch.equal(moved[:2], x[:2])
+    assert not torch.equal(moved[2:], x[2:])
+
+
+def test_saturated_logits_stay_finite_and_the_margin_still_moves() -> None:
+    classifier, x = linear(gain=1e6), torch.full((1, 3, 2, 2), 0.5)
+    plain = pgd(classifier, x, epsilon=0.3, steps=5, step_size=0.1)
+    assert bool(torch.isfinite(plain.adversarial).all())
+    found = attack(classifier, x, "pgd", PGD(loss="margin", steps=5, step_size=0.1), epsilon=0.3)
+    assert bool(found.success.all())
+
+
+def test_same_seed_same_bytes_and_another_seed_another_image(tiny: Classifier) -> None:
+    x = images(2)
+    first, second, other = (pgd(tiny, x, steps=2, seed=seed).adversarial for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_targeted_reaches_its_class(tiny: Classifier) -> None:
+    x = images(2)
+    wanted = (tiny.predict(x).argmax(1) + 1) % 5
+    found = pgd(tiny, x, labels=wanted, targeted=True, epsilon=64 / 255, steps=30)
+    assert torch.equal(found.logits_after.argmax(1), wanted)
+    assert bool(found.success.all())
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda c, x: pgd(c, x, epsilon=-0.1), "epsilon is -0.1; it must be 0 or more"),
+        (lambda c, x: pgd(c, x, epsilon=[0.1, 0.1, 0.1]), "epsilon has 3 values for 2 images"),
+        (lambda c, x: pgd(c, x, targeted=True), "a targeted attack needs the class to reach"),
+        (lambda c, x: pgd(c, x, labels=7), "target class 7 does not exist"),
+        (lambda c, x: pgd(c, x, steps=0), "steps is 0"),
+        (lambda c, x: pgd(c, x, norm="l7"), "norm 'l7' is not known"),
+        (lambda c, x: sweep(c, x, [0.2, 0.1]), "ascending order"),
+        (lambda c, x: attack(c, x, "pdg"), "did you mean pgd"),
+    ],
+)
+def test_bad_input_gets_one_sentence(tiny: Classifier, call: object, words: str) -> None:
+    with pytest.raises(InputError, match=words.replace("(", r"\(")):
+        call(tiny, images(2))  # type: ignore[operator]
+
+
+def test_cancel_is_honoured(tiny: Classifier) -> None:
+    with pytest.raises(Cancelled):
+        pgd(tiny, images(2), run=Run(cancelled=lambda: True))
+
+
+def test_beside_explanations_on_one_classifier(tiny: Classifier) -> None:
+    x = images(2)
+    alone = (pgd(tiny, x, steps=4).adversarial, attribute(tiny, x, "gradcam").values)
+    found: dict[int, Tensor] = {}
+
+    def work(index: int) -> None:
+        found[index] = pgd(tiny, x, steps=4).adversarial if index % 2 else attribute(tiny, x, "gradcam").values
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(6):
+        assert torch.equal(found[index], alone[0] if index % 2 else alone[1])
+    assert float(l2_norm(alone[0] - x).min()) > 0

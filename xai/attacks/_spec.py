@@ -1,0 +1,54 @@
+"""What an attack file registers: a frozen dataclass of parameters that is itself the attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from xai.models.classifier import InputModel
+from xai.registry import Registry, Source
+from xai.types import Run
+
+NORMS = ("linf", "l2")
+
+
+class Attack(Protocol):
+    """Pixels in, pixels out, inside the ball and the box.
+
+    A frozen dataclass of parameters. `module` is leased; x (N,3,H,W) in [0, 1]; label (N,) the class to move away
+    from (untargeted) or towards (targeted); epsilon (N,) in pixel units of [0, 1]; group (N,) int: samples of one group
+    share their random start, so that one image at many epsilons starts in one direction.
+    """
+
+    @property
+    def norm(self) -> str:
+        """ "linf" or "l2"."""
+        ...
+
+    @property
+    def targeted(self) -> bool:
+        """Whether `label` is the class to reach."""
+        ...
+
+    def __call__(
+        self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """An attack by name. passes(params): cost for one image in forward passes (forward + backward count 3)."""
+
+    name: str
+    title: str
+    rank: int
+    source: Source
+    params: Callable[..., Attack]
+    summary: str
+    passes: Callable[[Attack], int]
+
+
+ATTACKS: Registry[AttackSpec] = Registry("attack", "xai.attacks")

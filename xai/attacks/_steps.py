@@ -1,0 +1,143 @@
+"""What gradient attacks share: objectives, norm balls, random starts, and the loop that keeps the best iterate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xai.batching import DEFAULT_BATCH
+from xai.models.classifier import InputModel
+from xai.types import Run
+
+TINY = 1e-12
+
+
+def margin(logits: Tensor, label: Tensor, targeted: bool) -> Tensor:
+    """How far the attack has got, (N,): above 0 exactly where it succeeds.
+
+    Untargeted: max_{j != y} z_j - z_y. Targeted: z_t - max_{j != t} z_j. In logits, so it does not saturate.
+    """
+    own = logits.gather(1, label[:, None])[:, 0]
+    rest = logits.scatter(1, label[:, None], -math.inf).amax(1)
+    reached: Tensor = own - rest if targeted else rest - own
+    return reached
+
+
+def objective(logits: Tensor, label: Tensor, targeted: bool, loss: str) -> Tensor:
+    """What the attack climbs, (N,): cross-entropy (its negative when targeted), or the margin."""
+    if loss == "margin":
+        return margin(logits, label, targeted)
+    entropy: Tensor = F.cross_entropy(logits, label, reduction="none")
+    signed: Tensor = -entropy if targeted else entropy
+    return signed
+
+
+def expand(values: Tensor) -> Tensor:
+    """(N,) -> (N,1,1,1)."""
+    return values.view(-1, 1, 1, 1)
+
+
+def l2_norm(delta: Tensor) -> Tensor:
+    """Euclidean norm over all pixels and channels, (N,)."""
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    return norms
+
+
+def project(x: Tensor, moved: Tensor, epsilon: Tensor, norm: str) -> Tensor:
+    """The nearest point to `moved` in the ball of radius `epsilon` (N,) around x, then in the box [0, 1].
+
+    Clamping to the box moves every pixel towards x, so the ball still holds after it.
+    """
+    if norm == "linf":
+        radius = expand(epsilon)
+        return torch.clamp(moved, x - radius, x + radius).clamp_(0, 1)
+    delta = moved - x
+    scale = (epsilon / l2_norm(delta).clamp(min=TINY)).clamp(max=1)
+    return (x + delta * expand(scale)).clamp_(0, 1)
+
+
+def ascend(current: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor:
+    """One step of length `step` (N,) along the steepest direction of the norm: sign, or the unit gradient."""
+    if norm == "linf":
+        return current + expand(step) * gradient.sign()
+    return current + expand(step / l2_norm(gradient).clamp(min=TINY)) * gradient
+
+
+def random_start(x: Tensor, group: Tensor, epsilon: Tensor, norm: str, run: Run, restart: int) -> Tensor:
+    """A start inside each ball: uniform in the cube (linf); a uniform direction at a uniform-in-volume radius (l2).
+
+    Drawn once per group on the CPU and scaled by each sample's epsilon, so that one image at many epsilons starts in
+    one direction, on every device alike.
+    """
+    noise: dict[int, Tensor] = {}
+    for key in set(group.tolist()):
+        generator = run.generator("attack start", restart, key)
+        if norm == "linf":
+            noise[key] = torch.rand(x.shape[1:], generator=generator) * 2 - 1
+        else:
+            direction = torch.randn(x.shape[1:], generator=generator)
+            radius = torch.rand((), generator=generator) ** (1 / direction.numel())
+            noise[key] = direction / direction.norm() * radius
+    unit = torch.stack([noise[key] for key in group.tolist()]).to(x)
+    return (x + unit * expand(epsilon)).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How to climb: `step` (N,) pixel units, `steps`, and what is kept."""
+
+    norm: str
+    targeted: bool
+    loss: str
+    steps: int
+    keep: str
+    stop_when_done: bool
+
+
+def climb(
+    module: InputModel, x: Tensor, start: Tensor, label: Tensor, epsilon: Tensor, step: Tensor, how: Climb, run: Run
+) -> tuple[Tensor, Tensor]:
+    """Projected gradient ascent from `start`: (adversarial (N,3,H,W), its margin (N,)).
+
+    `keep="best"`: the iterate of the largest margin seen, the last one included; `keep="last"`: the last iterate, as in
+    the paper. With `stop_when_done`, samples whose margin is above 0 are not computed further.
+    """
+    current = start.clone()
+    best, reached = start.clone(), torch.full((len(x),), -math.inf, device=x.device)
+    active = torch.arange(len(x), device=x.device)
+    for _ in range(how.steps):
+        run.check()
+        leaf = current[active].requires_grad_()
+        with torch.enable_grad():
+            logits = module(leaf)
+            (gradient,) = torch.autograd.grad(objective(logits, label[active], how.targeted, how.loss).sum(), leaf)
+        found = margin(logits.detach(), label[active], how.targeted)
+        _keep(best, reached, leaf.detach(), found, active)
+        if how.stop_when_done:
+            going = found <= 0
+            active, gradient = active[going], gradient[going]
+            if not len(active):
+                break
+        moved = ascend(current[active], gradient, step[active], how.norm)
+        current[active] = project(x[active], moved, epsilon[active], how.norm)
+    with torch.no_grad():
+        if len(active):
+            found = margin(module(current[active]), label[active], how.targeted)
+            _keep(best, reached, current[active], found, active, force=how.keep == "last")
+    return best, reached
+
+
+def _keep(best: Tensor, reached: Tensor, images: Tensor, found: Tensor, index: Tensor, force: bool = False) -> None:
+    better = torch.ones_like(found, dtype=torch.bool) if force else found > reached[index]
+    best[index[better]] = images[better]
+    reached[index[better]] = found[better]
+
+
+def in_chunks(total: int, run: Run) -> list[slice]:
+    """Slices of at most the device's batch size."""
+    size = DEFAULT_BATCH.get(run.device.type, 16)
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]

@@ -1,0 +1,190 @@
+"""`attack`: checks the request, attacks under the lease, measures the result. `sweep`: the same at many epsilons."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xai.attacks._spec import ATTACKS, Attack
+from xai.attacks._steps import in_chunks, l2_norm, margin
+from xai.errors import InputError
+from xai.models.classifier import Classifier, InputModel
+from xai.provenance import provenance
+from xai.types import AttackResult, Run, resolve_target
+
+
+def attack(
+    classifier: Classifier,
+    x: Tensor,
+    name: str = "pgd",
+    params: Attack | None = None,
+    labels: int | Sequence[int] | Tensor | None = None,
+    epsilon: float | Sequence[float] | Tensor = 8 / 255,
+    seed: int = 0,
+    run: Run | None = None,
+) -> AttackResult:
+    """Attack x (N,3,H,W) in [0, 1] by the attack `name` with `params` (its dataclass; None: the defaults).
+
+    labels: the class to leave (None: the predicted class of each image), or the class to reach where the parameters
+    say `targeted`. epsilon: pixel units of [0, 1], one for all or one per sample; 0 is the identity.
+
+    Raises `InputError` for a bad image, label or epsilon, and `Cancelled`.
+    """
+    classifier.check(x)
+    params = params or ATTACKS.get(name).params()
+    radius = _radius(epsilon, len(x))
+    return _attack(classifier, x, name, params, labels, radius, torch.arange(len(x)), seed, run)
+
+
+def sweep(
+    classifier: Classifier,
+    x: Tensor,
+    epsilons: Sequence[float] | Tensor,
+    name: str = "pgd",
+    params: Attack | None = None,
+    labels: int | Sequence[int] | Tensor | None = None,
+    seed: int = 0,
+    run: Run | None = None,
+) -> list[AttackResult]:
+    """The same attack at each of `epsilons` (ascending), as full batches: one result an epsilon.
+
+    Every epsilon of one image starts in the same random direction. What a smaller ball reached is also in the larger
+    one, so the better of the two is kept: margin and success never fall as epsilon grows.
+    """
+    classifier.check(x)
+    params = params or ATTACKS.get(name).params()
+    radii = torch.as_tensor(epsilons, dtype=torch.float32).flatten()
+    if not len(radii) or bool((radii.diff() < 0).any()):
+        raise InputError("epsilons must be at least one value, in ascending order.")
+    count, images = len(radii), len(x)
+    labels_each = _labels(classifier, x, labels, params.targeted, run)
+    flat = _attack(
+        classifier,
+        x.repeat(count, 1, 1, 1),
+        name,
+        params,
+        labels_each.repeat(count),
+        _radius(radii.repeat_interleave(images), count * images),
+        torch.arange(images).repeat(count),
+        seed,
+        run,
+    )
+    results = [_rows(flat, slice(i * images, (i + 1) * images)) for i in range(count)]
+    for index in range(1, count):
+        results[index] = _better(results[index - 1], results[index], params.targeted)
+    return results
+
+
+def _radius(epsilon: float | Sequence[float] | Tensor, count: int) -> Tensor:
+    radius = torch.as_tensor(epsilon, dtype=torch.float32).flatten()
+    if len(radius) == 1:
+        radius = radius.expand(count)
+    if len(radius) != count:
+        raise InputError(f"epsilon has {len(radius)} values for {count} images; give one, or one per image.")
+    if not bool(torch.isfinite(radius).all()) or bool((radius < 0).any()):
+        raise InputError(f"epsilon is {float(radius.min()):.4g}; it must be 0 or more, in pixel units of [0, 1].")
+    return radius.contiguous()
+
+
+def _labels(
+    classifier: Classifier, x: Tensor, labels: int | Sequence[int] | Tensor | None, targeted: bool, run: Run | None
+) -> Tensor:
+    if labels is None and targeted:
+        raise InputError("a targeted attack needs the class to reach; give labels.")
+    given = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+    logits = classifier.predict(x, run) if given is None else torch.empty(len(x), len(classifier.labels))
+    return resolve_target(logits, given)
+
+
+def _attack(
+    classifier: Classifier,
+    x: Tensor,
+    name: str,
+    params: Attack,
+    labels: int | Sequence[int] | Tensor | None,
+    epsilon: Tensor,
+    group: Tensor,
+    seed: int,
+    run: Run | None,
+) -> AttackResult:
+    run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
+    label = _labels(classifier, x, labels, params.targeted, run)
+    adversarial: list[Tensor] = []
+    rounded: list[Tensor] = []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    png: list[Tensor] = []
+    for part in in_chunks(len(x), run):
+        with classifier.lease(run) as module:
+            images, radius = (each[part].to(run.device) for each in (x.detach(), epsilon))
+            moved = params(module, images, label[part].to(run.device), radius, group[part], run)
+            moved = torch.where(radius.view(-1, 1, 1, 1) > 0, moved, images)
+            whole = to_levels(moved, images, radius, params.norm)
+            adversarial.append(moved.float().cpu())
+            rounded.append(whole.cpu())
+            for logits, pixels in ((before, images), (after, moved), (png, whole.to(images) / 255)):
+                logits.append(_logits(module, pixels))
+        run.report(part.stop, len(x), "attacking")
+    moved = torch.cat(adversarial)
+    delta = moved - x.detach().float().cpu()
+    finish = torch.cat(after)
+    return AttackResult(
+        attack=name,
+        clean=x.detach().float().cpu(),
+        adversarial=moved,
+        success=margin(finish, label, params.targeted) > 0,
+        linf=delta.abs().flatten(1).amax(1),
+        l2=l2_norm(delta),
+        logits_before=torch.cat(before),
+        logits_after=finish,
+        target=label,
+        epsilon=epsilon,
+        provenance=provenance(classifier, "attack", name, params, run.seed),
+        levels=torch.cat(rounded),
+        survives_png=margin(torch.cat(png), label, params.targeted) > 0,
+    )
+
+
+def _logits(module: InputModel, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = module(x)
+    return logits.float().cpu()
+
+
+def to_levels(adversarial: Tensor, clean: Tensor, epsilon: Tensor, norm: str) -> Tensor:
+    """8-bit levels (N,3,H,W) uint8 of an adversarial image, still inside the ball where the clean image is 8-bit.
+
+    linf: the nearest level within epsilon of the clean pixel. l2: the change is rounded towards zero, so its norm
+    cannot grow. Where no level is within epsilon (a clean image that is not 8-bit), the nearest one to it is taken.
+    """
+    centre, moved = clean.double() * 255, adversarial.double() * 255
+    if norm == "linf":
+        slack = epsilon.double().view(-1, 1, 1, 1) * 255 + 1e-4  # float32 rounding of x is below 1e-4 levels
+        low, high = (centre - slack).ceil(), (centre + slack).floor()
+        levels = torch.where(low <= high, torch.minimum(torch.maximum(moved.round(), low), high), centre.round())
+    else:
+        levels = centre.round() + (moved - centre.round()).trunc()
+    return levels.clamp(0, 255).to(torch.uint8)
+
+
+def _rows(result: AttackResult, rows: slice) -> AttackResult:
+    picked: dict[str, Any] = {
+        f.name: getattr(result, f.name)[rows]
+        for f in dataclasses.fields(result)
+        if isinstance(getattr(result, f.name), Tensor)
+    }
+    return dataclasses.replace(result, **picked)
+
+
+def _better(smaller: AttackResult, larger: AttackResult, targeted: bool) -> AttackResult:
+    """For each image the result of the larger margin; epsilon stays the larger one's."""
+    keep = margin(smaller.logits_after, larger.target, targeted) > margin(larger.logits_after, larger.target, targeted)
+    changed: dict[str, Any] = {}
+    for name in ("adversarial", "success", "linf", "l2", "logits_after", "levels", "survives_png"):
+        old, new = getattr(smaller, name), getattr(larger, name)
+        changed[name] = torch.where(keep.view(-1, *[1] * (new.dim() - 1)), old, new)
+    return dataclasses.replace(larger, **changed)

@@ -1,0 +1,104 @@
+"""Projected gradient descent, L-infinity and L2, with restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xai.attacks._spec import ATTACKS, AttackSpec
+from xai.attacks._steps import Climb, climb, random_start
+from xai.attacks.call import attack
+from xai.errors import InputError
+from xai.models.classifier import Classifier, InputModel
+from xai.registry import Source
+from xai.types import AttackResult, Run
+
+PAPER = Source(
+    "Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018",
+    "https://arxiv.org/abs/1706.06083",
+)
+
+
+@dataclass(frozen=True)
+class PGD:
+    """x^{t+1} = Proj(x^t + a * direction(grad_x L)), Proj onto the ball of radius epsilon and the box [0, 1].
+
+    norm "linf": direction = sign(gradient); "l2": gradient / its norm. step_size a: in pixel units; None takes
+    2.5 * epsilon / steps for each sample. loss: "cross_entropy", or "margin" (does not saturate). keep: "best" keeps
+    the iterate of the largest margin over all steps and restarts, "last" the last one of the best restart.
+    stop_when_done: no further steps for a sample that is already misclassified.
+    """
+
+    norm: Literal["linf", "l2"] = "linf"
+    steps: int = field(default=10, metadata={"min": 1, "max": 200})
+    step_size: float | None = None
+    restarts: int = field(default=1, metadata={"min": 1, "max": 20})
+    start_at_random: bool = True
+    targeted: bool = False
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    keep: Literal["best", "last"] = "best"
+    stop_when_done: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1:
+            raise InputError(f"steps is {self.steps} and restarts is {self.restarts}; both must be at least 1.")
+        if self.norm not in ("linf", "l2"):
+            raise InputError(f"norm {self.norm!r} is not known; use linf or l2.")
+        if self.step_size is not None and not self.step_size > 0:
+            raise InputError(f"step_size is {self.step_size}; it must be above 0.")
+
+    def __call__(
+        self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
+    ) -> Tensor:
+        """x (N,3,H,W), label (N,), epsilon (N,) -> adversarial (N,3,H,W) in the ball and the box."""
+        step = torch.full_like(epsilon, self.step_size) if self.step_size else 2.5 * epsilon / self.steps
+        how = Climb(self.norm, self.targeted, self.loss, self.steps, self.keep, self.stop_when_done)
+        best, reached = x, None
+        for restart in range(self.restarts):
+            start = random_start(x, group, epsilon, self.norm, run, restart) if self.start_at_random else x
+            found, value = climb(module, x, start, label, epsilon, step, how, run)
+            if reached is None:
+                best, reached = found, value
+            else:
+                better = value > reached
+                best = torch.where(better.view(-1, 1, 1, 1), found, best)
+                reached = torch.where(better, value, reached)
+        return best
+
+
+def pgd(
+    classifier: Classifier,
+    x: Tensor,
+    labels: int | Sequence[int] | Tensor | None = None,
+    epsilon: float | Sequence[float] | Tensor = 8 / 255,
+    steps: int = 10,
+    step_size: float | None = 2 / 255,
+    norm: Literal["linf", "l2"] = "linf",
+    targeted: bool = False,
+    restarts: int = 1,
+    seed: int = 0,
+    run: Run | None = None,
+) -> AttackResult:
+    """PGD on x (N,3,H,W) in [0, 1]; epsilon in pixel units, one for all or one per sample.
+
+    labels: the class to leave (None: the predicted one), or, with `targeted`, the class to reach. Raises `InputError`.
+    """
+    how = PGD(norm=norm, steps=steps, step_size=step_size, targeted=targeted, restarts=restarts)
+    return attack(classifier, x, "pgd", how, labels=labels, epsilon=epsilon, seed=seed, run=run)
+
+
+ATTACKS.add(
+    AttackSpec(
+        name="pgd",
+        title="PGD",
+        rank=20,
+        source=PAPER,
+        params=PGD,
+        summary="Climbs the loss step by step and projects back into the ball after each step.",
+        passes=lambda params: params.restarts * (3 * params.steps + 1),  # type: ignore[attr-defined]
+    )
+)
