@@ -1,0 +1,1 @@
+"""What a person asks for, composed of explanations, metrics, attacks, generators and training."""
