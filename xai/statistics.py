@@ -1,0 +1,200 @@
+"""Statistics over images: bootstrap intervals, paired comparison of two methods, rank correlation.
+
+Everything is seeded, float64 and vectorised. An interval speaks about other images of the same kind, not about other
+networks or seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xai.errors import InputError
+from xai.types import Run
+
+RESAMPLES = 2000
+"""Bootstrap resamples; the interval's ends then move by about a fortieth of its width from seed to seed."""
+
+LEVEL = 0.95
+
+EXACT_UP_TO = 50
+"""Pairs up to which the signed-rank test counts every sign pattern instead of using the normal approximation."""
+
+_CHUNK = 4_000_000  # numbers in one block of resampling weights: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Mean over images with its interval: mean, low, high (S,) float64, over n images.
+
+    With one image nothing can be said about others: low and high are then NaN.
+    """
+
+    mean: Tensor
+    low: Tensor
+    high: Tensor
+    n: int
+    level: float = LEVEL
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n images with its interval; low and high are NaN for one image."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float = LEVEL
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.mean:.3f} (n={self.n})"
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two methods over the same n images: difference a - b, who wins, and how surprising that is.
+
+    difference: mean of a - b with its bootstrap interval. wins, losses, ties: images where a is better, worse, equal.
+    p: two-sided Wilcoxon signed-rank test of "no difference", NaN where all pairs tie. exact: counted rather than
+    approximated.
+    """
+
+    difference: Interval
+    wins: int
+    losses: int
+    ties: int
+    p: float
+    exact: bool
+
+    @property
+    def sentence(self) -> str:
+        """ "wins on 4 of 5", with ties where there are some."""
+        n = self.difference.n
+        tied = f", {self.ties} tie{'s' * (self.ties != 1)}" if self.ties else ""
+        return f"wins on {self.wins} of {n}{tied}"
+
+
+def _checked(values: Tensor, name: str) -> Tensor:
+    values = torch.as_tensor(values).detach().cpu().double()
+    if values.dim() == 0 or values.numel() == 0:
+        raise InputError(f"{name} holds no value; give at least one image's.")
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"{name} holds values that are not finite; leave those images out and say how many.")
+    return values
+
+
+def bootstrap_band(values: Tensor, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Band:
+    """Mean curve over images with a percentile bootstrap interval at each position: values (n,S) -> (S,).
+
+    Images are drawn with replacement, the same draw for all positions, and the interval runs between the
+    (1-level)/2 and (1+level)/2 quantiles of the resampled means (Efron & Tibshirani 1993, section 13.3). With few
+    images percentile intervals are somewhat too narrow. Raises `InputError` for no or non-finite values.
+    """
+    values = _checked(values, "values")
+    if values.dim() != 2:
+        raise InputError(f"values has shape {tuple(values.shape)}; give (images, positions).")
+    n = values.shape[0]
+    mean = values.mean(0)
+    if n == 1:
+        nothing = torch.full_like(mean, math.nan)
+        return Band(mean, nothing, nothing, 1, level)
+    generator = Run(seed=seed).generator("bootstrap", n, resamples)
+    means = []
+    chunk = max(1, _CHUNK // n)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = torch.randint(n, (rows, n), generator=generator)
+        weights = torch.zeros(rows, n, dtype=torch.float64)
+        weights.scatter_add_(1, drawn, torch.ones(rows, n, dtype=torch.float64))
+        # Centred first, so that images which are all alike have an interval of exactly zero width.
+        means.append(weights @ (values - mean) / n)
+    spread = torch.cat(means)
+    tail = (1 - level) / 2
+    low, high = torch.quantile(spread, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return Band(mean, mean + low, mean + high, n, level)
+
+
+def bootstrap_mean(values: Tensor, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:
+    """Mean of values (n,) with its percentile bootstrap interval; see `bootstrap_band`."""
+    band = bootstrap_band(_checked(values, "values").reshape(-1, 1), seed, resamples, level)
+    return Interval(float(band.mean), float(band.low), float(band.high), band.n, level)
+
+
+def compare(a: Tensor, b: Tensor, higher_is_better: bool = True, seed: int = 0) -> Paired:
+    """Paired comparison of two methods on the same images: a, b (n,).
+
+    The difference is a - b as the numbers stand; wins count images where a is *better*, which is lower where
+    `higher_is_better` is false. Raises `InputError` if the lengths differ.
+    """
+    a, b = _checked(a, "a").flatten(), _checked(b, "b").flatten()
+    if a.shape != b.shape:
+        raise InputError(f"a has {len(a)} images and b {len(b)}; compare the same images, in the same order.")
+    difference = a - b
+    above, below = int((difference > 0).sum()), int((difference < 0).sum())
+    p, exact = signed_rank(difference)
+    wins, losses = (above, below) if higher_is_better else (below, above)
+    return Paired(bootstrap_mean(difference, seed), wins, losses, len(a) - above - below, p, exact)
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Ranks 1..n along the last dimension, low first; ties share their mean rank. (..., n) -> float64 (..., n)."""
+    n = values.shape[-1]
+    ordered, order = torch.sort(values, dim=-1, stable=True)
+    place = torch.arange(1, n + 1, dtype=torch.float64).expand(values.shape)
+    # Runs of equal values: numbered along the row, then each run's mean place is given to its members.
+    starts = torch.ones_like(place, dtype=torch.int64)
+    starts[..., 1:] = (ordered[..., 1:] != ordered[..., :-1]).long()
+    run = starts.cumsum(-1) - 1
+    total = torch.zeros_like(place).scatter_add_(-1, run, place)
+    count = torch.zeros_like(place).scatter_add_(-1, run, torch.ones_like(place))
+    mean = (total / count.clamp(min=1)).gather(-1, run)
+    return torch.empty_like(mean).scatter_(-1, order, mean)
+
+
+def signed_rank(difference: Tensor) -> tuple[float, bool]:
+    """Two-sided p of Wilcoxon's signed-rank test that paired differences (n,) are symmetric about zero, and "exact".
+
+    Zeros are dropped, ties share mean ranks. Up to `EXACT_UP_TO` pairs the distribution of the rank sum over all 2^n
+    sign patterns is counted (ties included); above, the normal approximation with the tie correction is used.
+    Source: Wilcoxon, Individual comparisons by ranking methods, 1945.
+    """
+    difference = _checked(difference, "difference").flatten()
+    difference = difference[difference != 0]
+    n = len(difference)
+    if n == 0:
+        return math.nan, True
+    rank = ranks(difference.abs())
+    positive = float(rank[difference > 0].sum())
+    if n <= EXACT_UP_TO:
+        return _counted(rank, positive), True
+    mean = n * (n + 1) / 4
+    variance = float((rank**2).sum()) / 4  # equals n(n+1)(2n+1)/24 less the tie correction
+    z = abs(positive - mean) / math.sqrt(variance)
+    return math.erfc(z / math.sqrt(2)), False
+
+
+def _counted(rank: Tensor, positive: float) -> float:
+    """Share of the 2^n sign patterns whose rank sum is at least as far from its mean as `positive`."""
+    doubled = [round(2 * value) for value in rank.tolist()]  # mean ranks are halves: whole numbers when doubled
+    counts = torch.zeros(sum(doubled) + 1, dtype=torch.float64)
+    counts[0] = 1.0
+    for step in doubled:
+        counts[step:] += counts[: len(counts) - step].clone()
+    sums = torch.arange(len(counts), dtype=torch.float64)
+    far = (sums - sum(doubled) / 2).abs() >= abs(2 * positive - sum(doubled) / 2)
+    return min(1.0, float(counts[far].sum() / counts.sum()))
+
+
+def spearman(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman's rank correlation of each pair of rows, (N,M) x 2 -> (N,) float64; NaN where a row is constant."""
+    if a.shape != b.shape or a.dim() != 2:
+        raise InputError(f"a is {tuple(a.shape)} and b {tuple(b.shape)}; give two (N, M) of one shape.")
+    x, y = (ranks(each.detach().cpu()) for each in (a, b))
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
