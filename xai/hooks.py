@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,55 +26,110 @@ _HOOK_TABLES = (
 )
 
 
+class _Facts(NamedTuple):
+    """What is compared, flat and in one order, so that the usual answer (nothing changed) is a few list comparisons.
+
+    One entry a module: training flag, children, keys of parameters and buffers; hooks, one {module: keys} a table. One
+    entry a tensor: identity, grad flag, version, address, and whether it holds a gradient.
+    """
+
+    training: list[bool]
+    children: list[tuple[tuple[str, int], ...]]
+    keys: list[tuple[str, ...]]
+    hooks: list[dict[int, tuple[int, ...]]]
+    identity: list[int]
+    requires_grad: list[bool]
+    version: list[int]
+    address: list[int]
+    graded: list[bool]
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> _Facts:
+        return cls(
+            [m.training for m in modules],
+            [tuple((key, id(child)) for key, child in m._modules.items()) if m._modules else () for m in modules],
+            [(*m._parameters, *m._buffers) for m in modules],
+            [{i: tuple(h) for i, m in enumerate(modules) if (h := getattr(m, table))} for table in _HOOK_TABLES],
+            [id(t) for t in tensors],
+            [t.requires_grad for t in tensors],
+            [t._version for t in tensors],
+            [t.data_ptr() for t in tensors],
+            [t.grad is not None for t in tensors],
+        )
+
+
+def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
+    """Parameters and buffers of each module in turn."""
+    return [t for m in modules for table in (m._parameters, m._buffers) for t in table.values() if t is not None]
+
+
 @dataclass(frozen=True)
 class ModuleState:
-    """Everything about a module that a method could change: submodules, hooks, flags, parameters."""
+    """Everything about a module that a method could change: submodules, hooks, flags, parameters and buffers."""
 
-    modules: tuple[tuple[str, nn.Module, bool, tuple[tuple[int, ...], ...]], ...]
-    tensors: tuple[tuple[str, Tensor, bool, int, int], ...]
+    modules: tuple[nn.Module, ...]
+    tensors: tuple[Tensor, ...]
+    facts: _Facts
 
     @classmethod
     def of(cls, module: nn.Module) -> ModuleState:
-        """Take the state of `module`; cheap (no tensor is read)."""
-        modules = tuple(
-            (name, sub, sub.training, tuple(tuple(getattr(sub, table)) for table in _HOOK_TABLES))
-            for name, sub in module.named_modules()
-        )
-        named = [*module.named_parameters(), *module.named_buffers()]
-        tensors = tuple((name, t, t.requires_grad, t._version, t.data_ptr()) for name, t in named)
-        return cls(modules, tensors)
+        """Take the state of `module`; cheap (one walk, no tensor is read)."""
+        modules = tuple(module.modules())
+        tensors = tuple(_tensors(modules))
+        return cls(modules, tensors, _Facts.of(modules, tensors))
 
-    def restore_and_check(self, module: nn.Module) -> None:
+    def restore_and_check(self) -> None:
         """Put hooks and flags back; raise `ModuleStateError` naming what had been changed.
 
         Does not hide another exception: Python chains the two.
         """
+        now = _Facts.of(self.modules, _tensors(self.modules))
+        if now == self.facts:
+            return
+        names = {id(m): name or "the module" for name, m in self.modules[0].named_modules()}
         changed: list[str] = []
-        now = dict(module.named_modules())
-        if [(n, id(m)) for n, m, _, _ in self.modules] != [(n, id(m)) for n, m in now.items()]:
-            changed.append("submodules")
-        for name, sub, training, hooks in self.modules:
-            if sub.training != training:
-                sub.training = training
-                changed.append(f"training flag of {name or 'the module'}")
-            for table, keys in zip(_HOOK_TABLES, hooks, strict=True):
-                live: dict[int, Any] = getattr(sub, table)
-                if tuple(live) != keys:
-                    for key in [k for k in live if k not in keys]:
-                        del live[key]
-                    changed.append(f"{table[1:]} of {name or 'the module'}")
-        fresh = dict([*module.named_parameters(), *module.named_buffers()])
-        for name, tensor, requires_grad, version, pointer in self.tensors:
-            if tensor.requires_grad != requires_grad:
-                tensor.requires_grad_(requires_grad)
-                changed.append(f"requires_grad of {name}")
-            if tensor.grad is not None:
+        for index, module in enumerate(self.modules):
+            where = names.get(id(module), "a module that was removed")
+            changed += [f"{what} of {where}" for what in self._restore_module(index, module, now)]
+        changed += self._restore_tensors(now)
+        changed = changed or ["parameters or buffers changed places"]
+        raise ModuleStateError(f"a call changed the shared network: {', '.join(changed[:5])}.")
+
+    def _restore_module(self, index: int, module: nn.Module, now: _Facts) -> Iterator[str]:
+        was = self.facts
+        if now.children[index] != was.children[index]:
+            yield "submodules"
+        if now.keys[index] != was.keys[index]:
+            yield "parameters or buffers"
+        if module.training != was.training[index]:
+            module.training = was.training[index]
+            yield "training flag"
+        for table, keys in zip(_HOOK_TABLES, was.hooks, strict=True):
+            live: dict[int, Any] = getattr(module, table)
+            before = keys.get(index, ())
+            if tuple(live) != before:
+                for key in [k for k in live if k not in before]:
+                    del live[key]
+                yield table[1:]
+
+    def _restore_tensors(self, now: _Facts) -> Iterator[str]:
+        was, live = self.facts, set(now.identity)
+        names: dict[int, str] = {}
+        for name, tensor in [*self.modules[0].named_parameters(), *self.modules[0].named_buffers()]:
+            names[id(tensor)] = name
+        for index, tensor in enumerate(self.tensors):
+            where = names.get(id(tensor), "a tensor that was replaced")
+            if id(tensor) not in live or (tensor._version, tensor.data_ptr()) != (
+                was.version[index],
+                was.address[index],
+            ):
+                yield f"values of {where}"
+            if tensor.requires_grad != was.requires_grad[index]:
+                tensor.requires_grad_(was.requires_grad[index])
+                yield f"requires_grad of {where}"
+            if tensor.grad is not None and not was.graded[index]:
                 tensor.grad = None
-                changed.append(f"grad of {name}")
-            if fresh.get(name) is not tensor or tensor._version != version or tensor.data_ptr() != pointer:
-                changed.append(f"values of {name}")
-        if changed:
-            raise ModuleStateError(f"a call changed the shared network: {', '.join(changed[:5])}.")
+                yield f"grad of {where}"
 
 
 def _first_tensor(path: str, output: object) -> Tensor:

@@ -103,7 +103,7 @@ class Classifier:
             try:
                 yield self.module
             finally:
-                before.restore_and_check(self.module)
+                before.restore_and_check()
         finally:
             self._lock.release()
 
