@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from xai.types import Run
+
+T = TypeVar("T")
 
 DEFAULT_BATCH = {"cpu": 16, "cuda": 128}
 """Images a forward pass, by device type."""
 
 
 def in_batches(
-    work: Callable[[int, int], Tensor], total: int, run: Run, note: str = "", size: int | None = None
-) -> Iterator[tuple[int, int, Tensor]]:
+    work: Callable[[int, int], T], total: int, run: Run, note: str = "", size: int | None = None
+) -> Iterator[tuple[int, int, T]]:
     """Yield (start, stop, work(start, stop)) over 0..total in batches, reporting after each.
 
     `work` must be repeatable: where the device runs out of memory, the batch is halved and tried again; the progress

@@ -144,9 +144,9 @@ class Curve:
 class AttackResult:
     """Clean and adversarial images (N,3,H,W) in [0, 1], and what changed.
 
-    success (N,) bool; linf and l2 (N,) in [0, 1] pixel units; logits (N,K) before and after. target (N,): the class left,
-    or reached where the attack is targeted. levels (N,3,H,W) uint8: the adversarial image as PNG keeps it, inside the
-    ball too; survives_png (N,) bool: the attack still succeeds after that rounding.
+    success (N,) bool; linf and l2 (N,) in [0, 1] pixel units; logits (N,K) before and after. target (N,): the class
+    left, or reached where the attack is targeted. levels (N,3,H,W) uint8: the adversarial image as PNG keeps it, inside
+    the ball too; survives_png (N,) bool: the attack still succeeds after that rounding.
     """
 
     attack: str
@@ -171,14 +171,20 @@ def resolve_target(logits: Tensor, target: Tensor | None) -> Tensor:
     """
     if target is None:
         return logits.detach().argmax(-1)
-    target = target.to(device=logits.device, dtype=torch.int64)
-    if target.dim() == 0:
-        target = target.expand(logits.shape[0])
-    if target.shape != logits.shape[:1]:
-        raise InputError(f"targets has {target.numel()} classes for {logits.shape[0]} images; give one per image.")
+    target = one_each(target, logits.shape[0]).to(device=logits.device)
     low, high = int(target.min()), int(target.max())
     if low < 0 or high >= logits.shape[1]:
         raise InputError(
             f"target class {low if low < 0 else high} does not exist; this classifier has 0 to {logits.shape[1] - 1}."
         )
+    return target
+
+
+def one_each(target: Tensor, count: int) -> Tensor:
+    """`target` as (count,) int64, one class for all or one an image; raises `InputError` for another number of them."""
+    target = target.to(torch.int64)
+    if target.dim() == 0:
+        target = target.expand(count)
+    if target.shape != (count,):
+        raise InputError(f"targets has {target.numel()} classes for {count} images; give one per image.")
     return target
