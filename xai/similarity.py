@@ -32,7 +32,7 @@ def ranks(values: Tensor) -> Tensor:
     ordered, order = values.sort(dim=1)
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
     border = ordered[:, 1:] != ordered[:, :-1]
-    edge = torch.ones_like(border[:, :1])
+    edge = torch.ones_like(ordered[:, :1], dtype=torch.bool)
     starts, ends = torch.cat([edge, border], 1), torch.cat([border, edge], 1)
     first = torch.where(starts, place, 0).cummax(1).values
     last = torch.where(ends, place, values.shape[1]).flip(1).cummin(1).values.flip(1)
