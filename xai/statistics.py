@@ -1,4 +1,4 @@
-"""Statistics over images: bootstrap intervals, paired comparison of two methods, rank correlation.
+"""Statistics over images: bootstrap intervals and the paired comparison of two methods.
 
 Everything is seeded, float64 and vectorised. An interval speaks about other images of the same kind, not about other
 networks or seeds.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from xai.errors import InputError
+from xai.similarity import ranks
 from xai.types import Run
 
 RESAMPLES = 2000
@@ -142,21 +143,6 @@ def compare(a: Tensor, b: Tensor, higher_is_better: bool = True, seed: int = 0) 
     return Paired(bootstrap_mean(difference, seed), wins, losses, len(a) - above - below, p, exact)
 
 
-def ranks(values: Tensor) -> Tensor:
-    """Ranks 1..n along the last dimension, low first; ties share their mean rank. (..., n) -> float64 (..., n)."""
-    n = values.shape[-1]
-    ordered, order = torch.sort(values, dim=-1, stable=True)
-    place = torch.arange(1, n + 1, dtype=torch.float64).expand(values.shape)
-    # Runs of equal values: numbered along the row, then each run's mean place is given to its members.
-    starts = torch.ones_like(place, dtype=torch.int64)
-    starts[..., 1:] = (ordered[..., 1:] != ordered[..., :-1]).long()
-    run = starts.cumsum(-1) - 1
-    total = torch.zeros_like(place).scatter_add_(-1, run, place)
-    count = torch.zeros_like(place).scatter_add_(-1, run, torch.ones_like(place))
-    mean = (total / count.clamp(min=1)).gather(-1, run)
-    return torch.empty_like(mean).scatter_(-1, order, mean)
-
-
 def signed_rank(difference: Tensor) -> tuple[float, bool]:
     """Two-sided p of Wilcoxon's signed-rank test that paired differences (n,) are symmetric about zero, and "exact".
 
@@ -169,7 +155,7 @@ def signed_rank(difference: Tensor) -> tuple[float, bool]:
     n = len(difference)
     if n == 0:
         return math.nan, True
-    rank = ranks(difference.abs())
+    rank = ranks(difference.abs()[None])[0]
     positive = float(rank[difference > 0].sum())
     if n <= EXACT_UP_TO:
         return _counted(rank, positive), True
@@ -189,12 +175,3 @@ def _counted(rank: Tensor, positive: float) -> float:
     sums = torch.arange(len(counts), dtype=torch.float64)
     far = (sums - sum(doubled) / 2).abs() >= abs(2 * positive - sum(doubled) / 2)
     return min(1.0, float(counts[far].sum() / counts.sum()))
-
-
-def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation of each pair of rows, (N,M) x 2 -> (N,) float64; NaN where a row is constant."""
-    if a.shape != b.shape or a.dim() != 2:
-        raise InputError(f"a is {tuple(a.shape)} and b {tuple(b.shape)}; give two (N, M) of one shape.")
-    x, y = (ranks(each.detach().cpu()) for each in (a, b))
-    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
-    return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
