@@ -1,0 +1,124 @@
+"""The harness itself: it waits long enough, drops real files, and sees every kind of fault."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.helpers import NOTE_ACTIVITY, ROOT, AppServer, Watch, drop_file, overflow, serve, settle, visit
+
+APP = """
+import hashlib, time
+import streamlit as st
+
+st.title("Small app")
+if st.button("Slow", key="slow"):
+    time.sleep(0.6)
+    st.write("done after a while")
+file = st.file_uploader("File", key="up")
+if file is not None:
+    st.write(f"{file.name} {file.type} {hashlib.sha256(file.getvalue()).hexdigest()}")
+if st.button("Wide", key="wide"):
+    st.html("<div style='width: 3000px'>wide</div>")
+if st.button("Raise", key="raise"):
+    st.exception(ValueError("shown on purpose"))
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    folder = tmp_path_factory.mktemp("small")
+    shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")  # served as the app is: no usage statistics
+    (folder / "app.py").write_text(APP)
+    with serve(folder, folder / "app.py") as running:
+        yield running
+
+
+def test_settle_waits_for_the_rerun_that_a_click_asks_for(small: AppServer, page: Page) -> None:
+    visit(page, small.url)
+    page.locator(".st-key-slow button").click()
+    settle(page)
+    assert page.get_by_text("done after a while").count() == 1  # counted now, without Playwright's own waiting
+
+
+def test_a_dropped_file_arrives_byte_for_byte(small: AppServer, page: Page, tmp_path: Path) -> None:
+    sent = tmp_path / "noise.png"
+    sent.write_bytes(os.urandom(100_000))
+    visit(page, small.url)
+    drop_file(page, page.get_by_test_id("stFileUploaderDropzone"), sent)
+    expect(page.get_by_text(f"noise.png image/png {hashlib.sha256(sent.read_bytes()).hexdigest()}")).to_be_visible()
+
+
+def test_overflow_is_seen(small: AppServer, page: Page) -> None:
+    visit(page, small.url)
+    assert overflow(page) == 0
+    page.locator(".st-key-wide button").click()
+    settle(page)
+    assert overflow(page) > 1000
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        ("setTimeout(() => { throw new Error('broken script') })", "page error: broken script"),
+        ("console.error('bad news')", "console error: bad news"),
+        ("fetch('/media/nothing.png')", "console error: Failed to load resource"),
+        (
+            "fetch('https://example.invalid/a.js').catch(() => 0)",
+            "request to another host: https://example.invalid/a.js",
+        ),
+        ("document.querySelector('.st-key-raise button').click()", "exception in the page: ValueError"),
+    ],
+)
+def test_the_watch_sees_every_kind_of_fault(small: AppServer, browser: Browser, act: str, told: str) -> None:
+    context = browser.new_context()
+    context.add_init_script(NOTE_ACTIVITY)
+    watch = Watch()
+    watch.follow(context)
+    page = context.new_page()
+    visit(page, small.url)
+    assert watch.problems(context) == []
+    page.evaluate(f"() => {{ {act}; }}")
+    settle(page, quiet_ms=500)
+    assert any(problem.startswith(told) for problem in watch.problems(context)), watch.problems(context)
+    context.close()
+
+
+def test_nothing_of_the_server_is_left(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import streamlit as st\nst.write('hello')\n")
+    with serve(tmp_path, tmp_path / "app.py") as running:
+        assert urllib.request.urlopen(f"{running.url}/_stcore/health").status == 200
+    time.sleep(0.1)
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{running.url}/_stcore/health")
+    port = running.url.rsplit(":", 1)[1]
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert f"--server.port {port}" not in listed
+
+
+def test_a_traceback_in_the_log_fails(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import streamlit as st\n")
+
+    def run() -> None:
+        with serve(tmp_path, tmp_path / "app.py") as running, running.log.open("a") as log:
+            log.write("Traceback (most recent call last)")
+
+    with pytest.raises(AssertionError, match="holds a traceback"):
+        run()
+
+
+def test_an_app_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"the app did not start:[\s\S]*absent\.py"),
+        serve(tmp_path, tmp_path / "absent.py"),
+    ):
+        pass
