@@ -1,0 +1,302 @@
+"""Data sets: labels from folder names, zips that mean harm, files that are broken, and reading ahead."""
+
+import io
+import pickle
+import stat
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from xai.data import SAMPLES, imagenet_wnids, keep_upload, list_samples, open_dataset
+from xai.data import archive as archive_module
+from xai.errors import ImageError, InputError, UnknownNameError
+from xai.models._spec import imagenet_labels
+
+
+def png(colour: tuple[int, int, int] = (10, 20, 30), size: tuple[int, int] = (8, 6)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def folder_of(root: Path, names: list[str]) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png())
+    return root
+
+
+def zip_of(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def labels(data) -> dict[str, int | None]:
+    return {item.key: item.label for item in data.items}
+
+
+# --- layouts --------------------------------------------------------------------------------------------------------
+
+
+def test_imagenet_v2_folders_are_class_indices_and_not_their_sorted_places(tmp_path):
+    data = open_dataset(folder_of(tmp_path, ["10/a.png", "2/a.png", "281/a.png", "999/a.png"]))
+    assert labels(data) == {"10/a.png": 10, "2/a.png": 2, "281/a.png": 281, "999/a.png": 999}
+    assert data.layout == "class index"
+    assert len(data.classes) == 1000
+    # The trap: plain sorted folder order would number them 0 to 3, "10" before "2".
+    assert sorted({item.label for item in data.items}) != [0, 1, 2, 3]
+    assert data.class_map(imagenet_labels()) == tuple(range(1000))
+
+
+def test_wordnet_ids_are_numbered_among_all_thousand(tmp_path):
+    data = open_dataset(folder_of(tmp_path, ["n02123045/a.JPEG", "n01440764/a.JPEG"]))
+    assert labels(data) == {"n01440764/a.JPEG": 0, "n02123045/a.JPEG": 281}
+    assert imagenet_labels()[281] == "tabby"
+    assert data.layout == "WordNet id"
+    assert data.class_map(imagenet_labels()) == tuple(range(1000))
+    assert data.class_map(("cat", "dog")) is None
+
+
+def test_the_shipped_wordnet_ids_are_in_class_order():
+    from torchvision.datasets.imagenette import Imagenette
+
+    wnids = imagenet_wnids()
+    assert len(set(wnids)) == 1000
+    assert list(wnids) == sorted(wnids)
+    for wnid, names in Imagenette._WNID_TO_CLASS.items():  # the ten that torchvision ships with their names
+        assert imagenet_labels()[wnids.index(wnid)] in names
+
+
+def test_class_folders_are_sorted_by_name_and_a_wrapping_folder_is_passed_through(tmp_path):
+    data = open_dataset(folder_of(tmp_path, ["all/dog/x/1.png", "all/cat/1.png", "all/cat/2.PNG"]))
+    assert data.classes == ("cat", "dog")
+    assert labels(data) == {"all/cat/1.png": 0, "all/cat/2.PNG": 0, "all/dog/x/1.png": 1}
+    assert data.counts == {"cat": 2, "dog": 1}
+    assert data.sentence == "3 images, 2 classes (class folders)"
+
+
+def test_class_folders_fit_a_classifier_whose_labels_have_their_names(tmp_path):
+    data = open_dataset(folder_of(tmp_path, ["Golden_Retriever/1.png", "tabby/1.png"]))
+    assert data.class_map(("tabby", "golden retriever")) == (1, 0)
+    assert data.class_map(("tabby", "beagle")) is None
+
+
+def test_classes_txt_sets_the_order(tmp_path):
+    folder_of(tmp_path, ["cat/1.png", "dog/1.png"])
+    (tmp_path / "classes.txt").write_text("dog\ncat\nowl\n")
+    data = open_dataset(tmp_path)
+    assert data.classes == ("dog", "cat", "owl")
+    assert labels(data) == {"cat/1.png": 1, "dog/1.png": 0}
+    (tmp_path / "classes.txt").write_text("dog\nowl\n")
+    with pytest.raises(InputError, match=r"folder 'cat' is not in the list of classes; put classes\.txt"):
+        open_dataset(tmp_path)
+
+
+def test_an_id_outside_imagenet_asks_for_a_list_and_a_synset_mapping_gives_it(tmp_path):
+    val = folder_of(tmp_path / "val", ["n00000001/1.png", "n02123045/1.png"])
+    with pytest.raises(InputError, match=r"folder 'n00000001' is not in the list of classes"):
+        open_dataset(val)
+    (tmp_path / "LOC_synset_mapping.txt").write_text("n02123045 tabby, tabby cat\nn00000001 thing\n")
+    assert labels(open_dataset(val)) == {"n00000001/1.png": 1, "n02123045/1.png": 0}
+
+
+def test_the_flat_validation_folder_takes_its_labels_from_the_solution_file(tmp_path):
+    val = folder_of(tmp_path / "val", ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG"])
+    (tmp_path / "LOC_val_solution.csv").write_text(
+        "ImageId,PredictionString\nILSVRC2012_val_00000001,n02123045 1 2 3 4 n02123045 5 6 7 8\n"
+    )
+    data = open_dataset(val)
+    assert list(labels(data).values()) == [281, None]
+    assert data.layout == "WordNet id"
+
+
+def test_images_without_folders_have_no_labels(tmp_path):
+    data = open_dataset(folder_of(tmp_path, ["b.png", "a.png"]))
+    assert labels(data) == {"a.png": None, "b.png": None}
+    assert data.layout == "unlabelled"
+    assert data.classes == ()
+    assert data.class_map(imagenet_labels()) is None
+    # One folder of photographs inside a zip or a folder says nothing about classes either ...
+    assert open_dataset(folder_of(tmp_path / "x", ["holiday/1.png"])).layout == "unlabelled"
+    # ... unless its name is a class index.
+    assert labels(open_dataset(folder_of(tmp_path / "y", ["281/deep/1.png"]))) == {"281/deep/1.png": 281}
+
+
+def test_a_layout_can_be_insisted_on(tmp_path):
+    folder_of(tmp_path, ["2/a.png", "10/a.png"])
+    data = open_dataset(tmp_path, layout="class folders")
+    assert data.classes == ("10", "2")
+    with pytest.raises(InputError, match=r"layout 'wnid' is not known; use auto, class folders"):
+        open_dataset(tmp_path, layout="wnid")
+
+
+def test_splits_are_not_taken_for_classes(tmp_path):
+    folder_of(tmp_path, ["train/cat/1.png", "test/cat/1.png"])
+    with pytest.raises(InputError, match=r"it holds the splits test, train; give one of them, such as its test folder"):
+        open_dataset(tmp_path)
+    assert open_dataset(folder_of(tmp_path / "one", ["train/cat/1.png", "train/dog/1.png"])).classes == ("cat", "dog")
+
+
+def test_what_cannot_be_used_is_listed_and_left_out(tmp_path):
+    folder_of(tmp_path, ["cat/1.png", "dog/1.png", "loose.png"])
+    (tmp_path / "cat" / "notes.txt").write_text("x")
+    (tmp_path / "cat" / "empty.png").write_bytes(b"")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    data = open_dataset(tmp_path)
+    assert {p.key: p.reason for p in data.problems} == {
+        "cat/notes.txt": "not an image file",
+        "cat/empty.png": "empty file",
+        "loose.png": "not in a class folder",
+    }
+    assert len(data) == 2
+    assert data.sentence == "2 images, 2 classes (class folders), 3 files left out"
+
+
+def test_refusals_say_what_to_do(tmp_path):
+    with pytest.raises(
+        InputError, match=r"data 'nowhere' does not exist; give a folder, a zip, or one of sample:photos"
+    ):
+        open_dataset("nowhere")
+    with pytest.raises(UnknownNameError, match=r"sample 'photo' is not known; did you mean photos\?"):
+        open_dataset("sample:photo")
+    with pytest.raises(InputError, match=r"there is no image in it \(0 files\)"):
+        open_dataset(tmp_path)
+    (tmp_path / "not.zip").write_bytes(b"hello")
+    with pytest.raises(InputError, match=r"not\.zip cannot be read as a zip"):
+        open_dataset(tmp_path / "not.zip")
+
+
+# --- zips -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_zip_reads_like_the_folder_it_was_made_of(tmp_path):
+    members = {"v2/10/a.png": png((1, 2, 3)), "v2/2/b.png": png((4, 5, 6)), "__MACOSX/v2/10/._a.png": b"x"}
+    data = open_dataset(zip_of(tmp_path / "v2.zip", members))
+    assert labels(data) == {"v2/10/a.png": 10, "v2/2/b.png": 2}
+    assert data.problems == ()
+    assert data.items[0].open().getpixel((0, 0)) == (1, 2, 3)
+    again = pickle.loads(pickle.dumps(data.items[1]))
+    assert again.open().getpixel((0, 0)) == (4, 5, 6)
+    assert list(tmp_path.iterdir()) == [tmp_path / "v2.zip"]  # nothing is unpacked
+
+
+def test_harmful_members_are_left_out_with_their_reason(tmp_path):
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("good.png", png())
+        archive.writestr("../../outside.png", png())
+        archive.writestr("/etc/absolute.png", png())
+        archive.writestr("C:/windows.png", png())
+        archive.writestr("bomb.png", b"\0" * 4_000_000)
+        archive.writestr("empty.png", b"")
+        archive.writestr("inner.zip", b"PK")
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    data = open_dataset(path)
+    assert [item.key for item in data.items] == ["good.png"]
+    reasons = {p.key: p.reason for p in data.problems}
+    assert reasons.pop("bomb.png").startswith("unpacks to ")
+    assert reasons == {
+        "../../outside.png": "its path leads outside the zip",
+        "/etc/absolute.png": "its path leads outside the zip",
+        "C:/windows.png": "its path leads outside the zip",
+        "empty.png": "empty file",
+        "inner.zip": "not an image file",
+        "link.png": "a link",
+    }
+
+
+def test_encrypted_and_repeated_members_are_left_out(tmp_path):
+    path = zip_of(tmp_path / "x.zip", {"a.png": png(), "b.png": png()})
+    raw = bytearray(path.read_bytes())
+    entry = raw.rfind(b"PK\x01\x02")  # b.png in the central directory: set its "encrypted" bit
+    raw[entry + 8] |= 1
+    path.write_bytes(bytes(raw))
+    data = open_dataset(path)
+    assert [(p.key, p.reason) for p in data.problems] == [("b.png", "encrypted")]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", png())
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.png", png())
+    assert [(p.key, p.reason) for p in open_dataset(path).problems] == [("a.png", "twice in the zip")]
+
+
+def test_too_many_members_and_too_much_in_all_are_refused(tmp_path, monkeypatch):
+    path = zip_of(tmp_path / "x.zip", {"a.png": png(), "b.png": png()})
+    monkeypatch.setattr(archive_module, "MAX_MEMBERS", 1)
+    with pytest.raises(InputError, match=r"x\.zip: it has 2 files, more than 1; split it"):
+        open_dataset(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(archive_module, "MAX_TOTAL_BYTES", 100)
+    with pytest.raises(InputError, match=r"x\.zip: it unpacks to 0 GB, more than 0 GB"):
+        open_dataset(path)
+
+
+def test_a_size_that_lies_does_not_read_past_itself(tmp_path):
+    path = zip_of(tmp_path / "x.zip", {"a.png": png(), "liar.png": b"\x89PNG" + b"\0" * 100_000})
+    raw = bytearray(path.read_bytes())
+    entry = raw.rfind(b"PK\x01\x02")
+    raw[entry + 24 : entry + 28] = struct.pack("<I", 10)  # claims to unpack to 10 bytes
+    path.write_bytes(bytes(raw))
+    data = open_dataset(path)
+    with pytest.raises(ImageError, match=r"liar\.png|image"):
+        data.items[1].open()
+
+
+def test_a_damaged_member_is_an_image_error_when_read(tmp_path):
+    path = zip_of(tmp_path / "x.zip", {"a.png": png(), "b.png": b"no image at all"})
+    data = open_dataset(path)
+    with pytest.raises(ImageError):
+        data.items[1].open()
+    path.unlink()
+    with pytest.raises(ImageError, match=r"a\.png cannot be read out of x\.zip"):
+        data.items[0].open()
+
+
+def test_an_upload_is_kept_under_its_digest(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAI_CACHE", str(tmp_path))
+    data = zip_of(tmp_path / "up.zip", {"a.png": png()}).read_bytes()
+    path = keep_upload(data)
+    assert path == keep_upload(data)
+    assert path.parent == tmp_path / "uploads"
+    assert len(open_dataset(path)) == 1
+
+
+# --- the data set itself --------------------------------------------------------------------------------------------
+
+
+def test_every_sample_opens_and_names_its_source():
+    assert list_samples()[0] == "photos"
+    for spec in SAMPLES:
+        assert spec.source.citation
+        assert spec.source.link.startswith("https://")
+    data = open_dataset("sample:photos")
+    assert len(data) >= 5
+    assert data.classes == ()
+    assert data.items[0].open().mode == "RGB"
+
+
+def test_a_drawn_sample_is_seeded_and_keeps_the_order(tmp_path):
+    data = open_dataset(folder_of(tmp_path, [f"{index:02}.png" for index in range(20)]))
+    keys = [item.key for item in data.sample(5, seed=1).items]
+    assert keys == [item.key for item in data.sample(5, seed=1).items] == sorted(keys)
+    assert keys != [item.key for item in data.sample(5, seed=2).items]
+    assert data.sample(20) is data
+    with pytest.raises(InputError, match=r"the number of images is 0; give 1 or more\."):
+        data.sample(0)
+
+
+def test_the_fingerprint_sees_another_file_another_size_and_another_label(tmp_path):
+    first = open_dataset(folder_of(tmp_path / "a", ["1/x.png", "2/x.png"])).fingerprint
+    assert first == open_dataset(folder_of(tmp_path / "b", ["1/x.png", "2/x.png"])).fingerprint
+    assert first != open_dataset(folder_of(tmp_path / "c", ["1/x.png", "3/x.png"])).fingerprint
+    (tmp_path / "b" / "1" / "x.png").write_bytes(png() + bytes(1))
+    assert first != open_dataset(tmp_path / "b").fingerprint
+    assert first != open_dataset(tmp_path / "a", layout="class folders").fingerprint

@@ -1,0 +1,172 @@
+"""From paths to labels: class folders, ImageNet-V2's class indices, WordNet ids, or none."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+
+from xai.data._spec import Problem
+from xai.errors import InputError
+from xai.settings import ASSETS
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm"})
+
+LAYOUTS = ("class folders", "class index", "WordNet id", "unlabelled")
+"""Class folders: one name a folder, in sorted order. Class index: folders "0", "1", ... are the labels themselves, as
+in ImageNet-V2. WordNet id: ImageNet's "n01440764", ...; a class's index is its place among the 1,000 sorted ids."""
+
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+RUBBISH = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+TABLES = ("classes.txt", "LOC_synset_mapping.txt", "LOC_val_solution.csv")
+"""Files beside the images that are read: class order, and the labels of Kaggle's flat validation folder."""
+
+HIGHEST_INDEX = 999
+
+WNID = re.compile(r"n\d{8}")
+
+ReadTable = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which paths are images, with their labels; `paths` and `labels` go together."""
+
+    name: str
+    paths: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    classes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+@cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """The 1,000 WordNet ids of ImageNet-1k in class order, which is their sorted order."""
+    return tuple((ASSETS / "imagenet_wnids.txt").read_text(encoding="ascii").split())
+
+
+def rubbish(path: PurePosixPath) -> bool:
+    """True for what systems leave behind (__MACOSX, .DS_Store, hidden files): passed over without a word."""
+    return any(part.startswith(".") or part.casefold() in RUBBISH for part in path.parts)
+
+
+def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto") -> Layout:
+    """Labels for `files`, paths with forward slashes inside the data set; `read_table(name)` reads one of `TABLES`.
+
+    One folder around everything is passed through. A single folder of images whose name is no index or WordNet id
+    holds unlabelled images. layout: "auto", or one of `LAYOUTS` to insist on it.
+
+    Raises `InputError` where nothing is an image, where the top folders are splits, and where labels cannot be read.
+    """
+    if layout not in ("auto", *LAYOUTS):
+        raise InputError(f"layout {layout!r} is not known; use auto, {', '.join(LAYOUTS)}.")
+    images: list[PurePosixPath] = []
+    problems: list[Problem] = []
+    for name in sorted(files):
+        path = PurePosixPath(name)
+        if rubbish(path) or path.name in TABLES:
+            continue
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(path)
+        else:
+            problems.append(Problem(name, "not an image file"))
+    if not images:
+        raise InputError(f"there is no image in it ({len(files)} files); give PNG, JPEG, WebP, BMP, TIFF or GIF files.")
+    depth = _wrapping(images)
+    tops = [path.parts[depth] if len(path.parts) > depth + 1 else "" for path in images]
+    folders = sorted({top for top in tops if top})
+    found = _named(folders) if layout == "auto" else layout
+    if found == "unlabelled":
+        labels = _solutions(images, read_table) if layout == "auto" else None
+        paths = tuple(map(str, images))
+        if labels is None:
+            return Layout("unlabelled", paths, (None,) * len(paths), (), tuple(problems))
+        return Layout("WordNet id", paths, labels, imagenet_wnids(), tuple(problems))
+    if not folders:
+        raise InputError(f"there is no folder in it to read {found!r} from; use layout unlabelled.")
+    problems += [Problem(str(path), "not in a class folder") for path, top in zip(images, tops, strict=True) if not top]
+    index, classes = _indexed(folders, found, read_table)
+    kept = [(str(path), index[top]) for path, top in zip(images, tops, strict=True) if top]
+    return Layout(found, tuple(p for p, _ in kept), tuple(n for _, n in kept), classes, tuple(problems))
+
+
+def _wrapping(images: Sequence[PurePosixPath]) -> int:
+    """How many folders lie around everything: levels at which all share one name and still have a folder below."""
+    depth = 0
+    while True:
+        names = {path.parts[depth] if len(path.parts) > depth + 2 else None for path in images}
+        if len(names) != 1 or None in names or _is_label(str(next(iter(names)))):
+            return depth
+        depth += 1
+
+
+def _is_index(folder: str) -> bool:
+    return folder.isdecimal() and int(folder) <= HIGHEST_INDEX
+
+
+def _is_label(folder: str) -> bool:
+    return _is_index(folder) or WNID.fullmatch(folder) is not None
+
+
+def _named(folders: Sequence[str]) -> str:
+    """The layout that the names of the top folders speak for; the result is shown and can be overruled."""
+    if folders and all(map(_is_index, folders)):
+        return "class index"
+    if folders and all(WNID.fullmatch(folder) for folder in folders):
+        return "WordNet id"
+    if len(folders) > 1 and all(folder.casefold() in SPLITS for folder in folders):
+        raise InputError(
+            f"it holds the splits {', '.join(folders)}; give one of them, such as its {folders[0]} folder."
+        )
+    return "class folders" if len(folders) > 1 else "unlabelled"
+
+
+def _indexed(folders: Sequence[str], layout: str, read_table: ReadTable) -> tuple[Mapping[str, int], tuple[str, ...]]:
+    """Class index of each folder, and the class names in index order."""
+    if layout == "class index":
+        return _by_number(folders)
+    order = _order(read_table)
+    if layout == "WordNet id" and order is None:
+        order = imagenet_wnids()
+    if order is None:
+        order = tuple(folders)
+    index = {name: place for place, name in enumerate(order)}
+    missing = [folder for folder in folders if folder not in index]
+    if missing:
+        raise InputError(
+            f"folder {missing[0]!r} is not in the list of classes; put classes.txt (one folder name a line, in class "
+            "order) or LOC_synset_mapping.txt beside the folders."
+        )
+    return index, order
+
+
+def _by_number(folders: Sequence[str]) -> tuple[Mapping[str, int], tuple[str, ...]]:
+    wrong = [folder for folder in folders if not folder.isdecimal()]
+    if wrong:
+        raise InputError(f"folder {wrong[0]!r} is no class index; use layout class folders.")
+    index = {folder: int(folder) for folder in folders}
+    if len(set(index.values())) != len(index):
+        raise InputError("two folders are the same class index (such as 7 and 07); merge them.")
+    return index, tuple(map(str, range(max(index.values()) + 1)))
+
+
+def _order(read_table: ReadTable) -> tuple[str, ...] | None:
+    """Folder names in class order from classes.txt or LOC_synset_mapping.txt, whichever is there."""
+    text = read_table("classes.txt")
+    if text is not None:
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    text = read_table("LOC_synset_mapping.txt")
+    return None if text is None else tuple(line.split()[0] for line in text.splitlines() if line.strip())
+
+
+def _solutions(images: Sequence[PurePosixPath], read_table: ReadTable) -> tuple[int | None, ...] | None:
+    """Labels of ImageNet's flat validation folder from LOC_val_solution.csv: "ImageId,PredictionString" (id first)."""
+    text = read_table("LOC_val_solution.csv")
+    if text is None:
+        return None
+    index = {wnid: place for place, wnid in enumerate(imagenet_wnids())}
+    rows = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(text.splitlines())}
+    return tuple(index.get(rows.get(path.stem, "")) for path in images)

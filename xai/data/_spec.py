@@ -1,0 +1,124 @@
+"""What a data set is, and what a sample file registers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+
+from xai.errors import InputError
+from xai.registry import Registry, Source
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: `key` is its path inside the data set, `label` its class index or None where it is not known.
+
+    `open()` decodes it (RGB, upright) and raises `ImageError` where it cannot be read; it is picklable, so worker
+    processes can call it. `open_mask()`, where given, is the object's mask at the image's size: mode "L", above 127
+    inside. bytes: size of the file, 0 for what is generated.
+    """
+
+    key: str
+    label: int | None
+    open: Callable[[], Image.Image]
+    bytes: int = 0
+    open_mask: Callable[[], Image.Image] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that was left out, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Images for an evaluation or a training, in a fixed order.
+
+    layout: how labels were read, one of `xai.data.LAYOUTS`. classes: the names that labels index; () without labels.
+    problems: files left out when the data set was opened (images that cannot be decoded show up when they are read).
+    """
+
+    name: str
+    layout: str
+    items: tuple[Item, ...]
+    classes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    synthetic: bool = False
+    source: Source | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images of each class that has some, in class order."""
+        found = Counter(item.label for item in self.items if item.label is not None)
+        return {name: found[index] for index, name in enumerate(self.classes) if found[index]}
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over keys, sizes and labels: the same files in the same order give the same."""
+        total = hashlib.sha256()
+        for item in self.items:
+            total.update(f"{item.key}\0{item.bytes}\0{item.label}\n".encode(errors="surrogateescape"))
+        return total.hexdigest()[:16]
+
+    @property
+    def sentence(self) -> str:
+        """One line for a page or the terminal."""
+        labels = f"{len(self.counts)} classes ({self.layout})" if self.classes else "no labels"
+        skipped = f", {len(self.problems)} files left out" if self.problems else ""
+        return f"{len(self)} images, {labels}{skipped}"
+
+    def sample(self, count: int, seed: int = 0) -> DataSet:
+        """`count` images drawn by `seed` without replacement, in the original order; itself if it has no more."""
+        if count < 1:
+            raise InputError(f"the number of images is {count}; give 1 or more.")
+        if count >= len(self.items):
+            return self
+        order = torch.randperm(len(self.items), generator=torch.Generator().manual_seed(seed))
+        return replace(self, items=tuple(self.items[i] for i in sorted(order[:count].tolist())))
+
+    def class_map(self, labels: Sequence[str]) -> tuple[int, ...] | None:
+        """For each class of the data set, the class of a classifier with these `labels`; None where they differ.
+
+        Folders that are class indices or WordNet ids mean the classifier's indices; class folders fit where every
+        folder's name is one of the labels (case, "_" and "-" aside).
+        """
+        if not self.classes:
+            return None
+        if self.layout in ("class index", "WordNet id"):
+            same = len(self.classes) <= len(labels) and (self.layout == "class index" or len(labels) == 1000)
+            return tuple(range(len(self.classes))) if same else None
+        index = {_plain(label): place for place, label in reversed(list(enumerate(labels)))}
+        found = [index.get(_plain(name)) for name in self.classes]
+        return None if None in found else tuple(place for place in found if place is not None)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """A data set that `sample:NAME` opens: shipped, or generated from a seed."""
+
+    name: str
+    title: str
+    rank: int
+    source: Source
+    summary: str
+    open: Callable[[], DataSet]
+    synthetic: bool = False
+    facts: tuple[str, ...] = field(default=())
+
+
+SAMPLES: Registry[SampleSpec] = Registry("sample", "xai.data")

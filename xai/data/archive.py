@@ -1,0 +1,126 @@
+"""A zip of images, read straight out of it: nothing is unpacked to the disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from xai.data._layout import IMAGE_SUFFIXES, TABLES, read_layout, rubbish
+from xai.data._spec import DataSet, Item, Problem
+from xai.data.folder import TABLE_BYTES, size_problem
+from xai.errors import ImageError, InputError
+from xai.files import sha256, write_atomic
+from xai.images import load_image
+from xai.settings import cache_dir
+
+MAX_MEMBERS = 200_000
+MAX_TOTAL_BYTES = 64 * 2**30
+MAX_RATIO = 200
+"""A member that unpacks to more than this many times its packed size, and to more than 1 MB, is a bomb."""
+
+_BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
+
+
+@dataclass(frozen=True)
+class ZipImage:
+    """Opens one image inside a zip; picklable, so a worker process opens the zip itself."""
+
+    archive: Path
+    member: str
+
+    def __call__(self) -> Image.Image:
+        """The image; raises `ImageError` where it cannot be read."""
+        try:
+            modified = self.archive.stat().st_mtime_ns
+            # One handle a process: after a fork, parent and child would move the same file position.
+            data = _opened(self.archive, modified, os.getpid()).read(self.member)
+        except (*_BROKEN, KeyError) as error:
+            raise ImageError(f"{self.member} cannot be read out of {self.archive.name}: {error}.") from error
+        return load_image(data)
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path, modified: int, process: int) -> zipfile.ZipFile:
+    del modified, process
+    return zipfile.ZipFile(path)
+
+
+def open_archive(path: Path, layout: str = "auto") -> DataSet:
+    """The images inside the zip at `path`, labels as `xai.data._layout.read_layout` says.
+
+    Members with a path that leads outside, links, encrypted members, bombs, and empty or oversized files are left out
+    and listed. Raises `InputError` for what is no zip, has more than `MAX_MEMBERS` members or `MAX_TOTAL_BYTES`, or
+    holds no image.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; check the path.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, path, layout)
+    except _BROKEN as error:
+        if isinstance(error, InputError):
+            raise InputError(f"{path.name}: {error}") from error
+        raise InputError(f"{path.name} cannot be read as a zip ({error}); is it damaged?") from error
+
+
+def _read(archive: zipfile.ZipFile, path: Path, layout: str) -> DataSet:
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    if len(members) > MAX_MEMBERS:
+        raise InputError(f"it has {len(members)} files, more than {MAX_MEMBERS}; split it, or give a folder.")
+    total = sum(info.file_size for info in members)
+    if total > MAX_TOTAL_BYTES:
+        raise InputError(f"it unpacks to {total / 2**30:.0f} GB, more than {MAX_TOTAL_BYTES // 2**30} GB.")
+    kept: dict[str, zipfile.ZipInfo] = {}
+    problems: list[Problem] = []
+    for info in members:
+        name = PurePosixPath(info.filename.replace("\\", "/"))
+        if rubbish(PurePosixPath(*(part for part in name.parts if part != ".."))):
+            continue
+        key = name.as_posix()
+        reason = "twice in the zip" if key in kept else member_problem(info, name)
+        if reason:
+            problems.append(Problem(key, reason))
+        else:
+            kept[key] = info
+    found = read_layout(list(kept), lambda name: _table(archive, kept, name), layout)
+    items = tuple(
+        Item(key, label, ZipImage(path, kept[key].filename), kept[key].file_size)
+        for key, label in zip(found.paths, found.labels, strict=True)
+    )
+    return DataSet(path.stem, found.name, items, found.classes, (*found.problems, *problems))
+
+
+def member_problem(info: zipfile.ZipInfo, name: PurePosixPath) -> str:
+    """ "" for a member that may be read; otherwise why it is left out."""
+    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        return "its path leads outside the zip"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "a link"
+    if info.flag_bits & 0x1:
+        return "encrypted"
+    if info.file_size > 2**20 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
+        return f"unpacks to {info.file_size // max(info.compress_size, 1)} times its size"
+    return size_problem(info.file_size) if name.suffix.lower() in IMAGE_SUFFIXES else ""
+
+
+def _table(archive: zipfile.ZipFile, kept: dict[str, zipfile.ZipInfo], name: str) -> str | None:
+    """The table called `name` that lies nearest to the top, of at most 16 MB; None if there is none."""
+    places = sorted((key for key in kept if PurePosixPath(key).name == name), key=lambda key: key.count("/"))
+    if name not in TABLES or not places or kept[places[0]].file_size > TABLE_BYTES:
+        return None
+    return archive.read(kept[places[0]]).decode("utf-8", errors="replace")
+
+
+def keep_upload(data: bytes) -> Path:
+    """Put an uploaded zip into the cache folder, under its digest, and return the path for `open_archive`."""
+    path = cache_dir() / "uploads" / f"{sha256(data)}.zip"
+    if not path.is_file():
+        write_atomic(path, data)
+    return path
