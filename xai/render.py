@@ -19,12 +19,16 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from xai.errors import InputError
+from xai.types import Attribution
 
 Picture = NDArray[np.uint8]
 Values = Tensor | NDArray[np.floating]
 
 OPACITY = 0.4
 """Share of the heat map in an overlay, as in study 4 (0.4 heat, 0.6 picture)."""
+
+AUTO = "auto"
+"""The choice of colour map that looks at whether the map is signed."""
 
 PIXEL_PERCENTILE = 99.5
 """Where the scale ends for maps at pixel resolution: their largest few values would hide all the others."""
@@ -90,7 +94,7 @@ def colormap(name: str | ColorMap) -> ColorMap:
     if isinstance(name, ColorMap):
         return name
     if name not in COLORMAPS:
-        raise InputError(f"colour map {name!r} is not known; choose from {', '.join(COLORMAPS)}.")
+        raise InputError(f"colour map {name!r} is not known; choose from {', '.join([AUTO, *COLORMAPS])}.")
     return COLORMAPS[name]
 
 
@@ -154,6 +158,23 @@ def _reach(values: NDArray[np.float64], percentile: float) -> float:
     return reach if reach > 0 else float(values.max())
 
 
+def scale_for(attributions: Sequence[Attribution], index: int = 0) -> Scale:
+    """The scale of the maps of image `index`: its own for one attribution, shared by several.
+
+    Symmetric where a method is signed; ends at `PIXEL_PERCENTILE` where a map has the input's full resolution.
+    """
+    fine = any(tuple(each.values.shape[-2:]) == each.input_size for each in attributions)
+    signed = any(each.signed for each in attributions)
+    return scale_of([each.maps()[index] for each in attributions], signed, PIXEL_PERCENTILE if fine else 100.0)
+
+
+def colors_for(choice: str, signed: bool) -> ColorMap:
+    """The colour map of that name; "auto" is jet, and blue-white-red for signed maps."""
+    if choice == AUTO:
+        return COLORMAPS["bluered" if signed else "jet"]
+    return colormap(choice)
+
+
 def colorize(map2d: Values, scale: Scale, colors: str | ColorMap = "jet") -> Picture:
     """A map (H,W) in colours: (H,W,3) uint8. Values that are not finite get the colour of the scale's start."""
     array = _array(map2d)
@@ -164,14 +185,31 @@ def colorize(map2d: Values, scale: Scale, colors: str | ColorMap = "jet") -> Pic
     return picture
 
 
-def blend(picture: Picture, heat: Picture, opacity: float = OPACITY) -> Picture:
-    """opacity * heat + (1 - opacity) * picture, rounded to (H,W,3) uint8."""
-    if not 0 <= opacity <= 1:
+def blend(picture: Picture, heat: Picture, opacity: float | NDArray[np.float64] = OPACITY) -> Picture:
+    """opacity * heat + (1 - opacity) * picture, rounded to (H,W,3) uint8; opacity is one number or (H,W)."""
+    share = np.asarray(opacity, dtype=np.float64)
+    if not (share.min() >= 0 and share.max() <= 1):
         raise InputError(f"opacity {opacity} is outside 0 to 1.")
     if picture.shape != heat.shape:
         raise InputError(f"the picture is {picture.shape[:2]} and the map {heat.shape[:2]}; give one size.")
-    mixed = opacity * heat.astype(np.float64) + (1 - opacity) * picture.astype(np.float64)
-    return np.rint(mixed).astype(np.uint8)
+    share = share[..., None] if share.ndim else share
+    return np.rint(share * heat.astype(np.float64) + (1 - share) * picture.astype(np.float64)).astype(np.uint8)
+
+
+def opacities(map2d: Values, scale: Scale, colors: str | ColorMap, opacity: float) -> float | NDArray[np.float64]:
+    """The heat map's share at each pixel: `opacity`; with a diverging colour map, 0 at its neutral middle.
+
+    There it grows evenly to min(1, 2 opacity) at both ends, so that white does not veil the picture where a signed map
+    says nothing.
+    """
+    if colormap(colors).kind == "sequential":
+        return opacity
+    if not 0 <= opacity <= 1:
+        raise InputError(f"opacity {opacity} is outside 0 to 1.")
+    array = _array(map2d)
+    middle = (scale.low + scale.high) / 2
+    distance = np.abs(2 * scale.position(np.where(np.isfinite(array), array, middle)) - 1)
+    return distance * min(1.0, 2 * opacity)
 
 
 def overlay(
@@ -181,13 +219,14 @@ def overlay(
     colors: str | ColorMap = "jet",
     opacity: float = OPACITY,
 ) -> Image.Image:
-    """The map over the picture: PIL RGB at the picture's size.
+    """The map over the picture: PIL RGB at the picture's size, mixed as `opacities` and `blend` say.
 
     picture: a PIL image, or (3,H,W) in [0, 1]. A map of another size is resized bilinearly (`align_corners=False`).
     """
     base = np.asarray((input_picture(picture) if isinstance(picture, Tensor) else picture).convert("RGB"))
-    heat = colorize(resize_map(map2d, (base.shape[0], base.shape[1])), scale, colors)
-    return Image.fromarray(blend(base, heat, opacity))
+    sized = resize_map(map2d, (base.shape[0], base.shape[1]))
+    heat = colorize(sized, scale, colors)
+    return Image.fromarray(blend(base, heat, opacities(sized, scale, colors, opacity)))
 
 
 def resize_map(map2d: Values, size: tuple[int, int]) -> NDArray[np.float64]:
