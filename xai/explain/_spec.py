@@ -42,7 +42,8 @@ def one_pass(classifier: Classifier, explainer: Any) -> int:
 class MethodSpec:
     """A method by name.
 
-    explainer: the parameter dataclass. signed: whether negative values mean "against the class". per_class: whether
+    explainer: the parameter dataclass. signed: whether negative values mean "against the class" (an explainer
+    whose parameters decide that has a property `signed` of its own). per_class: whether
     the map depends on the class in theory. coverage(classifier, explainer): how far it applies; status "refused" with
     the reason in `limits` where it does not. passes(classifier, explainer): cost for one image in forward passes (a
     backward counts two). caution: a warning that belongs beside every map of this method.

@@ -82,7 +82,7 @@ def attribute(
         input_size=(int(x.shape[-2]), int(x.shape[-1])),
         seconds=seconds,
         coverage=coverage,
-        signed=spec.signed,
+        signed=bool(getattr(explainer, "signed", spec.signed)),
         facts={**found.facts, "blank": [blank_reason(found, i) for i in range(len(values))]},
         provenance=provenance(classifier, "method", spec.name, explainer, run.seed),
     )
