@@ -1,0 +1,148 @@
+"""The epsilon study: identity at 0, controls of equal norm, shifts by hand, and the real network turned."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from xai import load_image
+from xai.attacks import attack
+from xai.attacks.pgd import PGD
+from xai.errors import Cancelled, InputError
+from xai.metrics.distance import image_distance
+from xai.metrics.shift import SHIFTS, explanation_shift, top_region
+from xai.models.classifier import Classifier
+from xai.settings import ASSETS
+from xai.studies.adversarial import POSITIONS, epsilon_study, noise_of_equal_norm, security_curve, smallest_epsilon
+from xai.types import Run
+
+
+def images(count: int = 2) -> Tensor:
+    return torch.randint(0, 256, (count, 3, 64, 64), generator=torch.Generator().manual_seed(4)).float() / 255
+
+
+def test_positions_are_33_ascending_from_0_to_16_and_finer_near_0() -> None:
+    steps = [b - a for a, b in itertools.pairwise(POSITIONS)]
+    assert len(POSITIONS) == 33
+    assert POSITIONS[0] == 0
+    assert POSITIONS[-1] == 16 / 255
+    assert all(later >= earlier - 1e-9 > -1e-9 for earlier, later in itertools.pairwise(steps))
+
+
+def test_distance_by_hand() -> None:
+    clean = torch.full((1, 3, 16, 16), 0.5)
+    changed = clean.clone()
+    changed[0, 0, 0, 0] = 0.8
+    changed[0, 1, 0, 0] = 0.1
+    found = image_distance(clean, changed)
+    assert float(found["linf"]) == pytest.approx(0.4)
+    assert float(found["l2"]) == pytest.approx(0.5)
+    assert float(found["psnr"]) == pytest.approx(-10 * math.log10(0.25 / 768), abs=1e-4)
+    same = image_distance(clean, clean)
+    assert float(same["ssim"]) == pytest.approx(1)
+    assert math.isinf(float(same["psnr"]))
+
+
+def test_shift_by_hand() -> None:
+    before = torch.zeros(1, 20, 20)
+    before[0, 0, :] = 2.0
+    before[0, 1, :] = 1.0  # the top 10 % are 40 of 400 pixels: the first two rows
+    after = torch.zeros(1, 20, 20)
+    after[0, 1, :] = 4.0
+    after[0, 2, :] = 4.0
+    found = explanation_shift(before, after)
+    assert set(found) == set(SHIFTS)
+    assert float(found["topk_iou"]) == pytest.approx(20 / 60)
+    assert float(found["energy_kept"]) == pytest.approx(0.5)
+    assert float(found["centroid_drift"]) == pytest.approx((1.5 - 1 / 3) / math.hypot(19, 19), abs=1e-6)
+    still = explanation_shift(before, before * 3)
+    assert float(still["spearman"]) == pytest.approx(1)
+    assert float(still["ssim"]) == pytest.approx(1)
+    assert float(still["centroid_drift"]) == pytest.approx(0)
+
+
+def test_top_region_counts_ties_in() -> None:
+    assert int(top_region(torch.arange(400.0).reshape(1, 20, 20)).sum()) == 40
+    assert int(top_region(torch.ones(1, 20, 20)).sum()) == 400
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_noise_has_the_norm_of_the_attack(tiny: Classifier, norm: str) -> None:
+    x = images()
+    x[:, :, :32] = x[:, :, :32].round()  # half of the pixels at the ends of the box
+    result = attack(tiny, x, "pgd", PGD(norm=norm, steps=2), epsilon=4 / 255 if norm == "linf" else 1.5)
+    noisy = noise_of_equal_norm(x, result, norm, Run(seed=3))
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+    delta = (noisy - x).flatten(1)
+    measured = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    torch.testing.assert_close(measured, result.linf if norm == "linf" else result.l2, atol=1e-4, rtol=0)
+
+
+def test_smallest_epsilon_by_hand() -> None:
+    success = torch.tensor([[False, False], [True, False], [True, False]])
+    found = smallest_epsilon(torch.tensor([0.0, 0.1, 0.2]), success)
+    assert float(found[0]) == pytest.approx(0.1)
+    assert math.isnan(float(found[1]))
+
+
+def test_epsilon_0_changes_nothing(tiny: Classifier) -> None:
+    study = epsilon_study(tiny, images(), [0.0, 2 / 255], params=PGD(steps=2))
+    assert not bool(study.success[0].any())
+    assert torch.equal(study.attacked[0].adversarial, images())
+    assert torch.equal(study.noisy[0], images())
+    for which in ("old", "new"):
+        maps = study.maps[which]
+        assert torch.equal(maps.clean[0], maps.attack[0])
+        for who in ("attack", "noise"):
+            for name, fact in SHIFTS.items():
+                if name != "energy_kept":
+                    expected = torch.full((2,), 1.0 if fact.high_is_same else 0.0)
+                    torch.testing.assert_close(study.shift[which][who][name][0], expected, atol=1e-5, rtol=0)
+
+
+def test_study_is_the_same_again_and_matches_its_parts(tiny: Classifier) -> None:
+    study, again = (epsilon_study(tiny, images(), [0, 1 / 255, 8 / 255], params=PGD(steps=3), seed=2) for _ in range(2))
+    assert torch.equal(study.maps["new"].attack, again.maps["new"].attack)
+    assert bool((study.maps["old"].class_index != study.maps["new"].class_index).all())
+    flipped = torch.stack([r.logits_after.argmax(-1) for r in study.attacked])
+    assert torch.equal(study.maps["new"].class_index[study.success], flipped[study.success])
+    total = study.probability("old") + study.probability("new")
+    assert bool((total <= 1 + 1e-5).all())
+    curve = security_curve(study)
+    assert bool((curve.success.mean.diff() >= 0).all())
+    assert curve.success.n == 2
+    assert "PGD-3" in study.protocol.sentence
+
+
+def test_progress_reaches_its_end_and_cancel_stops(tiny: Classifier) -> None:
+    seen: list[tuple[int, int]] = []
+    epsilon_study(
+        tiny, images(1), [0, 0.01], params=PGD(steps=2), run=Run(on_progress=lambda d, t, _n: seen.append((d, t)))
+    )
+    assert [d for d, _ in seen] == sorted(d for d, _ in seen)
+    assert seen[-1][0] == seen[-1][1]
+    with pytest.raises(Cancelled):
+        epsilon_study(tiny, images(1), [0, 0.01], run=Run(cancelled=lambda: len(seen) > 0))
+
+
+def test_bad_shapes_get_one_sentence() -> None:
+    with pytest.raises(InputError, match="give two of"):
+        explanation_shift(torch.zeros(1, 20, 20), torch.zeros(1, 21, 20))
+    with pytest.raises(InputError, match="give two of"):
+        image_distance(torch.zeros(1, 3, 20, 20), torch.zeros(2, 3, 20, 20))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "rocket.jpg", "china.jpg", "flower.jpg"])
+def test_shipped_photographs_are_turned_at_4_of_255_as_png(lite0: Classifier, name: str) -> None:
+    x = lite0.preprocess(load_image(ASSETS / "samples" / name))
+    study = epsilon_study(lite0, x, [0.0, 4 / 255])
+    assert study.success[:, 0].tolist() == [False, True]
+    assert study.survives_png[:, 0].tolist() == [False, True]
+    if name != "chelsea.png":  # its two likeliest classes, tiger cat and Egyptian cat, are three points apart
+        assert not bool(study.noise_turns.any())

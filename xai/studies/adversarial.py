@@ -1,0 +1,331 @@
+"""Epsilon against prediction and explanation: one image or many, at every position of a slider.
+
+At each epsilon: the attack, a control of random noise of the same norm, the maps of clean, attacked and noisy image for
+the class that was predicted first (old) and the one that took its place (new), and how far each map moved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xai.attacks import sweep
+from xai.attacks._spec import ATTACKS, Attack
+from xai.batching import DEFAULT_BATCH
+from xai.explain import attribute
+from xai.metrics.distance import image_distance
+from xai.metrics.shift import explanation_shift
+from xai.models.classifier import Classifier
+from xai.provenance import provenance
+from xai.statistics import Band, Interval, bootstrap_band, bootstrap_mean
+from xai.types import AttackResult, Protocol, Run
+
+POSITIONS: tuple[float, ...] = tuple(
+    k / 255
+    for k in (
+        *(i / 8 for i in range(8)),
+        *(1 + i / 4 for i in range(4)),
+        *(2 + i / 2 for i in range(13)),
+        *range(9, 17),
+    )
+)
+"""The slider's 33 positions: 0 to 16/255, finer near 0, where networks turn."""
+
+WHO = ("attack", "noise")
+CLASSES = ("old", "new")
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Maps of one class at every epsilon: clean, attacked, noisy, each (E,N,h,w); class_index (E,N)."""
+
+    class_index: Tensor
+    clean: Tensor
+    attack: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EpsilonStudy:
+    """N images at E epsilons.
+
+    clean (N,3,H,W). attacked, noisy: E results of N images; `noisy` holds pixels (E,N,3,H,W) and `noise_logits`
+    (E,N,K). maps: "old" and "new" class. shift[class][who][measure] (E,N). distance[measure] (E,N) of the attacked
+    image, as PNG rounds nothing. smallest (N,): the smallest epsilon tried that changes the class, NaN where none does.
+    """
+
+    epsilons: Tensor
+    clean: Tensor
+    attacked: tuple[AttackResult, ...]
+    noisy: Tensor
+    noise_logits: Tensor
+    maps: Mapping[str, Maps]
+    shift: Mapping[str, Mapping[str, Mapping[str, Tensor]]]
+    distance: Mapping[str, Tensor]
+    smallest: Tensor
+    method: str
+    signed: bool
+    protocol: Protocol
+    provenance: Mapping[str, Any]
+
+    @property
+    def success(self) -> Tensor:
+        """(E,N) bool: the attack reached its aim."""
+        return torch.stack([result.success for result in self.attacked])
+
+    @property
+    def survives_png(self) -> Tensor:
+        """(E,N) bool: it still does after rounding to 8 bits."""
+        return torch.stack([result.survives_png for result in self.attacked])
+
+    @property
+    def noise_turns(self) -> Tensor:
+        """(E,N) bool: noise of the same norm changes the predicted class."""
+        return self.noise_logits.argmax(-1) != self.attacked[0].logits_before.argmax(-1)
+
+    def probability(self, which: str, who: str = "attack") -> Tensor:
+        """(E,N): probability of the "old" or "new" class under the attack or the noise."""
+        logits = self.noise_logits if who == "noise" else torch.stack([r.logits_after for r in self.attacked])
+        return logits.softmax(-1).gather(-1, self.maps[which].class_index[..., None])[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class SecurityCurve:
+    """Over images, at each epsilon: rates with their bootstrap 95 % interval, mean shift of the old class's map."""
+
+    epsilons: Tensor
+    success: Band
+    survives_png: Band
+    noise_turns: Band
+    shift: Mapping[str, Mapping[str, Band]]
+    smallest: Interval | None
+    never: int
+
+
+def epsilon_study(
+    classifier: Classifier,
+    x: Tensor,
+    epsilons: Sequence[float] | Tensor = POSITIONS,
+    attack: str = "pgd",
+    params: Attack | None = None,
+    labels: int | Sequence[int] | Tensor | None = None,
+    method: str = "gradcam",
+    layer: str | None = None,
+    seed: int = 0,
+    run: Run | None = None,
+    **method_params: Any,
+) -> EpsilonStudy:
+    """Attack x (N,3,H,W) in [0, 1] at every epsilon (ascending, pixel units) and follow the explanation.
+
+    labels: as in `xai.attacks.attack`. method, layer, method_params: as in `xai.attribute`. Raises `InputError` for bad
+    arguments, `NotApplicableError` where the method does not apply, and `Cancelled`.
+    """
+    run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
+    params = params or ATTACKS.get(attack).params()
+    radii = torch.as_tensor(epsilons, dtype=torch.float32).flatten()
+    total = _cost(len(radii), len(x), ATTACKS.get(attack).passes(params))
+    stage = _Stage(run, total)
+
+    attacked = tuple(sweep(classifier, x, radii, attack, params, labels, run.seed, stage.next(total[0], "attack")))
+    noisy = torch.stack([noise_of_equal_norm(x, result, params.norm, run) for result in attacked])
+    noise_logits = _predict(classifier, noisy, stage.next(total[1], "noise"))
+
+    def explain(images: Tensor, targets: Tensor, note: str, passes: int) -> tuple[Tensor, Tensor, bool]:
+        return _explain(classifier, images, targets, method, layer, stage.next(passes, note), method_params)
+
+    moved = torch.stack([result.adversarial for result in attacked])
+    before = attacked[0].logits_before.argmax(-1)
+    count = len(radii)
+    maps: dict[str, Maps] = {}
+    shift: dict[str, dict[str, dict[str, Tensor]]] = {}
+    signed = False
+    for which, index in (("old", before.expand(count, -1)), ("new", _new_class(attacked, params.targeted))):
+        clean_low, clean_full = _clean_maps(explain, x, index, which, total[2])
+        attack_low, attack_full, signed = explain(moved, index, f"{which} class, attacked", total[2])
+        noise_low, noise_full, _ = explain(noisy, index, f"{which} class, noise", total[2])
+        maps[which] = Maps(index.contiguous(), clean_low, attack_low, noise_low)
+        shift[which] = {"attack": _shift(clean_full, attack_full), "noise": _shift(clean_full, noise_full)}
+    distance = [image_distance(result.clean, result.adversarial) for result in attacked]
+    return EpsilonStudy(
+        epsilons=radii,
+        clean=attacked[0].clean,
+        attacked=attacked,
+        noisy=noisy,
+        noise_logits=noise_logits,
+        maps=maps,
+        shift=shift,
+        distance={name: torch.stack([each[name] for each in distance]) for name in distance[0]},
+        smallest=smallest_epsilon(radii, torch.stack([result.success for result in attacked])),
+        method=method,
+        signed=signed,
+        protocol=_protocol(attack, params, radii, method, run.seed),
+        provenance={**provenance(classifier, "attack", attack, params, run.seed), "method": method, "layer": layer},
+    )
+
+
+def noise_of_equal_norm(x: Tensor, result: AttackResult, norm: str, run: Run) -> Tensor:
+    """The control: x (N,3,H,W) plus random noise of the norm that the attack measured, in the box [0, 1].
+
+    linf: every pixel moves by that norm, up or down at random (the other way where the box is in the way). l2: a
+    Gaussian direction of that length. One direction an image for all epsilons.
+    """
+    noisy = []
+    for index, image in enumerate(result.clean):
+        generator = run.generator("noise control", index)
+        if norm == "linf":
+            size = result.linf[index]
+            sign = torch.randint(0, 2, image.shape, generator=generator).float() * 2 - 1
+            moved = image + size * sign
+            blocked = (moved < 0) | (moved > 1)
+            noisy.append(torch.where(blocked, image - size * sign, moved).clamp(0, 1))
+        else:
+            noisy.append(_of_length(image, torch.randn(image.shape, generator=generator), float(result.l2[index])))
+    return torch.stack(noisy).to(x.dtype)
+
+
+def _of_length(image: Tensor, direction: Tensor, length: float) -> Tensor:
+    """image + s * direction, clamped to [0, 1], with s such that the clamped change has `length`."""
+    low, high = 0.0, 4 * length / float(direction.norm())
+    for _ in range(40):  # bisection: the clamped length grows with s
+        middle = (low + high) / 2
+        if float(((image + middle * direction).clamp(0, 1) - image).norm()) < length:
+            low = middle
+        else:
+            high = middle
+    return (image + low * direction).clamp(0, 1)
+
+
+def smallest_epsilon(epsilons: Tensor, success: Tensor) -> Tensor:
+    """The smallest epsilon at which success (E,N) holds, (N,); NaN where it never does."""
+    never = torch.full(success.shape[1:], torch.nan)
+    first = epsilons[success.float().argmax(0)]
+    return torch.where(success.any(0), first, never)
+
+
+def security_curve(study: EpsilonStudy, seed: int = 0) -> SecurityCurve:
+    """Success rate against epsilon over the study's images, beside the noise control, and the mean shift."""
+
+    def band(values: Tensor) -> Band:
+        return bootstrap_band(values.T.double(), seed=seed)
+
+    turned = study.smallest[~study.smallest.isnan()]
+    return SecurityCurve(
+        epsilons=study.epsilons,
+        success=band(study.success),
+        survives_png=band(study.survives_png),
+        noise_turns=band(study.noise_turns),
+        shift={who: {name: band(values) for name, values in study.shift["old"][who].items()} for who in WHO},
+        smallest=bootstrap_mean(turned, seed=seed) if len(turned) else None,
+        never=int(study.smallest.isnan().sum()),
+    )
+
+
+def _new_class(attacked: tuple[AttackResult, ...], targeted: bool) -> Tensor:
+    """(E,N): the class to reach; untargeted, the strongest class that is not the old one."""
+    if targeted:
+        return attacked[0].target.expand(len(attacked), -1)
+    old = attacked[0].logits_before.argmax(-1)
+    logits = torch.stack([result.logits_after for result in attacked])
+    return logits.scatter(-1, old.expand(len(attacked), -1)[..., None], -torch.inf).argmax(-1)
+
+
+def _clean_maps(explain: Any, x: Tensor, index: Tensor, which: str, passes: int) -> tuple[Tensor, Tensor]:
+    """Maps of the clean images for index (E,N), computed once for each (image, class) pair."""
+    who = torch.arange(index.shape[1]).expand_as(index)
+    pairs, inverse = torch.unique(torch.stack([who, index], -1).flatten(0, 1), dim=0, return_inverse=True)
+    low, full, _ = explain(x[pairs[:, 0]][None], pairs[:, 1][None], f"{which} class, clean", passes)
+    shape = index.shape
+    return _rows(low[0][inverse], shape), _rows(full[0][inverse], shape)
+
+
+def _explain(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor,
+    method: str,
+    layer: str | None,
+    run: Run,
+    params: Mapping[str, Any],
+) -> tuple[Tensor, Tensor, bool]:
+    """Maps of images (E,N,3,H,W) for targets (E,N): at the method's resolution, at the input size; whether signed."""
+    flat, chosen = images.flatten(0, 1), targets.flatten()
+    size = DEFAULT_BATCH.get(classifier.device.type, 16)
+    low, full, signed = [], [], False
+    for start in range(0, len(flat), size):
+        part = slice(start, start + size)
+        quiet = dataclasses.replace(run, on_progress=lambda _done, _total, _note: None)
+        found = attribute(classifier, flat[part], method, chosen[part], layer, run=quiet, **params)
+        low.append(found.values.sum(1) if found.values.dim() == 4 else found.values)
+        full.append(found.maps())
+        signed = found.signed
+        run.report(min(start + size, len(flat)), len(flat))
+    shape = images.shape[:2]
+    return _rows(torch.cat(low), shape), _rows(torch.cat(full), shape), signed
+
+
+def _shift(before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    found = explanation_shift(before.flatten(0, 1), after.flatten(0, 1))
+    return {name: _rows(value, before.shape[:2]) for name, value in found.items()}
+
+
+def _rows(flat: Tensor, shape: torch.Size) -> Tensor:
+    """(E*N, ...) -> (E,N, ...)."""
+    return flat.reshape(*shape, *flat.shape[1:])
+
+
+def _predict(classifier: Classifier, images: Tensor, run: Run) -> Tensor:
+    flat, size = images.flatten(0, 1), DEFAULT_BATCH.get(classifier.device.type, 16)
+    logits = []
+    for start in range(0, len(flat), size):
+        logits.append(classifier.predict(flat[start : start + size], run))
+        run.report(min(start + size, len(flat)), len(flat))
+    return _rows(torch.cat(logits), images.shape[:2])
+
+
+def _cost(epsilons: int, images: int, attack_passes: int) -> tuple[int, int, int]:
+    """Forward passes of the attack, of the noise, and (about) of one set of maps."""
+    each = epsilons * images
+    return each * attack_passes, each, each
+
+
+class _Stage:
+    """Progress of the whole from the progress of its stages."""
+
+    def __init__(self, run: Run, cost: tuple[int, int, int]) -> None:
+        self._run, self._done = run, 0
+        self._total = cost[0] + cost[1] + 6 * cost[2]
+
+    def next(self, passes: int, note: str) -> Run:
+        start, self._done = self._done, self._done + passes
+
+        def report(done: int, total: int, _note: str) -> None:
+            self._run.on_progress(start + passes * done // max(total, 1), self._total, note)
+
+        return dataclasses.replace(self._run, on_progress=report)
+
+
+def _protocol(attack: str, params: Attack, epsilons: Tensor, method: str, seed: int) -> Protocol:
+    settings = {
+        "attack": attack,
+        **dataclasses.asdict(params),  # type: ignore[call-overload]
+        "epsilons": epsilons.tolist(),
+        "method": method,
+        "seed": seed,
+        "control": f"random noise of equal {params.norm} norm",
+    }
+    title = ATTACKS.get(attack).title
+    steps = f"-{settings['steps']}" if "steps" in settings else ""
+    size = f", step {settings['step_size'] * 255:.3g}/255" if settings.get("step_size") else ""
+    ball = "L-infinity" if params.norm == "linf" else "L2"
+    aim = "towards a chosen class" if params.targeted else "away from the predicted class"
+    return Protocol(
+        f"{attack}{steps}-{params.norm}",
+        settings,
+        f"{title}{steps} in the {ball} ball{size}, {aim}, {len(epsilons)} epsilons in pixel units of [0, 1], "
+        f"one start for all, seed {seed}; control: random noise of equal norm.",
+    )
