@@ -195,3 +195,52 @@ def cut_at(module: nn.Module, net: nn.Module, path: str, x: Tensor) -> tuple[Ten
     if not kept:
         raise LayerError(f"layer {path!r} does not run in this network's forward; choose another layer.")
     return kept[-1], logits
+
+
+def look_at(module: nn.Module, net: nn.Module, path: str, x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """One forward without a graph: (copy of the output of layer `path`, logits, how often the layer ran).
+
+    Of a layer that runs several times the last output is taken, as `cut_at` does.
+    """
+    kept: list[Tensor] = []
+    owner = threading.get_ident()
+
+    def keep(_module: nn.Module, _inputs: object, output: object) -> None:
+        if threading.get_ident() == owner:
+            kept.append(_first_tensor(path, output).detach().clone())
+
+    handle = net.get_submodule(path).register_forward_hook(keep)
+    try:
+        with torch.no_grad():
+            logits = module(x)
+    finally:
+        handle.remove()
+    if not kept:
+        raise LayerError(f"layer {path!r} does not run in this network's forward; choose another layer.")
+    return kept[-1], logits, len(kept)
+
+
+def resume_at(module: nn.Module, net: nn.Module, path: str, x: Tensor, activation: Tensor, runs: int = 1) -> Tensor:
+    """Logits of a forward, without a graph, in which run number `runs` of layer `path` gives `activation` (B,C,h,w).
+
+    x holds B images; or one, and then what lies before the layer runs for one image while the rest runs for B. That is
+    right as long as whatever bypasses the layer (a skip) meets its output in operations that broadcast over images;
+    other networks raise `RuntimeError` or must be told apart by the caller. `activation` may be written over.
+    """
+    count = 0
+    owner = threading.get_ident()
+
+    def replace(_module: nn.Module, _inputs: object, _output: object) -> Tensor | None:
+        nonlocal count
+        if threading.get_ident() != owner:
+            return None
+        count += 1
+        return activation if count == runs else None
+
+    handle = net.get_submodule(path).register_forward_hook(replace)
+    try:
+        with torch.no_grad():
+            logits: Tensor = module(x)
+    finally:
+        handle.remove()
+    return logits

@@ -28,8 +28,7 @@ class GradCAM:
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         """x (N,3,H,W) in [0, 1] -> values (N,h,w) at the layer's resolution, not negative."""
-        del run
-        return explain_at_layer(module, x, target, self.layer, combine)
+        return explain_at_layer(module, x, target, self.layer, combine, run)
 
 
 METHODS.add(

@@ -1,0 +1,60 @@
+"""Random map: what an explanation has to beat."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xai.errors import InputError
+from xai.explain._baseline import with_logits
+from xai.explain._spec import METHODS, MethodSpec
+from xai.models.classifier import InputModel
+from xai.registry import Source
+from xai.types import Explained, Run
+
+
+def digest(image: Tensor) -> str:
+    """SHA-256 over an image's pixels as float32 bytes: a name that is the same on every device and in every batch."""
+    return hashlib.sha256(image.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RandomMap:
+    """Independent values, uniform on [0, 1), that depend on the seed and the image's pixels alone.
+
+    cells: values along each side, or none for one a pixel. A grid as coarse as a CAM's (7 for most networks) is the
+    fairer rival where the size of the regions matters.
+    """
+
+    cells: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cells is not None and self.cells < 1:
+            raise InputError(f"cells is {self.cells}; give 1 or more, or none for one value a pixel.")
+
+    def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
+        """x (N,3,H,W) in [0, 1] -> values (N,H,W), or (N,cells,cells)."""
+        size = tuple(x.shape[-2:]) if self.cells is None else (self.cells, self.cells)
+        maps = [torch.rand(size, generator=run.generator("random", digest(image))) for image in x]
+        return with_logits(torch.stack(maps).to(x), module, x, target, run)
+
+
+METHODS.add(
+    MethodSpec(
+        name="random",
+        title="Random",
+        family="baseline",
+        rank=90,
+        source=Source(
+            "Samek et al., Evaluating the Visualization of What a Deep Neural Network Has Learned, IEEE TNNLS 2017",
+            "https://arxiv.org/abs/1509.06321",
+        ),
+        explainer=RandomMap,
+        summary="Noise that knows neither the image nor the network: a method that is no better explains nothing.",
+        per_class=False,
+        caution="Not an explanation: a baseline for comparison.",
+    )
+)
