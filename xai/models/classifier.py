@@ -14,11 +14,17 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from xai.errors import InputError, LayerError
+from xai.errors import InputError, ModuleStateError
 from xai.hooks import ModuleState
+from xai.models.layers import MAPS, SEQUENCE, LayerInfo, Tokens, find_layer, stages, trace
 from xai.types import Run
 
+__all__ = ["VIEWS", "Classifier", "InputModel", "LayerInfo", "Preset", "Tokens", "find_layer"]
+
 VIEWS = ("crop", "whole")
+
+LONGEST = 16
+"""Longest side, in short sides, that is resized: of a longer image only the middle can reach the centre crop."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,9 @@ class InputModel(nn.Module):
     def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.net = net
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values, dtype=dtype).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N,3,H,W) in [0, 1] -> logits (N,K)."""
@@ -51,22 +58,13 @@ class InputModel(nn.Module):
         return logits
 
 
-@dataclass(frozen=True)
-class LayerInfo:
-    """A layer whose output is a stack of maps: path in the network, type, channels and resolution (h, w)."""
-
-    path: str
-    type: str
-    channels: int
-    size: tuple[int, int]
-
-
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """What `load_model` returns. `module` takes RGB in [0, 1], normalises inside, and gives logits (N,K).
 
     Every forward goes through `lease()`. Parameters are frozen and the module stays in eval mode. `weights` says where
-    they come from: "imagenet", "random:SEED", "file:NAME" or "run:ID". `random` is true where the answers mean nothing.
+    they come from: "imagenet", "imagenet:ENTRY", "random:SEED", "file:NAME" or "run:ID". `random` is true where the
+    answers mean nothing. tokens: how a transformer's layers hold their maps, None for convolutional networks.
     """
 
     name: str
@@ -80,6 +78,7 @@ class Classifier:
     weights: str
     preset: Preset = field(default_factory=Preset)
     notes: tuple[str, ...] = ()
+    tokens: Tokens | None = None
     _lock: Any = field(default_factory=threading.RLock, repr=False)
     _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -88,36 +87,105 @@ class Classifier:
         """True where the weights are untrained, so that every page can say so."""
         return self.weights.startswith("random")
 
+    @property
+    def damaged(self) -> str:
+        """What an earlier call changed for good, or ""; a damaged classifier is not leased again."""
+        return str(self._memo.get("damaged", ""))
+
     @contextmanager
     def lease(self, run: Run | None = None) -> Iterator[InputModel]:
         """The module, for one thread at a time; on leaving it is checked to be as it was.
 
         Waiting polls `run`, so that a page or a job that is cancelled stops waiting. Re-entrant in one thread. Raises
-        `ModuleStateError` if hooks, flags, parameters or submodules were changed (hooks and flags are put back).
+        `ModuleStateError` if hooks, flags, parameters or submodules were changed; hooks and flags are put back, and
+        where values are lost the classifier is not leased again. An exception inside the lease comes out as it is,
+        with what was changed as a note.
         """
         while not self._lock.acquire(timeout=0.05):
             if run is not None:
                 run.check()
         try:
+            if self.damaged:
+                raise ModuleStateError(
+                    f"{self.title} is not used again, because {self.damaged} Load it anew with load_model."
+                )
             before = ModuleState.of(self.module)
             try:
                 yield self.module
-            finally:
-                before.restore_and_check()
+            except BaseException as error:
+                try:
+                    self._leave(before)
+                except ModuleStateError as changed:
+                    error.add_note(str(changed))
+                raise
+            self._leave(before)
         finally:
             self._lock.release()
+
+    def _leave(self, before: ModuleState) -> None:
+        try:
+            before.restore_and_check()
+        except ModuleStateError as changed:
+            try:
+                before.restore_and_check()
+            except ModuleStateError:  # hooks and flags are back, so what is left cannot be put back
+                self._memo["damaged"] = str(changed)
+            raise
 
     def layer(self, path: str | None = None) -> nn.Module:
         """The submodule at `path` (the default layer for None); raises `LayerError` with near paths."""
         return find_layer(self.module.net, path or self.default_layer)
 
-    def layers(self) -> tuple[LayerInfo, ...]:
-        """Every layer whose output is a stack of maps larger than 1x1, in order of execution."""
-        if "layers" not in self._memo:
-            with self.lease():
-                self._memo["layers"] = trace_layers(self.module, self.input_size, self.device)
-        layers: tuple[LayerInfo, ...] = self._memo["layers"]
-        return layers
+    def layers(self, tokens: bool = False) -> tuple[LayerInfo, ...]:
+        """Every layer that gives maps larger than 1x1, in order of execution.
+
+        Those that give (N,C,h,w); with `tokens` also those of transformers that `to_maps` can turn into it.
+        """
+        found = tuple(each.info for each in self._trace())
+        return found if tokens else tuple(info for info in found if info.layout == MAPS)
+
+    def stages(self, tokens: bool = False) -> tuple[LayerInfo, ...]:
+        """At most 12 layers for a layer explorer: where resolution or channels change, ending at the default layer."""
+        seen = [each for each in self._trace() if tokens or each.info.layout == MAPS]
+        return stages(self.module.net, seen, self.default_layer)
+
+    def _trace(self) -> tuple[Any, ...]:
+        if "trace" not in self._memo:
+            with self.lease() as module:
+                self._memo["trace"] = trace(module, module.net, self.input_size, self.device, self.tokens)
+        seen: tuple[Any, ...] = self._memo["trace"]
+        return seen
+
+    def search(self, text: str, limit: int = 20) -> tuple[tuple[int, str], ...]:
+        """Classes whose name holds `text` (case does not matter) as (index, name), at most `limit`.
+
+        A number finds the class of that index first. Names that begin with the text come before names with a word that
+        does, and these before the rest.
+        """
+        wanted = " ".join(text.casefold().split())
+        ranked = []
+        for index, label in enumerate(self.labels):
+            name = label.casefold()
+            if wanted == str(index):
+                rank = 0
+            elif name.startswith(wanted):
+                rank = 1
+            elif f" {wanted}" in name:
+                rank = 2
+            elif wanted in name:
+                rank = 3
+            else:
+                continue
+            ranked.append((rank, index))
+        return tuple((index, self.labels[index]) for _, index in sorted(ranked)[:limit])
+
+    def top(self, logits: Tensor, k: int = 5) -> list[list[tuple[int, str, float]]]:
+        """For each row of logits (N,K): its k most probable classes as (index, name, probability), best first."""
+        if logits.dim() != 2 or logits.shape[1] != len(self.labels):
+            raise InputError(f"logits has shape {tuple(logits.shape)}; give (N, {len(self.labels)}).")
+        values, indices = logits.detach().double().softmax(-1).topk(min(k, len(self.labels)))
+        rows = zip(indices.tolist(), values.tolist(), strict=True)
+        return [[(i, self.labels[i], p) for i, p in zip(*row, strict=True)] for row in rows]
 
     def preprocess(self, image: Image.Image | Sequence[Image.Image], view: str = "crop") -> Tensor:
         """What the network sees, as (N,3,H,W) float32 in [0, 1] on the CPU.
@@ -125,8 +193,6 @@ class Classifier:
         `view="crop"`: short side to the preset's resize, then the centre crop. `view="whole"`: the whole image resized
         to the input size, so that nothing is cut off (the aspect ratio changes).
         """
-        if view not in VIEWS:
-            raise InputError(f"view {view!r} is not known; use {' or '.join(VIEWS)}.")
         images = [image] if isinstance(image, Image.Image) else list(image)
         if not images:
             raise InputError("there is no image to preprocess; give at least one.")
@@ -134,66 +200,66 @@ class Classifier:
 
     def _one(self, image: Image.Image, view: str) -> Tensor:
         how = self.preset.interpolation
-        if view == "whole":
-            image = TF.resize(image, list(self.input_size), how)
-        else:
-            scale = self.input_size[0] / self.preset.crop
-            image = TF.center_crop(TF.resize(image, [round(self.preset.resize * scale)], how), list(self.input_size))
-        pixels: Tensor = TF.pil_to_tensor(image)
+        middle, resized = self._steps(image.size, view)
+        if middle != (0, 0, *image.size):
+            image = image.crop(middle)
+        image = TF.resize(image, [resized[1], resized[0]], how)
+        pixels: Tensor = TF.pil_to_tensor(TF.center_crop(image, list(self.input_size)))
         return pixels.float() / 255
+
+    def _steps(self, size: tuple[int, int], view: str) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+        """(part of the image that is resized, (width, height) that it is resized to) before the centre crop."""
+        if view not in VIEWS:
+            raise InputError(f"view {view!r} is not known; use {' or '.join(VIEWS)}.")
+        width, height = size
+        if view == "whole":
+            return (0, 0, width, height), (self.input_size[1], self.input_size[0])
+        limit = LONGEST * min(size)
+        left, top = (max(0, side - limit) // 2 for side in size)
+        width, height = width - 2 * left, height - 2 * top
+        short = round(self.preset.resize * self.input_size[0] / self.preset.crop)
+        long = int(short * max(width, height) / min(width, height))  # torchvision's rounding
+        return (left, top, left + width, top + height), (short, long) if width <= height else (long, short)
+
+    def view_box(self, size: tuple[int, int], view: str = "crop") -> tuple[float, float, float, float]:
+        """Where the network looks in an image of `size` (width, height): (left, top, right, bottom) in its pixels."""
+        (left, top, right, bottom), (width, height) = self._steps(size, view)
+        scale_x, scale_y = (right - left) / width, (bottom - top) / height
+        x, y = int(round((width - self.input_size[1]) / 2)), int(round((height - self.input_size[0]) / 2))  # noqa: RUF046
+        return (
+            left + x * scale_x,
+            top + y * scale_y,
+            left + (x + self.input_size[1]) * scale_x,
+            top + (y + self.input_size[0]) * scale_y,
+        )
 
     def predict(self, x: Tensor, run: Run | None = None) -> Tensor:
         """Logits (N,K) on the CPU for x (N,3,H,W) in [0, 1]."""
+        x = self.to_input(x)
         with self.lease(run) as module, torch.no_grad():
-            logits: Tensor = module(self.check(x).to(self.device))
+            logits: Tensor = module(x)
         return logits.float().cpu()
+
+    def to_input(self, x: Tensor) -> Tensor:
+        """x checked, detached, on the classifier's device and in its dtype."""
+        return self.check(x).detach().to(self.device, self.module.mean.dtype)
 
     def check(self, x: Tensor) -> Tensor:
         """x itself if it is (N,3,H,W) floating point and finite in [0, 1]; raises `InputError` otherwise."""
-        if x.dim() != 4 or x.shape[1] != 3 or x.shape[0] == 0:
+        if not isinstance(x, Tensor):
+            raise InputError(f"x is a {type(x).__name__}; give a tensor, as preprocess(image) returns it.")
+        if x.dim() != 4 or x.shape[1] != 3 or 0 in x.shape:
             raise InputError(f"x has shape {tuple(x.shape)}; give (N, 3, H, W) with N >= 1.")
         if not x.is_floating_point():
             raise InputError(f"x has dtype {x.dtype}; give floating point values in [0, 1].")
+        if self.tokens is not None and self.tokens.layout == SEQUENCE and tuple(x.shape[-2:]) != self.input_size:
+            raise InputError(
+                f"x is {x.shape[-2]} x {x.shape[-1]}; {self.title} takes {self.input_size[0]} x {self.input_size[1]} "
+                "only (its grid is fixed)."
+            )
         low, high = (float(v) for v in torch.aminmax(x.detach()))
+        if low != low or high != high:
+            raise InputError("x holds values that are not a number (NaN); give pixels in [0, 1].")
         if not (low >= -1e-6 and high <= 1 + 1e-6):
             raise InputError(f"x ranges from {low:.3g} to {high:.3g}; give pixels in [0, 1] (the model normalises).")
         return x
-
-
-def find_layer(net: nn.Module, path: str) -> nn.Module:
-    """The submodule of `net` at `path`; raises `LayerError` that suggests near paths."""
-    import difflib
-
-    try:
-        if not path:
-            raise AttributeError
-        return net.get_submodule(path)
-    except AttributeError:
-        names = [name for name, _ in net.named_modules() if name]
-        near = difflib.get_close_matches(path, names, n=3, cutoff=0.4) or names[-3:]
-        raise LayerError(f"layer {path!r} is not in this network; near it are {', '.join(near)}.") from None
-
-
-def trace_layers(module: InputModel, size: tuple[int, int], device: torch.device) -> tuple[LayerInfo, ...]:
-    """One forward on a grey image, noting every submodule whose output is (1,C,h,w) with h and w above 1."""
-    found: list[LayerInfo] = []
-    seen: set[str] = set()
-
-    def note(path: str, layer: nn.Module, output: object) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[-2:]) > 1 and path not in seen:
-            seen.add(path)
-            h, w = output.shape[-2:]
-            found.append(LayerInfo(path, type(layer).__name__, int(output.shape[1]), (int(h), int(w))))
-
-    handles = [
-        layer.register_forward_hook(lambda m, _i, out, path=path: note(path, m, out))
-        for path, layer in module.net.named_modules()
-        if path
-    ]
-    try:
-        with torch.no_grad():
-            module(torch.full((1, 3, *size), 0.5, device=device, dtype=module.mean.dtype))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return tuple(found)

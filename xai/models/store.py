@@ -15,7 +15,8 @@ from torch import Tensor
 from xai.errors import InputError, UnknownNameError, WeightsError
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
-from xai.models.classifier import Classifier, InputModel, trace_layers
+from xai.models.classifier import Classifier, InputModel
+from xai.models.layers import last_block, trace
 from xai.models.weights import read_state_dict, shape_report
 from xai.settings import resolve_device
 
@@ -24,6 +25,7 @@ CACHE_SIZE = 4
 
 _cache: OrderedDict[tuple[str, str, str], Classifier] = OrderedDict()
 _cache_lock = threading.RLock()
+_loading: dict[tuple[str, str, str], threading.Lock] = {}
 _rng_lock = threading.Lock()
 
 
@@ -56,15 +58,28 @@ def load_model(
     if weights == "random":
         weights = "random:0"
     key = (name, weights, str(chosen))
-    with _cache_lock:  # one load at a time: loading twice costs more than waiting
+    with _cache_lock:
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
+        alone = _loading.setdefault(key, threading.Lock())
+    # Loading one classifier twice costs more than waiting, but a slow download must not hold up another classifier.
+    with alone:
+        with _cache_lock:
+            if key in _cache:
+                return _cache[key]
         classifier = _load(model_spec(name), weights, chosen)
-        _cache[key] = classifier
-        while len(_cache) > CACHE_SIZE:
-            _cache.popitem(last=False)
+        with _cache_lock:
+            _cache[key] = classifier
+            while len(_cache) > CACHE_SIZE:
+                _cache.popitem(last=False)
     return classifier
+
+
+def loaded_models() -> tuple[Classifier, ...]:
+    """The classifiers in memory, the most recently used one last."""
+    with _cache_lock:
+        return tuple(_cache.values())
 
 
 def unload_models() -> int:
@@ -147,5 +162,5 @@ def digest(name: str, net: torch.nn.Module) -> str:
 
 def _last_block(module: InputModel, size: tuple[int, int], device: torch.device) -> str:
     """The last layer in order of execution that still gives maps larger than 1 x 1."""
-    layers = trace_layers(module, size, device)
-    return layers[-1].path if layers else ""
+    seen = trace(module, module.net, size, device)
+    return last_block(module.net, seen, 1000)
