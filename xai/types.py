@@ -90,6 +90,7 @@ class Attribution:
 
     values: (N,h,w) or (N,3,H,W) float32, signed, at the method's resolution. logits (N,K). target (N,) int64.
     seconds: wall time of the call. input_size: (H,W) of the network's input. facts: per method, JSON-able.
+    from_lowest: zero means nothing on this method's scale, so that a picture starts at the lowest value.
     """
 
     method: str
@@ -102,6 +103,7 @@ class Attribution:
     signed: bool
     facts: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    from_lowest: bool = False
 
     def maps(self) -> Tensor:
         """One signed value a pixel, (N,H,W) at the input size.
@@ -130,7 +132,10 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """N curves over shared positions: x (S,) in [0, 1], y (N,S), auc (N,)."""
+    """N curves over shared positions: x (S,) in [0, 1], y (N,S), auc (N,).
+
+    probability (N,S): where y is made from it, the plain probability of the class at each position.
+    """
 
     metric: str
     x: Tensor
@@ -138,6 +143,18 @@ class Curve:
     auc: Tensor
     higher_is_better: bool
     protocol: Protocol
+    probability: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One number an image: values (N,), NaN where the metric has nothing to say; `facts` holds what went into them."""
+
+    metric: str
+    values: Tensor
+    higher_is_better: bool
+    protocol: Protocol
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ def labels(data) -> dict[str, int | None]:
     return {item.key: item.label for item in data.items}
 
 
-# --- layouts --------------------------------------------------------------------------------------------------------
+# --- layouts -----------------------------------------------------
 
 
 def test_imagenet_v2_folders_are_class_indices_and_not_their_sorted_places(tmp_path):
@@ -172,7 +172,7 @@ def test_refusals_say_what_to_do(tmp_path):
         open_dataset(tmp_path / "not.zip")
 
 
-# --- zips -----------------------------------------------------------------------------------------------------------
+# --- zips --------------------------------------------------------
 
 
 def test_a_zip_reads_like_the_folder_it_was_made_of(tmp_path):
@@ -269,7 +269,7 @@ def test_an_upload_is_kept_under_its_digest(tmp_path, monkeypatch):
     assert len(open_dataset(path)) == 1
 
 
-# --- the data set itself --------------------------------------------------------------------------------------------
+# --- the data set itself -----------------------------------------
 
 
 def test_every_sample_opens_and_names_its_source():

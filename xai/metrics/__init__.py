@@ -1,0 +1,39 @@
+"""Metrics: one a file. Every value travels with its protocol, since values of different protocols do not compare."""
+
+from xai.metrics._masks import mask_of_box
+from xai.metrics._protocol import PROTOCOLS, CurveProtocol, get_protocol
+from xai.metrics._spec import METRICS, MetricSpec
+from xai.metrics._substrate import SUBSTRATES
+from xai.metrics.curves import CurveSet, curves, picture_at, pictures_at, precision_error
+from xai.metrics.deletion import deletion
+from xai.metrics.drop import drop, increase
+from xai.metrics.energy import energy
+from xai.metrics.insertion import insertion
+from xai.metrics.pointing import pointing
+from xai.metrics.randomisation import randomisation
+from xai.metrics.road import road
+from xai.metrics.sparseness import sparseness
+
+__all__ = [
+    "METRICS",
+    "PROTOCOLS",
+    "SUBSTRATES",
+    "CurveProtocol",
+    "CurveSet",
+    "MetricSpec",
+    "curves",
+    "deletion",
+    "drop",
+    "energy",
+    "get_protocol",
+    "increase",
+    "insertion",
+    "mask_of_box",
+    "picture_at",
+    "pictures_at",
+    "pointing",
+    "precision_error",
+    "randomisation",
+    "road",
+    "sparseness",
+]

@@ -1,0 +1,147 @@
+"""Average drop and increase in confidence: what is left of the class where only the map's region is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xai.metrics._engine import Asker, chosen, within
+from xai.metrics._protocol import check_precision
+from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.metrics._substrate import substrate as behind
+from xai.metrics.curves import Targets, as_tensor, check_maps, on_device
+from xai.models.classifier import Classifier
+from xai.registry import Source
+from xai.types import Protocol, Run, Scores, resolve_target
+
+SOURCE = Source("Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1", "https://arxiv.org/abs/1710.11063")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Parameters: what the map's complement becomes, and the precision of the network."""
+
+    substrate: str = "mean"
+    precision: str = "float32"
+
+
+def drop(
+    classifier: Classifier,
+    x: Tensor,
+    maps: Tensor,
+    targets: Targets = None,
+    substrate: str = "mean",
+    precision: str = "float32",
+    run: Run | None = None,
+) -> Scores:
+    """Drop in confidence of each image: max(0, y - y_masked) / y, relative, in [0, 1], lower is better.
+
+    The masked image is b + m (x - b) with m the map's positive part divided by its maximum and b the substrate: with
+    the mean colour that is the map times the normalised image. y is the softmax probability of the target. facts:
+    "before" y, "after" y_masked. Some peers report the absolute drop y - y_masked; this is the paper's.
+
+    x (N,3,H,W) in [0, 1]; maps (N,H,W). Raises as `xai.metrics.curves`.
+    """
+    before, after, given = _confidence(classifier, x, maps, targets, substrate, precision, run)
+    fall = (before - after).clamp(min=0)
+    values = torch.where(before > 0, fall / torch.where(before > 0, before, 1), 0.0)
+    said = _protocol("drop", "max(0, y - y_masked) / y", substrate, precision, given)
+    return Scores("drop", values, False, said, {"before": before, "after": after})
+
+
+def increase(
+    classifier: Classifier,
+    x: Tensor,
+    maps: Tensor,
+    targets: Targets = None,
+    substrate: str = "mean",
+    precision: str = "float32",
+    run: Run | None = None,
+) -> Scores:
+    """1 where the masked image of `drop` has more confidence than the whole one, else 0; its mean is the "increase"."""
+    before, after, given = _confidence(classifier, x, maps, targets, substrate, precision, run)
+    said = _protocol("increase", "1 where y_masked > y", substrate, precision, given)
+    return Scores("increase", (after > before).to(before.dtype), True, said, {"before": before, "after": after})
+
+
+def _confidence(
+    classifier: Classifier, x: Tensor, maps: Tensor, targets: Targets, name: str, precision: str, run: Run | None
+) -> tuple[Tensor, Tensor, bool]:
+    """Probabilities (N,) of the target on the whole and on the masked image, on the CPU."""
+    check_maps(maps, classifier.check(x))
+    asker = Asker(classifier, check_precision(precision))
+    run = dataclasses.replace(run or Run(), device=classifier.device)
+    pixels = on_device(asker, x)
+    back = behind(name, pixels, classifier.module.mean)
+    positive = maps.to(pixels).clamp(min=0)
+    peak = positive.amax((1, 2), keepdim=True)
+    m = (positive / torch.where(peak > 0, peak, 1))[:, None]
+    whole = asker.all_logits(pixels, within(run, 0, 2 * len(x)), "whole images")
+    masked = asker.all_logits(back + m * (pixels - back), within(run, len(x), 2 * len(x)), "masked images")
+    target = resolve_target(whole, None if targets is None else as_tensor(targets))
+    return chosen(whole, target).cpu(), chosen(masked, target).cpu(), targets is not None
+
+
+def _protocol(metric: str, value: str, name: str, precision: str, given: bool) -> Protocol:
+    target = "class asked for" if given else "class predicted on the clean image"
+    return Protocol(
+        name=metric,
+        settings={
+            "metric": metric,
+            "value": value,
+            "mask": "positive part / maximum",
+            "substrate": name,
+            "score": f"softmax probability of the {target}",
+            "precision": precision,
+            "higher_is_better": metric == "increase",
+        },
+        sentence=(
+            f"{value}; the image times the map's positive part (maximum 1) over {name}, softmax of the {target}; "
+            f"{'higher' if metric == 'increase' else 'lower'} is better."
+        ),
+    )
+
+
+def _measure_drop(
+    classifier: Classifier, x: Tensor, maps: Tensor, params: Drop, targets: Targets = None, run: Run | None = None
+) -> Scores:
+    return drop(classifier, x, maps, targets, params.substrate, params.precision, run)
+
+
+def _measure_increase(
+    classifier: Classifier, x: Tensor, maps: Tensor, params: Drop, targets: Targets = None, run: Run | None = None
+) -> Scores:
+    return increase(classifier, x, maps, targets, params.substrate, params.precision, run)
+
+
+METRICS.add(
+    MetricSpec(
+        name="drop",
+        title="Average drop",
+        kind="model",
+        rank=10,
+        source=SOURCE,
+        params=Drop,
+        better_up=always(False),
+        bounds=(0.0, 1.0),
+        reads="Share of the confidence that is lost when only the map's region is shown.",
+        measure=_measure_drop,
+    )
+)
+METRICS.add(
+    MetricSpec(
+        name="increase",
+        title="Increase in confidence",
+        kind="model",
+        rank=11,
+        source=SOURCE,
+        params=Drop,
+        better_up=always(True),
+        bounds=(0.0, 1.0),
+        reads="Share of images that the network is surer of when only the map's region is shown.",
+        measure=_measure_increase,
+    )
+)

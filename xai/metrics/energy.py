@@ -1,0 +1,51 @@
+"""Energy inside a mask: how much of the map lies on the object?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from xai.metrics._masks import checked_mask
+from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.registry import Source
+from xai.similarity import energy_inside
+from xai.types import Protocol, Scores
+
+
+@dataclass(frozen=True)
+class Energy:
+    """No parameters."""
+
+
+def energy(maps: Tensor, mask: Tensor) -> Scores:
+    """Share of the map's positive mass inside the mask: sum(max(map, 0) mask) / sum(max(map, 0)), in [0, 1].
+
+    facts "chance": the mask's share of the area, which is also the value of a map without positive part. maps (N,H,W);
+    mask (N,H,W) or (H,W), above .5 inside. Raises `InputError`.
+    Source: Wang et al., Score-CAM, CVPR workshops 2020 (energy-based pointing game).
+    """
+    inside = checked_mask(maps, mask)
+    said = Protocol(
+        "energy",
+        {"metric": "energy", "value": "positive mass inside / positive mass", "higher_is_better": True},
+        "Share of the map's positive mass that lies on the object; higher is better, chance is the object's area.",
+    )
+    chance = inside.float().mean((1, 2)).cpu()
+    return Scores("energy", energy_inside(maps, inside).float().cpu(), True, said, {"chance": chance})
+
+
+METRICS.add(
+    MetricSpec(
+        name="energy",
+        title="Energy inside",
+        kind="mask",
+        rank=21,
+        source=Source("Wang et al., Score-CAM, CVPR workshops 2020", "https://arxiv.org/abs/1910.01279"),
+        params=Energy,
+        better_up=always(True),
+        bounds=(0.0, 1.0),
+        reads="Share of the map's positive mass that lies on the object.",
+        measure=lambda maps, mask, params: energy(maps, mask),
+    )
+)
