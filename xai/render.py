@@ -123,12 +123,15 @@ def _array(values: Values) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def scale_of(maps: Values | Iterable[Values], signed: bool, percentile: float = 100.0) -> Scale:
+def scale_of(
+    maps: Values | Iterable[Values], signed: bool, percentile: float = 100.0, from_lowest: bool = False
+) -> Scale:
     """One scale for a map (H,W), or shared by several.
 
-    Unsigned: 0 to the largest value (from the smallest one if that is negative). Signed: -m to m with m the largest
-    absolute value. `percentile` below 100 ends the scale at that percentile of the values (of |values| if signed)
-    instead; for maps at pixel resolution use `PIXEL_PERCENTILE`. Values that are not finite are left out, and said.
+    Unsigned: 0 to the largest value (from the smallest one if that is negative, or with `from_lowest`). Signed: -m to m
+    with m the largest absolute value. A `percentile` below 100 ends the scale at that percentile of the values (of
+    |values| if signed) instead; for maps at pixel resolution use `PIXEL_PERCENTILE`. Values that are not finite are
+    left out, and said.
     """
     if not 0 < percentile <= 100:
         raise InputError(f"percentile {percentile} is outside 0 to 100; use 100 for the largest value.")
@@ -147,7 +150,9 @@ def scale_of(maps: Values | Iterable[Values], signed: bool, percentile: float = 
         return Scale(-limit, limit, f"-{limit:.3g} to {limit:.3g}, zero in the middle ({end}){tail}", True)
     high = _reach(finite, percentile) if finite.max() > 0 else 0.0
     low = -_reach(-finite, percentile) if finite.min() < 0 else 0.0
-    end = "the smallest and the largest value" if low < 0 else "the largest value"
+    if from_lowest:
+        low, high = (float(v) for v in np.percentile(finite, (100 - percentile, percentile)))
+    end = "the largest value" if low == 0 else "the smallest and the largest value"
     end = end if percentile == 100 else f"{percentile:g} % of values lie within"
     return Scale(low, high, f"{low:.3g} to {high:.3g} ({end}){tail}")
 
@@ -165,7 +170,9 @@ def scale_for(attributions: Sequence[Attribution], index: int = 0) -> Scale:
     """
     fine = any(tuple(each.values.shape[-2:]) == each.input_size for each in attributions)
     signed = any(each.signed for each in attributions)
-    return scale_of([each.maps()[index] for each in attributions], signed, PIXEL_PERCENTILE if fine else 100.0)
+    lowest = all(each.from_lowest for each in attributions)
+    maps = [each.maps()[index] for each in attributions]
+    return scale_of(maps, signed, PIXEL_PERCENTILE if fine else 100.0, lowest)
 
 
 def colors_for(choice: str, signed: bool) -> ColorMap:

@@ -47,6 +47,7 @@ class MethodSpec:
     the map depends on the class in theory. coverage(classifier, explainer): how far it applies; status "refused" with
     the reason in `limits` where it does not. passes(classifier, explainer): cost for one image in forward passes (a
     backward counts two). caution: a warning that belongs beside every map of this method.
+    from_lowest: values lie around a level that says nothing, so pictures start at the lowest value instead of zero.
     """
 
     name: str
@@ -61,6 +62,7 @@ class MethodSpec:
     coverage: Callable[[Classifier, Any], Coverage] = full
     passes: Callable[[Classifier, Any], int] = one_pass
     caution: str = ""
+    from_lowest: bool = False
 
     @property
     def uses_layer(self) -> bool:

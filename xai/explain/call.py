@@ -83,6 +83,7 @@ def attribute(
         seconds=seconds,
         coverage=coverage,
         signed=bool(getattr(explainer, "signed", spec.signed)),
+        from_lowest=spec.from_lowest,
         facts={**found.facts, "blank": [blank_reason(found, i) for i in range(len(values))]},
         provenance=provenance(classifier, "method", spec.name, explainer, run.seed),
     )

@@ -114,6 +114,7 @@ METHODS.add(
         explainer=RISE,
         summary="Looks at the image through many random masks and averages those through which the class is seen.",
         passes=passes,
+        from_lowest=True,
         caution="A random estimate: other seeds give somewhat other maps, fewer masks noisier ones.",
     )
 )
