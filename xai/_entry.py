@@ -6,7 +6,7 @@ import io
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from xai.errors import InputError
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.models.classifier import Classifier
+from xai.params import default_of, parameters, value_text
 from xai.studies.comparison import Tile
 from xai.types import Attribution
 
@@ -200,20 +201,12 @@ def command_for(
     words += ["--method", attribution.method, "--target", str(int(attribution.target[subject.index]))]
     words += ["--layer", layer] if layer else []
     words += ["--view", subject.view, "--seed", str(made["seed"]), "--device", made["device"]]
-    own = {each.name: each.default for each in fields(spec.explainer)}  # type: ignore[arg-type]
+    usual = {each.name: default_of(each) for each in parameters(spec.explainer)}
     for name, value in params.items():
-        if value != own.get(name):
-            words += ["--param", f"{attribution.method}.{name}={_option(value)}"]
+        if value != usual[name]:
+            words += ["--param", f"{attribution.method}.{name}={value_text(value)}"]
     words += ["--colormap", look.colors, "--opacity", f"{look.opacity:g}"] + ["--shared-scale"] * look.shared
     return shlex.join([*words, "--out", "DIR"])
-
-
-def _option(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ",".join(_option(each) for each in value)
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return str(value)
 
 
 def npy_bytes(values: NDArray[Any]) -> bytes:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xai import report
 from xai._entry import ImageEntry, Look, Subject, command_for
@@ -25,7 +25,7 @@ from xai.errors import InputError
 from xai.files import safe_name, sha256, write_atomic
 from xai.provenance import versions
 
-__all__ = ["Bad", "Bundle", "Look", "Subject", "bundle_zip", "command_for", "write_explanations", "zip_bytes"]
+__all__ = ["Bad", "Bundle", "Look", "Subject", "bundle_zip", "command_for", "write_explanations", "zip_folder"]
 
 FORMAT = 1
 """Version of the manifest's layout."""
@@ -86,7 +86,7 @@ class Bundle:
             "images": self.images,
             "bad": [{"source": each.source, "reason": each.sentence} for each in self.bad],
         }
-        page = report.page(manifest, self.sections).encode()
+        page = report.page(manifest, self.sections).encode(errors="backslashreplace")
         manifest["files"] = dict(sorted({**self.files, "report.html": _listed(page)}.items()))
         return manifest, {"report.html": page, "manifest.json": manifest_bytes(manifest)}
 
@@ -153,24 +153,39 @@ def bundle_zip(subjects: Iterable[Subject | Bad], bundle: Bundle | None = None) 
         files.update(rendered.files)
         bundle.keep(rendered)
     files.update(bundle.close()[1])
-    return zip_bytes(files)
-
-
-def zip_bytes(files: Mapping[str, bytes]) -> bytes:
-    """A zip of `files` with fixed times and modes, in the order of their paths, the manifest last."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for path in sorted(files, key=lambda each: (each == "manifest.json", each)):
-            info = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            info.compress_type = zipfile.ZIP_STORED if path.endswith(".png") else zipfile.ZIP_DEFLATED
-            archive.writestr(info, files[path])
+    pack(buffer, files, files.__getitem__)
     return buffer.getvalue()
 
 
+def zip_folder(out: Path, manifest: Mapping[str, Any], name: str = "bundle.zip") -> Path:
+    """Pack a written bundle into one zip file beside its manifest, file by file; gives its path."""
+    path = out / name
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as stream:
+            pack(stream, [*manifest["files"], "manifest.json"], lambda each: (out / each).read_bytes())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def pack(stream: IO[bytes], paths: Iterable[str], read: Callable[[str], bytes]) -> None:
+    """A zip with fixed times and modes, in the order of the paths, the manifest last."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for path in sorted(paths, key=lambda each: (each == "manifest.json", each)):
+            info = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            info.compress_type = zipfile.ZIP_STORED if path.endswith(".png") else zipfile.ZIP_DEFLATED
+            archive.writestr(info, read(path))
+
+
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as JSON (UTF-8, two spaces, no NaN)."""
-    return (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """The manifest as JSON (UTF-8, two spaces, no NaN); names that are not Unicode keep their bytes as escapes."""
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def _listed(data: bytes) -> dict[str, Any]:

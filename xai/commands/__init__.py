@@ -1,0 +1,1 @@
+"""Commands of the terminal: one file a command. PyTorch is imported only when a command runs."""

@@ -1,0 +1,130 @@
+"""IMAGE arguments: files, folders, globs and samples, as a list that is the same on every system."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xai.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+HELP = (
+    "image files, folders (with the folders in them), quoted globs such as 'photos/**/*.jpg', or samples: "
+    "sample:NAME for a shipped set or photograph, sample:NAME/FILE for one image of a set"
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that a command was asked for. source: how to ask for it alone. open: (picture, SHA-256 of its file)."""
+
+    name: str
+    source: str
+    open: Callable[[], tuple[Image.Image, str]]
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+
+    def __call__(self) -> tuple[Image.Image, str]:
+        from xai.files import sha256
+        from xai.images import load_image
+
+        image = load_image(self.path)
+        return image, sha256(self.path.read_bytes())
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A sample that need not be a file: its SHA-256 is that of its RGB pixels."""
+
+    item: Callable[[], Image.Image]
+
+    def __call__(self) -> tuple[Image.Image, str]:
+        from xai.files import sha256
+
+        image = self.item()
+        return image, sha256(image.convert("RGB").tobytes())
+
+
+def find_pictures(words: Sequence[str], skip: Path | None = None) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """The images that `words` mean, in order and each once, and (word, sentence) for words that mean none.
+
+    skip: a folder (the output's) that is left out when folders and globs are searched. A named file is never judged
+    here: what is wrong with it comes out when it is opened.
+    """
+    found: dict[str, Picture] = {}
+    bad: list[tuple[str, str]] = []
+    left_out = skip.resolve() if skip else None
+    for word in words:
+        try:
+            pictures = list(_samples(word) if word.startswith("sample:") else _files(word, left_out))
+        except InputError as error:
+            bad.append((word, str(error)))
+            continue
+        for key, picture in pictures:
+            found.setdefault(key, picture)
+    return list(found.values()), bad
+
+
+def _files(word: str, left_out: Path | None) -> Iterator[tuple[str, Picture]]:
+    path = Path(word).expanduser()
+    if path.is_dir():
+        paths = [each for each in _walk(path) if not _inside(each, left_out)]
+        if not paths:
+            raise InputError(f"{word} holds no image; give a folder with PNG, JPEG or other pictures.")
+    elif not path.exists() and glob.has_magic(word):
+        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (a Path cannot glob an absolute pattern)
+        paths = [Path(name) for name in names if Path(name).is_file() and not _inside(Path(name), left_out)]
+        if not paths:
+            raise InputError(f"no file fits {word}; check the pattern.")
+    else:
+        paths = [path]
+    for each in paths:
+        source = f"./{each}" if str(each).startswith("-") else str(each)
+        yield str(each.resolve()), Picture(each.name, source, _File(each))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Image files by their endings, sorted; hidden files and folders and links to folders are passed by."""
+    from xai.images import SUPPORTED_SUFFIXES
+
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(SUPPORTED_SUFFIXES):
+                yield Path(where) / name
+
+
+def _inside(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder)
+
+
+def _samples(word: str) -> Iterator[tuple[str, Picture]]:
+    """`sample:SET`, `sample:SET/KEY`, or `sample:NAME` for a shipped photograph by its file name."""
+    from xai.data import list_samples, open_dataset
+    from xai.data.folder import FileImage
+    from xai.settings import ASSETS
+
+    name, _, key = word.removeprefix("sample:").partition("/")
+    if name not in list_samples() and not key:
+        stems = {path.stem: path for path in sorted((ASSETS / "samples").iterdir()) if path.is_file()}
+        if name in stems:
+            yield str(stems[name].resolve()), Picture(stems[name].name, word, _File(stems[name]))
+            return
+        known = ", ".join(f"sample:{each}" for each in (*list_samples(), *stems))
+        raise InputError(f"sample {name!r} is not known; choose from {known}.")
+    items = [item for item in open_dataset(f"sample:{name}").items if key in ("", item.key)]
+    if not items:
+        raise InputError(f"sample:{name} has no image {key!r}; `sample:{name}` takes all of it.")
+    for item in items:
+        source = f"sample:{name}/{item.key}"
+        opener = _File(item.open.path) if isinstance(item.open, FileImage) else _Decoded(item.open)
+        yield source, Picture(item.key, source, opener)

@@ -1,0 +1,54 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from xai.errors import InputError
+
+if TYPE_CHECKING:
+    from xai.models.classifier import Classifier
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--json`: the result for machines on stdout."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON on stdout")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """`--seed` and `--device`."""
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """`--model` and `--weights`; read them with `load_models`."""
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=["efficientnet_lite0"],
+        metavar="NAME",
+        help="classifiers (default: efficientnet_lite0); `python -m xai models` lists them",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=["imagenet"],
+        metavar="W",
+        help="imagenet, random:SEED or file:PATH; one for all classifiers or one for each (default: imagenet)",
+    )
+
+
+def load_models(names: Sequence[str], weights: Sequence[str], device: str) -> list[tuple[Classifier, str]]:
+    """Each classifier asked for, once, with the text of its `--weights`."""
+    from xai.models import load_model
+
+    if len(weights) not in (1, len(names)):
+        raise InputError(
+            f"--weights has {len(weights)} values for {len(names)} classifiers; give one, or one for each."
+        )
+    each = list(weights) * len(names) if len(weights) == 1 else list(weights)
+    pairs = dict.fromkeys(zip(names, each, strict=True))
+    return [(load_model(name, text, device), text) for name, text in pairs]

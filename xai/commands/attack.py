@@ -1,0 +1,235 @@
+"""`attack`: each image at every epsilon, with what it does to prediction and explanation."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xai.commands._images import HELP, Picture, find_pictures
+from xai.commands._interrupt import interruptible
+from xai.commands._options import add_json, add_run, load_models
+from xai.commands._output import Progress, say, say_json, tell
+from xai.commands._spec import COMMANDS, Command
+from xai.errors import InputError
+
+if TYPE_CHECKING:
+    from xai.attacks._spec import Attack
+    from xai.models.classifier import Classifier
+    from xai.studies.adversarial import EpsilonStudy
+
+DESCRIPTION = """Attack images at every epsilon: adversarial PNGs, perturbations (.npy), the maps of the old and the new
+class before and after, a table over epsilon beside random noise of equal norm, and manifest.json."""
+
+EPILOG = """Epsilons and --step-size are in 1/255 for --norm linf, and in pixel units of [0, 1] for --norm l2. With more
+than one image the manifest also holds the success rate against epsilon with its 95 % bootstrap interval.
+Exit code 0: attacked (bad files, if any, are listed); 2: nothing could be attacked, or the request was wrong.
+
+examples:
+  python -m xai attack sample:coffee --epsilon 0:16:1 --steps 10 --out attacked
+  python -m xai attack cat.jpg --norm l2 --epsilon 0:3:0.25 --target "tiger cat" --json"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `attack`."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help=HELP)
+    parser.add_argument(
+        "--model", default="efficientnet_lite0", metavar="NAME", help="classifier (default: efficientnet_lite0)"
+    )
+    parser.add_argument(
+        "--weights", default="imagenet", metavar="W", help="imagenet, random:SEED or file:PATH (default: imagenet)"
+    )
+    parser.add_argument("--attack", default="pgd", metavar="NAME", help="pgd or fgsm (default: pgd)")
+    parser.add_argument("--norm", choices=("linf", "l2"), default="linf", help="the ball's norm (default: linf)")
+    parser.add_argument(
+        "--epsilon",
+        nargs="+",
+        default=["0:16:1"],
+        metavar="E",
+        help="values, or A:B:STEP with both ends (default: 0:16:1)",
+    )
+    parser.add_argument("--steps", type=int, default=10, help="steps of pgd (default: 10)")
+    parser.add_argument("--step-size", type=float, metavar="A", help="step of pgd (default: 2.5 epsilon / steps)")
+    parser.add_argument("--restarts", type=int, default=1, help="random restarts of pgd (default: 1)")
+    parser.add_argument(
+        "--target", metavar="CLASS", help="class to reach, by index or name (default: away from the predicted)"
+    )
+    parser.add_argument(
+        "--method", default="gradcam", metavar="NAME", help="explanation that is followed (default: gradcam)"
+    )
+    parser.add_argument("--layer", metavar="PATH", help="layer of the explanation (default: the classifier's)")
+    parser.add_argument(
+        "--view", choices=("crop", "whole"), default="crop", help="what the network sees (default: crop)"
+    )
+    add_run(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("attacked"), metavar="DIR", help="folder to write to (default: attacked)"
+    )
+    add_json(parser, "the manifest")
+
+
+def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
+    """Values and A:B:STEP ranges (both ends in) as pixel units of [0, 1], ascending, each once."""
+    unit = 255 if norm == "linf" else 1
+    found: set[float] = set()
+    for word in words:
+        try:
+            numbers = [float(part) for part in word.split(":")]
+        except ValueError:
+            numbers = []
+        if len(numbers) == 1:
+            found.add(numbers[0])
+        elif len(numbers) == 3 and numbers[2] > 0 and numbers[1] >= numbers[0]:
+            low, high, step = numbers
+            count = int((high - low) / step + 1e-9) + 1
+            if count > 1000:
+                raise InputError(f"--epsilon {word} has {count} values; give at most 1000.")
+            found.update(low + step * index for index in range(count))
+        else:
+            raise InputError(f"--epsilon {word!r} is not a number or A:B:STEP, such as 0:16:1.")
+    return [value / unit for value in sorted(found)]
+
+
+def attack_of(args: argparse.Namespace) -> Attack:
+    """The attack's parameters from the options."""
+    from xai.attacks._spec import ATTACKS
+
+    unit = 255 if args.norm == "linf" else 1
+    params: dict[str, Any] = {"norm": args.norm, "targeted": args.target is not None}
+    made = ATTACKS.get(args.attack).params
+    if "steps" in getattr(made, "__dataclass_fields__", {}):
+        size = None if args.step_size is None else args.step_size / unit
+        params |= {"steps": args.steps, "step_size": size, "restarts": args.restarts}
+    return made(**params)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Attack, write, and list what could not be attacked."""
+    from xai.bundle import make_folder, manifest_bytes
+    from xai.explain._spec import METHODS
+    from xai.files import sha256, write_atomic
+    from xai.models.classes import class_index
+    from xai.provenance import versions
+
+    epsilons, params = parse_epsilons(args.epsilon, args.norm), attack_of(args)
+    METHODS.get(args.method)
+    pictures, unknown = find_pictures(args.images, skip=args.out)
+    if not pictures:
+        raise InputError(" ".join(sentence for _, sentence in unknown))
+    [(classifier, _)] = load_models([args.model], [args.weights], args.device)
+    label = None if args.target is None else class_index(classifier, args.target)
+    make_folder(args.out)
+    bad = [{"source": source, "reason": reason} for source, reason in unknown]
+    images: list[dict[str, Any]] = []
+    studies: list[EpsilonStudy] = []
+    listed: dict[str, dict[str, Any]] = {}
+    with interruptible() as cancelled, Progress() as progress:
+        for number, picture in enumerate(pictures):
+            share = (number, len(pictures), cancelled, progress)
+            try:
+                study = study_of(picture, classifier, epsilons, params, label, args, share)
+            except InputError as error:
+                bad.append({"source": picture.source, "reason": str(error)})
+                continue
+            files, entry = files_of(study, classifier, picture, [each["folder"] for each in images])
+            for path, data in files.items():
+                write_atomic(args.out / path, data)
+                listed[path] = {"sha256": sha256(data), "bytes": len(data)}
+            images.append(entry)
+            studies.append(study)
+    manifest = {
+        "made_by": "olhar attack",
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": shlex.join(["python", "-m", "xai", *args.words]),
+        "versions": versions(),
+        "images": images,
+        "over_images": over_images(studies) if len(studies) > 1 else None,
+        "bad": bad,
+        "files": dict(sorted(listed.items())),
+    }
+    write_atomic(args.out / "manifest.json", manifest_bytes(manifest))
+    return report(manifest, args)
+
+
+def study_of(
+    picture: Picture,
+    classifier: Classifier,
+    epsilons: Sequence[float],
+    params: Attack,
+    label: int | None,
+    args: argparse.Namespace,
+    share: tuple[int, int, Any, Progress],
+) -> EpsilonStudy:
+    """The study of one image; progress is its share of all images."""
+    from xai.studies.adversarial import epsilon_study
+    from xai.types import Run
+
+    number, count, cancelled, progress = share
+
+    def on_progress(done: int, total: int, note: str) -> None:
+        progress((number + done / max(total, 1)) / count, f"{picture.name} {note}")
+
+    image, _ = picture.open()
+    return epsilon_study(
+        classifier,
+        classifier.preprocess(image, args.view),
+        epsilons,
+        attack=args.attack,
+        params=params,
+        labels=label,
+        method=args.method,
+        layer=args.layer,
+        run=Run(seed=args.seed, on_progress=on_progress, cancelled=cancelled),
+    )
+
+
+def files_of(
+    study: EpsilonStudy, classifier: Classifier, picture: Picture, taken: Sequence[str]
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files of one image and its manifest entry, in a folder that no other image has."""
+    from xai.attack_bundle import entry, image_files
+    from xai.files import safe_name
+
+    folder = safe_name(Path(picture.name).stem, {name.casefold() for name in taken})
+    return image_files(study, classifier, folder), entry(study, classifier, folder, picture.source)
+
+
+def over_images(studies: Sequence[EpsilonStudy]) -> dict[str, Any]:
+    """Rates against epsilon over all images, each with its bootstrap 95 % interval."""
+    import torch
+
+    from xai.statistics import bootstrap_band
+
+    found: dict[str, Any] = {"epsilons": studies[0].epsilons.tolist(), "images": len(studies)}
+    for name in ("success", "survives_png", "noise_turns"):
+        values = torch.cat([getattr(study, name) for study in studies], 1).T.double()
+        band = bootstrap_band(values)
+        found[name] = {"mean": band.mean.tolist(), "low": band.low.tolist(), "high": band.high.tolist()}
+    return found
+
+
+def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
+    """Say what was found and what was not; gives the exit code."""
+    for each in manifest["bad"]:
+        tell(f"bad: {each['source']}: {each['reason']}")
+    if args.json:
+        say_json(manifest)
+    else:
+        for image in manifest["images"]:
+            best = image["clean"][0]
+            say(
+                f"{image['source']}: {best['name']} ({100 * best['probability']:.1f} %); smallest epsilon that "
+                f"changes it: {image['smallest_epsilon_text']}"
+            )
+        if manifest["images"]:
+            say(manifest["images"][0]["protocol"])
+        say(f"Wrote {len(manifest['files']) + 1} files to {args.out}")
+    return 0 if manifest["images"] else 2
+
+
+COMMANDS.add(
+    Command("attack", "attack images and follow prediction and explanation", 50, add_options, run, DESCRIPTION, EPILOG)
+)
