@@ -21,7 +21,7 @@ LUMA = (0.2125, 0.7154, 0.0721)
 def sobel(x: Tensor) -> Tensor:
     """Edge magnitude sqrt((gx^2 + gy^2) / 2) of the grey value: (N,3,H,W) in [0, 1] -> (N,H,W) in [0, 1].
 
-    gx and gy are Sobel's 3 x 3 kernels divided by 4, so that one of them is 1 at a full step from black to white; the border repeats.
+    gx and gy are Sobel's 3 x 3 kernels divided by 4: 1 at a full step from black to white. The border repeats.
     """
     grey = (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
     smooth = x.new_tensor([1.0, 2.0, 1.0]) / 4

@@ -1,22 +1,43 @@
-"""DenseNet121 (torchvision), with its final ReLU as a layer that can be explained."""
+"""DenseNets (torchvision), with the final ReLU as a layer that can be explained."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import densenet121
+from torchvision.models.densenet import DenseNet
 
-from xai.models._spec import MODELS
-from xai.models._torchvision import torchvision_spec
+from xai.models._spec import MODELS, ModelSpec
+from xai.models._torchvision import FAMILIES, torchvision_spec
 from xai.registry import Source
 
+# growth rate, layers of each dense block, channels of the stem
+_SHAPES: Mapping[str, tuple[int, tuple[int, int, int, int], int]] = {
+    "densenet121": (32, (6, 12, 24, 16), 64),
+    "densenet161": (48, (6, 12, 36, 24), 96),
+    "densenet169": (32, (6, 12, 32, 32), 64),
+    "densenet201": (32, (6, 12, 48, 32), 64),
+}
 
-def _build(num_classes: int = 1000) -> nn.Module:
-    # torchvision applies the last ReLU as a function, so there would be no layer to name. The same ReLU as a module at
-    # the end of `features` changes nothing (ReLU twice is ReLU once) and gives `features.relu5`.
-    net: nn.Module = densenet121(weights=None, num_classes=num_classes)
-    net.get_submodule("features").add_module("relu5", nn.ReLU())
-    return net
+
+class ReluDenseNet(DenseNet):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's DenseNet whose last ReLU is the module `features.relu5`, not a function after `features`.
+
+    The same numbers; but there is a layer to name, and nothing is written over that a gradient still needs.
+    """
+
+    def __init__(self, name: str, num_classes: int) -> None:
+        growth, blocks, stem = _SHAPES[name]
+        super().__init__(growth, blocks, stem, num_classes=num_classes)
+        self.features.add_module("relu5", nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N,3,H,W) normalised -> logits (N,K)."""
+        pooled = F.adaptive_avg_pool2d(self.features(x), (1, 1))
+        logits: Tensor = self.classifier(pooled.flatten(1))
+        return logits
 
 
 def _rename(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -25,14 +46,19 @@ def _rename(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {pattern.sub(r"\1\2", key): value for key, value in state.items()}
 
 
-MODELS.add(
-    torchvision_spec(
-        "densenet121",
-        "DenseNet121",
-        22,
+def densenet_spec(name: str, weights: str = "", title: str = "", rank: int = 100) -> ModelSpec:
+    """The spec of one of torchvision's four DenseNets."""
+    return torchvision_spec(
+        name,
+        title or name,
+        rank,
         Source("Huang et al., Densely Connected Convolutional Networks, CVPR 2017", "https://arxiv.org/abs/1608.06993"),
         "features.relu5",
-        build=_build,
+        build=lambda num_classes=1000: ReluDenseNet(name, num_classes),
         adapt=_rename,
+        weights=weights,
     )
-)
+
+
+FAMILIES["densenet"] = densenet_spec
+MODELS.add(densenet_spec("densenet121", title="DenseNet121", rank=22))
