@@ -1,0 +1,96 @@
+"""`python -m xai attack`: its files, its exit codes, and the epsilons it understands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xai.cli import main
+from xai.commands.attack import parse_epsilons
+from xai.errors import InputError
+from xai.files import sha256
+
+QUICK = ["--epsilon", "0", "2:4:2", "--steps", "2", "--device", "cpu"]
+
+
+def test_epsilons_by_hand() -> None:
+    assert parse_epsilons(["0:4:2", "1"], "linf") == [0, 1 / 255, 2 / 255, 4 / 255]
+    assert parse_epsilons(["0:1:0.25"], "l2") == [0, 0.25, 0.5, 0.75, 1]
+    assert len(parse_epsilons(["0:16:1"], "linf")) == 17
+
+
+@pytest.mark.parametrize("word", ["a", "1:2", "4:0:1", "0:4:0", "0:4:-1"])
+def test_epsilons_that_are_none(word: str) -> None:
+    with pytest.raises(InputError, match="is not a number or A:B:STEP"):
+        parse_epsilons([word], "linf")
+    with pytest.raises(InputError, match="at most 1000"):
+        parse_epsilons(["0:16:0.001"], "linf")
+
+
+def test_writes_files_that_agree_with_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    assert main(["attack", "sample:coffee", str(bad), *QUICK, "--json", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    manifest = json.loads(said.out)
+    assert manifest == json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert str(bad) in said.err
+    assert [each["source"] for each in manifest["bad"]] == [str(bad)]
+    for path, facts in manifest["files"].items():
+        assert sha256((tmp_path / "out" / path).read_bytes()) == facts["sha256"]
+    [image] = manifest["images"]
+    folder = tmp_path / "out" / image["folder"]
+    clean, moved = (
+        np.asarray(Image.open(folder / name)).astype(int) for name in ("clean.png", "adversarial-2of255.png")
+    )
+    assert 0 < abs(clean - moved).max() <= 2
+    assert (np.asarray(Image.open(folder / "adversarial-0of255.png")) == clean).all()
+    delta = np.load(folder / "perturbation-4of255.npy")
+    assert delta.shape == (3, 224, 224)
+    assert abs(delta).max() <= 4 / 255 + 1e-6
+    rows = list(csv.DictReader(io.StringIO((folder / "epsilon.csv").read_text())))
+    assert [float(row["epsilon"]) for row in rows] == pytest.approx([0, 2 / 255, 4 / 255])
+    assert [row["success"] for row in rows] == ["False", "True", "True"]
+    maps = np.load(folder / "maps.npz")
+    assert maps["old_attack"].shape == (3, 7, 7)
+    assert (maps["old_clean"][0] == maps["old_attack"][0]).all()
+
+
+def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> None:
+    for name, color in (("a", "red"), ("b", "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 64), color).save(tmp_path / name / "same.png")
+    words = ["attack", str(tmp_path / "a" / "same.png"), str(tmp_path / "b" / "same.png"), *QUICK, "--steps", "1"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert len({each["folder"] for each in manifest["images"]}) == 2
+    rate = manifest["over_images"]["success"]
+    assert manifest["over_images"]["images"] == 2
+    assert rate["mean"][0] == 0
+    assert all(low <= mean <= high for low, mean, high in zip(rate["low"], rate["mean"], rate["high"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["sample:coffee", "--attack", "pgb"], "did you mean pgd"),
+        (["sample:coffee", "--epsilon", "x"], "is not a number or A:B:STEP"),
+        (["sample:coffee", "--method", "gradcm"], "did you mean gradcam"),
+        (["sample:coffee", "--target", "no such class"], "no such class"),
+        (["sample:coffee", "--steps", "0"], "steps is 0"),
+        (["nothing.png"], "nothing.png"),
+    ],
+)
+def test_bad_requests_exit_2_with_one_line(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attack", *words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert len(said.splitlines()) == 1
