@@ -223,6 +223,73 @@ def overflow(page: Page) -> int:
     return pixels
 
 
+def low_contrast(page: Page) -> list[str]:
+    """Visible texts whose contrast with what is behind them is below WCAG AA: 4.5, or 3 for large letters.
+
+    Colours and opacities are composed from the computed styles of a text's ancestors. Left out are texts over a
+    picture or gradient, whose colour no style tells, and what is switched off (`disabled`), as WCAG does.
+    """
+    found: list[str] = page.evaluate(
+        """() => {
+          const context = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+          const rgba = (colour) => {
+            context.clearRect(0, 0, 1, 1);
+            context.fillStyle = colour;
+            context.fillRect(0, 0, 1, 1);
+            const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+            return [r, g, b, a / 255];
+          };
+          const over = (top, below, alpha) => top.slice(0, 3).map((v, i) => v * alpha + below[i] * (1 - alpha));
+          const luminance = (rgb) => {
+            const [r, g, b] = rgb.map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+            return .2126 * r + .7152 * g + .0722 * b;
+          };
+          const bad = [];
+          const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          const seen = new Set();
+          while (walker.nextNode()) {
+            const text = walker.currentNode.textContent.trim();
+            const element = walker.currentNode.parentElement;
+            if (!text || seen.has(element) || element.closest('svg, canvas, noscript, script, style, title')) continue;
+            seen.add(element);
+            const box = element.getBoundingClientRect();
+            const visible = element.checkVisibility({opacityProperty: true, visibilityProperty: true});
+            if (!visible || box.width < 2 || box.height < 2) continue;
+            if (element.closest('[disabled], [aria-disabled="true"]')) continue;
+            const chain = [];
+            for (let e = element; e; e = e.parentElement) chain.unshift(e);
+            if (chain.some((e) => getComputedStyle(e).backgroundImage !== 'none')) continue;
+            const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+            let below = [255, 255, 255];
+            let opacity = 1;
+            for (const each of chain) {
+              const style = getComputedStyle(each);
+              opacity *= Number(style.opacity);
+              // A label may stand outside the box that it belongs to, unless that box scrolls.
+              const box = each.getBoundingClientRect();
+              const outside = x < box.left || x > box.right || y < box.top || y > box.bottom;
+              if (outside && style.overflowY === 'visible') continue;
+              const [r, g, b, a] = rgba(style.backgroundColor);
+              below = over([r, g, b], below, a * opacity);
+            }
+            const style = getComputedStyle(element);
+            const [r, g, b, a] = rgba(style.color);
+            const front = over([r, g, b], below, a * opacity);
+            const [low, high] = [luminance(front), luminance(below)].sort((x, y) => x - y);
+            const ratio = (high + .05) / (low + .05);
+            const px = parseFloat(style.fontSize);
+            const large = px >= 24 || (px >= 18.66 && Number(style.fontWeight) >= 700);
+            if (ratio < (large ? 3 : 4.5) - .01) {
+              const where = element.closest('[data-testid]')?.dataset.testid;
+              bad.push(`${ratio.toFixed(2)} "${text.slice(0, 40)}" in ${where} (${style.color})`);
+            }
+          }
+          return bad;
+        }"""
+    )
+    return found
+
+
 def screenshot(page: Page, name: str, whole: bool = False) -> None:
     """Keep a picture as `$OLHAR_SCREENSHOTS/<name>.png`; nothing where that is not set.
 

@@ -14,7 +14,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.helpers import NOTE_ACTIVITY, ROOT, AppServer, Watch, drop_file, overflow, serve, settle, visit
+from tests.browser.conftest import NewPage
+from tests.browser.helpers import (
+    NOTE_ACTIVITY,
+    ROOT,
+    AppServer,
+    Watch,
+    drop_file,
+    low_contrast,
+    overflow,
+    serve,
+    settle,
+    visit,
+)
 
 APP = """
 import hashlib, time
@@ -29,6 +41,8 @@ if file is not None:
     st.write(f"{file.name} {file.type} {hashlib.sha256(file.getvalue()).hexdigest()}")
 if st.button("Wide", key="wide"):
     st.html("<div style='width: 3000px'>wide</div>")
+if st.button("Pale", key="pale"):
+    st.html("<p style='color: #999'>pale words</p><p style='opacity: .4'>faint words</p><p>good words</p>")
 if st.button("Raise", key="raise"):
     st.exception(ValueError("shown on purpose"))
 """
@@ -64,6 +78,17 @@ def test_overflow_is_seen(small: AppServer, page: Page) -> None:
     page.locator(".st-key-wide button").click()
     settle(page)
     assert overflow(page) > 1000
+
+
+@pytest.mark.parametrize("colour", ["light", "dark"])
+def test_pale_text_is_seen(small: AppServer, new_page: NewPage, colour: str) -> None:
+    page = new_page(colour=colour)
+    visit(page, small.url)
+    assert low_contrast(page) == []
+    page.locator(".st-key-pale button").click()
+    settle(page)
+    told = [text.split('"')[1] for text in low_contrast(page)]
+    assert told == (["pale words", "faint words"] if colour == "light" else ["faint words"])
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def mixed(front: str, back: str, alpha: float) -> str:
+    """`front` with opacity `alpha` over `back`."""
+    parts = ((int(front[i : i + 2], 16), int(back[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(f * alpha + b * (1 - alpha)):02x}" for f, b in parts)
+
+
 def test_contrast_of_known_pairs() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)  # the usual example of "just too light"
@@ -44,6 +50,8 @@ def test_both_themes_are_readable(mode: str) -> None:
     surfaces = [theme["backgroundColor"], theme["secondaryBackgroundColor"], *theme["sidebar"].values()]
     for surface in surfaces:
         assert contrast(theme["textColor"], surface) >= 7  # running text: the stricter level AAA
+        caption = mixed(theme["textColor"], surface, 0.6)  # as Streamlit writes captions
+        assert contrast(caption, surface) >= TEXT
         assert contrast(theme["linkColor"], surface) >= TEXT
         assert contrast(theme["primaryColor"], surface) >= GRAPHIC
     assert contrast(theme["primaryColor"], "#ffffff") >= TEXT  # a primary button's text is white

@@ -1,0 +1,151 @@
+"""The way in: the entry page, the navigation, addresses opened first of all, both themes, and a telephone's width."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import NewPage
+from tests.browser.helpers import NARROW, ROOT, WIDE, AppServer, low_contrast, overflow, screenshot, settle, visit
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page as the entry file lists it; the default page's address is the bare one."""
+
+    slug: str
+    title: str
+    default: bool
+
+    @property
+    def path(self) -> str:
+        return "/" if self.default else f"/{self.slug}"
+
+
+def listed() -> list[Entry]:
+    """The `Page(file, title, ...)` entries of streamlit_app.py, read from its source: it runs in a server only."""
+    tree = ast.parse((ROOT / "streamlit_app.py").read_text(encoding="utf-8"))
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    calls = sorted((call for call in calls if call.func.id == "Page"), key=lambda call: call.lineno)  # type: ignore[attr-defined]
+    entries = []
+    for call in calls:
+        file, title = (ast.literal_eval(argument) for argument in call.args[:2])
+        default = any(k.arg == "default" and ast.literal_eval(k.value) for k in call.keywords)
+        entries.append(Entry(file.removeprefix("pages/").removesuffix(".py"), title, default))
+    return entries
+
+
+PAGES = listed()
+DEEP = [entry for entry in PAGES if not entry.default]
+EVERY = pytest.mark.parametrize("entry", PAGES, ids=[entry.slug for entry in PAGES])
+
+
+def navigation(page: Page) -> list[str]:
+    """The titles in the sidebar, as they are read."""
+    links = page.get_by_test_id("stSidebarNav").get_by_role("link")
+    return [link.inner_text().strip().splitlines()[-1].strip() for link in links.all()]
+
+
+def current(page: Page) -> str:
+    """The title of the link that is marked as the page one is on."""
+    marked = page.get_by_test_id("stSidebarNav").locator("a[aria-current='page']")
+    return marked.inner_text().strip().splitlines()[-1].strip()
+
+
+def choose(page: Page, server: AppServer, entry: Entry) -> None:
+    """Go to a page by the sidebar."""
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=entry.title, exact=True).click()
+    expect(page).to_have_url(server.url + entry.path)
+    settle(page)
+
+
+def heading(page: Page) -> str:
+    return page.locator("h1").first.inner_text().strip()
+
+
+def test_every_page_file_is_listed() -> None:
+    assert sorted(entry.slug for entry in PAGES) == sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
+    assert [entry.default for entry in PAGES].count(True) == 1
+
+
+def test_the_entry_page_leads_to_every_other(server: AppServer, page: Page) -> None:
+    visit(page, server.url)
+    assert heading(page)
+    assert page.title() == "Olhar"
+    main = page.get_by_test_id("stMain")
+    for entry in DEEP:
+        link = main.get_by_role("link", name=entry.title).first
+        expect(link).to_be_visible()
+        link.click()
+        expect(page).to_have_url(server.url + entry.path)
+        settle(page)
+        assert current(page) == entry.title
+        page.go_back()
+        expect(page).to_have_url(server.url + "/")
+        settle(page)
+
+
+def test_every_page_is_reached_by_the_sidebar(server: AppServer, page: Page) -> None:
+    visit(page, server.url)
+    assert navigation(page) == [entry.title for entry in PAGES]
+    for entry in [*PAGES, PAGES[0]]:
+        choose(page, server, entry)
+        assert current(page) == entry.title
+        assert navigation(page) == [each.title for each in PAGES]
+        assert page.get_by_test_id("stSidebarNav").count() == 1
+        assert heading(page)
+
+
+@pytest.mark.parametrize("entry", DEEP, ids=[entry.slug for entry in DEEP])
+def test_an_address_opened_first_of_all_shows_its_page(
+    fresh_server: AppServer, new_page: NewPage, entry: Entry
+) -> None:
+    """Streamlit runs a page's file without the entry file for the very first visitor of a server."""
+    page = new_page()
+    visit(page, fresh_server.url + entry.path)
+    assert navigation(page) == [each.title for each in PAGES]
+    assert page.get_by_test_id("stSidebarNav").count() == 1
+    assert current(page) == entry.title
+    assert page.title() == "Olhar"
+    assert page.get_by_text("Page not found").count() == 0
+    first = heading(page)
+
+    choose(page, fresh_server, PAGES[0])
+    assert current(page) == PAGES[0].title
+    choose(page, fresh_server, entry)
+    assert heading(page) == first
+
+    second = new_page()
+    visit(second, fresh_server.url + entry.path)
+    assert heading(second) == first
+    assert navigation(second) == [each.title for each in PAGES]
+
+
+@EVERY
+@pytest.mark.parametrize("colour", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_pages_fit_and_can_be_read(
+    server: AppServer, new_page: NewPage, entry: Entry, colour: str, size: tuple[int, int]
+) -> None:
+    page = new_page(colour=colour, size=size)
+    visit(page, server.url + entry.path)
+    screenshot(page, f"{entry.slug}-{colour}-{'wide' if size == WIDE else 'narrow'}", whole=True)
+    assert overflow(page) == 0
+    theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"][colour]
+    channels = ", ".join(str(int(theme["backgroundColor"][i : i + 2], 16)) for i in (1, 3, 5))
+    expect(page.get_by_test_id("stApp")).to_have_css("background-color", f"rgb({channels})")
+    assert low_contrast(page) == []
+
+
+def test_on_a_telephone_the_sidebar_opens_and_leads_on(server: AppServer, new_page: NewPage) -> None:
+    page = new_page(size=NARROW)
+    visit(page, server.url)
+    expect(page.locator("h1").first).to_be_in_viewport()
+    page.get_by_test_id("stExpandSidebarButton").click()
+    settle(page)
+    choose(page, server, DEEP[0])
+    assert overflow(page) == 0
