@@ -8,10 +8,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
-from xai.data import SAMPLES, imagenet_wnids, keep_upload, list_samples, open_dataset
+from xai.data import SAMPLES, Item, imagenet_wnids, keep_upload, list_samples, open_dataset
 from xai.data import archive as archive_module
+from xai.data.loader import read_batches
 from xai.errors import ImageError, InputError, UnknownNameError
 from xai.models._spec import imagenet_labels
 
@@ -300,3 +302,74 @@ def test_the_fingerprint_sees_another_file_another_size_and_another_label(tmp_pa
     (tmp_path / "b" / "1" / "x.png").write_bytes(png() + bytes(1))
     assert first != open_dataset(tmp_path / "b").fingerprint
     assert first != open_dataset(tmp_path / "a", layout="class folders").fingerprint
+
+
+# --- reading ahead --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_what_each_classifier_would_make_of_the_images(workers, tiny, lite0):
+    data = open_dataset("sample:photos")
+    batches = list(read_batches(data.items, [(0, 1), (2,), (4, 3)], [tiny, lite0, tiny], workers=workers))
+    assert [[item.key for item in batch.items] for batch in batches] == [
+        [data.items[place].key for place in places] for places in [(0, 1), (2,), (4, 3)]
+    ]
+    assert len(batches[0].levels) == 2  # two classifiers see the same pixels
+    for classifier in (tiny, lite0):
+        expected = classifier.preprocess([item.open() for item in batches[2].items])
+        assert torch.equal(batches[2].pixels(classifier), expected)
+    assert batches[0].mask(tiny) is None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_decoded_is_a_problem_of_its_batch(workers, tmp_path, tiny):
+    folder_of(tmp_path, ["a.png", "c.png"])
+    (tmp_path / "b.png").write_bytes(png()[:40])
+    data = open_dataset(tmp_path)
+    first, second = read_batches(data.items, [(0, 1), (2,)], [tiny], workers=workers)
+    assert [item.key for item in first.items] == ["a.png"]
+    assert first.pixels(tiny).shape == (1, 3, 64, 64)
+    assert [problem.key for problem in first.problems] == ["b.png"]
+    assert first.problems[0].reason
+    assert [item.key for item in second.items] == ["c.png"]
+
+
+def test_masks_are_seen_as_the_image_is(tiny):
+    def picture() -> Image.Image:
+        return Image.new("RGB", (128, 64))
+
+    def mask() -> Image.Image:
+        drawn = Image.new("L", (128, 64))
+        drawn.paste(255, (64, 0, 128, 64))
+        return drawn
+
+    (batch,) = read_batches([Item("x", 0, picture, open_mask=mask)], [(0,)], [tiny])
+    seen = batch.mask(tiny)
+    assert seen is not None
+    assert seen.shape == (1, 64, 64)
+    assert float(seen.float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert not bool(seen[0, :, :30].any())
+    (both,) = read_batches([Item("x", 0, picture, open_mask=mask), Item("y", 0, picture)], [(0, 1)], [tiny])
+    assert both.mask(tiny) is None
+
+
+def test_reading_ahead_stops_with_its_reader_and_is_bounded(tiny):
+    opened: list[int] = []
+
+    def item(index: int) -> Item:
+        def picture() -> Image.Image:
+            opened.append(index)
+            return Image.new("RGB", (64, 64))
+
+        return Item(str(index), None, picture)
+
+    batches = read_batches([item(index) for index in range(50)], [(index,) for index in range(50)], [tiny])
+    next(batches)
+    batches.close()
+    assert len(opened) <= 4
+
+
+def test_worker_processes_leave_torchs_generator_alone(tiny):
+    before = torch.random.get_rng_state()
+    list(read_batches(open_dataset("sample:photos").items, [(0,)], [tiny], workers=1))
+    assert torch.equal(before, torch.random.get_rng_state())

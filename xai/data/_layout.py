@@ -11,9 +11,8 @@ from pathlib import PurePosixPath
 
 from xai.data._spec import Problem
 from xai.errors import InputError
+from xai.images import SUPPORTED_SUFFIXES
 from xai.settings import ASSETS
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm"})
 
 LAYOUTS = ("class folders", "class index", "WordNet id", "unlabelled")
 """Class folders: one name a folder, in sorted order. Class index: folders "0", "1", ... are the labels themselves, as
@@ -69,7 +68,7 @@ def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto
         path = PurePosixPath(name)
         if rubbish(path) or path.name in TABLES:
             continue
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.suffix.lower() in SUPPORTED_SUFFIXES:
             images.append(path)
         else:
             problems.append(Problem(name, "not an image file"))

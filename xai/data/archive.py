@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from xai.data._layout import IMAGE_SUFFIXES, TABLES, read_layout, rubbish
+from xai.data._layout import TABLES, read_layout, rubbish
 from xai.data._spec import DataSet, Item, Problem
 from xai.data.folder import TABLE_BYTES, size_problem
 from xai.errors import ImageError, InputError
 from xai.files import sha256, write_atomic
-from xai.images import load_image
+from xai.images import SUPPORTED_SUFFIXES, load_image
 from xai.settings import cache_dir
 
 MAX_MEMBERS = 200_000
@@ -107,7 +107,7 @@ def member_problem(info: zipfile.ZipInfo, name: PurePosixPath) -> str:
         return "encrypted"
     if info.file_size > 2**20 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
         return f"unpacks to {info.file_size // max(info.compress_size, 1)} times its size"
-    return size_problem(info.file_size) if name.suffix.lower() in IMAGE_SUFFIXES else ""
+    return size_problem(info.file_size) if name.suffix.lower() in SUPPORTED_SUFFIXES else ""
 
 
 def _table(archive: zipfile.ZipFile, kept: dict[str, zipfile.ZipInfo], name: str) -> str | None:
