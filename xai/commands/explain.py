@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from xai.bundle import Bad, Subject
     from xai.models.classifier import Classifier
 
-DESCRIPTION = """Explain images. For each image, classifier and method: an overlay, the map, the raw values (.npy). For all
-of them: manifest.json (what made them, predictions, hashes, the equal commands) and report.html, which opens by itself."""
+DESCRIPTION = """Explain images. For each image, classifier and method: an overlay, the map, and the raw values (.npy).
+For all of them: manifest.json (what made them, predictions, hashes, the equal commands) and report.html, which opens
+by itself."""
 
 EPILOG = """A bad file does not stop the rest; bad files are listed on stderr at the end, and in the manifest.
 exit codes:
