@@ -38,7 +38,8 @@ def parse_value(hint: Any, text: str) -> Any:
     if origin in (Union, types.UnionType):
         return _first_that_fits(inner, text)
     if origin is Literal:
-        return next((choice for choice in inner if value_text(choice) == text), None) or _refuse(text)
+        fitting = [choice for choice in inner if value_text(choice) == text]
+        return fitting[0] if fitting else _refuse(text)
     if origin is tuple:
         parts = text.split(",")
         hints = [inner[0]] * len(parts) if inner[-1] is Ellipsis else list(inner)
