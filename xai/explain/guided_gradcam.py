@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xai.batching import in_batches
+from xai.errors import LayerError
 from xai.explain._cam import cam_coverage, maps_required
 from xai.explain._gradient import class_score, joined, targets_of
 from xai.explain._guided import GuidedMode, Switch, guided_coverage
@@ -52,6 +53,8 @@ class GuidedGradCAM:
         with torch.enable_grad():
             with capture(module.net, [path], grad=True) as kept, GuidedMode(extension=self.extension, switch=switch):
                 logits = module(x)
+            if path not in kept:
+                raise LayerError(f"layer {path!r} does not run in this network's forward; choose another layer.")
             activation = kept[path]
             maps_required(path, activation)
             score, chosen = class_score(logits, target)
