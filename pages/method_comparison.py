@@ -1,0 +1,80 @@
+"""Method comparison: one picture, explained by several methods and networks side by side."""
+
+import streamlit as st
+
+from xai.explain._spec import METHODS
+from xai.ui import controls, export, panels, picture, shell, tiles
+from xai.ui.bars import bars
+from xai.ui.live import Live
+from xai.ui.session import current
+from xai.ui.work import Scene
+
+shell.enter()
+
+KEY = "mc"
+PANELS = ("Do they agree?", "Layer explorer", "Does the class matter?", "Save and share")
+
+choice = current()
+head = st.columns([1, 1], vertical_alignment="center")
+head[0].title("Method comparison")
+progress = head[1].empty()
+said = st.empty()
+
+top = st.columns([10, 11, 15], gap="medium")
+with top[0]:
+    picture.pick(choice, KEY, "row0")
+    controls.view(choice, KEY)
+with top[1]:
+    controls.networks(choice, KEY)
+    verdict = st.container()
+with top[2]:
+    controls.methods(choice, KEY)
+    with st.container(horizontal=True):
+        settings = st.popover("Settings", icon=":material/tune:", key=f"{KEY}_settings")
+        presets = st.popover("Figures of the studies", icon=":material/menu_book:", key=f"{KEY}_presets")
+
+live = Live(choice, KEY)
+scenes = [Scene(choice.photo, choice.view, net) for net in choice.nets]
+looks = [look for scene in scenes if (look := live.looked(scene)) is not None]
+with settings:
+    controls.settings(choice, looks, KEY)
+with presets:
+    controls.presets(choice, KEY)
+with verdict:
+    bars(f"{KEY}_bars", choice, scenes)
+    controls.target(choice, looks[0] if looks else None, KEY)
+
+rows = []
+for place, scene in enumerate(scenes):
+    live.look(f"row{place}", scene)
+    cells = [(f"row{place}", "Input")]
+    for name in choice.methods:
+        cells.append((f"row{place}.{name}", METHODS.get(name).title))
+        layer = choice.layers.get(scene.net.text)
+        live.explain(cells[-1][0], panels.ask(choice, scene, name, layer, choice.target))
+    rows.append(tiles.Row(scene.net.title if len(scenes) > 1 else "", tuple(cells)))
+
+grid = f"{KEY}_grid"
+share = "method" if len(scenes) > 1 else "all"
+tiles.grid(grid, rows, choice.display, lambda: live.act_from(grid), lambda: live.display_from(grid), share)
+if not choice.methods:
+    st.info("Choose a method above to see what the network looked at.")
+
+maps = [slot for slot in live.slots if "." in slot]
+tabs = st.tabs(PANELS, key=f"{KEY}_tabs", on_change="rerun")
+for tab, name in zip(tabs, PANELS, strict=True):
+    with tab:
+        if not tab.open:
+            continue
+        if name == "Do they agree?":
+            panels.agreement(choice, live, maps)
+        elif name == "Layer explorer":
+            panels.layers(choice, live, looks)
+        elif name == "Does the class matter?":
+            panels.classes(choice, live, looks)
+        else:
+            export.panel(choice, live, maps)
+
+if choice.problem:
+    said.warning(choice.problem, icon=":material/info:")
+live.follow(progress)

@@ -1,0 +1,20 @@
+"""Olhar's entry file: which pages there are. A new page is a new file in `pages/` and one line here."""
+
+from xai.ui import shell
+from xai.ui.shell import Page
+
+SECTIONS = {
+    "": [
+        Page("pages/home.py", "Start", ":material/home:", default=True),
+    ],
+    "Explain": [
+        Page(
+            "pages/method_comparison.py",
+            "Method comparison",
+            ":material/compare:",
+            "Where did the network look, and do the methods agree?",
+        ),
+    ],
+}
+
+shell.run(SECTIONS)

@@ -1,0 +1,1 @@
+"""What the pages share: jobs, pictures, forms, figures and the components drawn in the browser."""

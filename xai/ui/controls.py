@@ -1,0 +1,162 @@
+"""What a person sets: networks, view, class, methods and their parameters. The widgets read and write the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from xai.explain._spec import FAMILIES, METHODS, MethodSpec
+from xai.models._spec import MODELS
+from xai.models.classifier import VIEWS
+from xai.ui.forms import form, parameters
+from xai.ui.session import Choice
+from xai.ui.work import Look, Net
+
+FAMILY_TITLES = {
+    "cam": "Class activation",
+    "gradient": "Gradients",
+    "relevance": "Relevance",
+    "perturbation": "Perturbation",
+    "attention": "Attention",
+    "baseline": "Baselines",
+}
+VIEW_TITLES = {"crop": "Centre crop", "whole": "Whole picture"}
+
+PRESETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Study 1, figure 1: VGG16": (("vgg16",), ("gradcam", "guided_backprop", "guided_gradcam")),
+    "Study 3: three networks": (("vgg16", "resnet50", "densenet121"), ("deconvnet", "lrp")),
+}
+"""Figures of the studies: (networks, methods)."""
+
+
+def kept(key: str, value: Any) -> str:
+    """The key of a widget, whose first value is `value`: widgets forget theirs on a page switch, the choice does not."""
+    if key not in st.session_state:
+        st.session_state[key] = value
+    return key
+
+
+def view(choice: Choice, key: str) -> None:
+    """Centre crop or whole picture."""
+    picked = st.segmented_control(
+        "What the network sees",
+        VIEWS,
+        format_func=lambda name: VIEW_TITLES.get(name, name),
+        key=kept(f"{key}_view", choice.view),
+        required=True,
+        label_visibility="collapsed",
+    )
+    choice.view = picked or VIEWS[0]
+
+
+def networks(choice: Choice, key: str) -> None:
+    """One or more classifiers; a network on random weights stays on them."""
+    weights = {net.name: net.weights for net in choice.nets}
+    picked = st.multiselect(
+        "Classifiers",
+        MODELS.names(),
+        format_func=lambda name: MODELS.get(name).title,
+        key=kept(f"{key}_nets", [net.name for net in choice.nets]),
+        placeholder="Choose a classifier",
+        select_all=False,
+    )
+    if picked:
+        choice.nets = tuple(Net(name, weights.get(name, "imagenet")) for name in picked)
+    else:
+        st.caption(f"Choose at least one; {choice.nets[0].title} stays in use.")
+
+
+def target(choice: Choice, look: Look | None, key: str) -> None:
+    """Search among all classes; empty means the predicted class of each network."""
+    labels = look.labels if look is not None else MODELS.get(choice.nets[0].name).labels()
+    value = choice.target if choice.target is not None and choice.target < len(labels) else None
+    st.session_state[f"{key}_target"] = value
+    choice.target = st.selectbox(
+        "Class to explain",
+        range(len(labels)),
+        format_func=lambda index: f"{labels[index]} ({index})",
+        key=f"{key}_target",
+        placeholder=f"The predicted one; or search {len(labels):,} classes",
+        label_visibility="collapsed",
+        on_change=lambda: setattr(choice, "target", st.session_state[f"{key}_target"]),
+    )
+
+
+def methods(choice: Choice, key: str) -> None:
+    """Every method that there is, by family."""
+    picked: list[str] = []
+    with st.container(key=f"{key}-methods", gap="xsmall"):
+        for family, specs in by_family().items():
+            names = [spec.name for spec in specs]
+            chosen = [name for name in choice.methods if name in names]
+            picked += st.pills(
+                FAMILY_TITLES.get(family, family.capitalize()),
+                names,
+                selection_mode="multi",
+                format_func=lambda name: METHODS.get(name).title,
+                key=kept(f"{key}_methods_{family}", chosen),
+                help="  \n".join(f"**{spec.title}** {spec.summary}" for spec in specs),
+            )
+    choice.methods = tuple(name for name in METHODS.names() if name in picked)
+
+
+def by_family() -> dict[str, list[MethodSpec]]:
+    """The registered methods, family by family."""
+    found: dict[str, list[MethodSpec]] = {family: [] for family in FAMILIES}
+    for spec in METHODS:
+        found.setdefault(spec.family, []).append(spec)
+    return {family: specs for family, specs in found.items() if specs}
+
+
+def settings(choice: Choice, looks: Sequence[Look], key: str) -> None:
+    """Layer of the methods that have one, and the parameters of the chosen methods."""
+    specs = [METHODS.get(name) for name in choice.methods]
+    if any(spec.uses_layer for spec in specs):
+        for look in looks:
+            layer(choice, look, f"{key}_layer")
+    for spec in specs:
+        if parameters(spec):
+            st.markdown(f"**{spec.title}** · [{spec.source.citation.split(',')[0]}]({spec.source.link})")
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                choice.params[spec.name] = form(spec, choice.params.get(spec.name, {}), f"{key}_param")
+    if not any(spec.uses_layer or parameters(spec) for spec in specs):
+        st.caption("The chosen methods have no settings.")
+
+
+def layer(choice: Choice, look: Look, key: str) -> None:
+    """The layer that class activation maps are made at, in one network."""
+    name = look.scene.net.text
+    sizes = {info.path: f"{info.size[0]} × {info.size[1]}" for info in look.layers}
+    if choice.layers.get(name) not in sizes:
+        choice.layers.pop(name, None)
+    paths = [look.default_layer, *(path for path in sizes if path != look.default_layer)]
+    picked = st.selectbox(
+        f"Layer in {look.title}",
+        paths,
+        index=paths.index(choice.layers.get(name, look.default_layer)),
+        format_func=lambda p: f"{p}, {sizes[p]}" + (" (default)" if p == look.default_layer else ""),
+        key=f"{key}_{name}",
+    )
+    if picked == look.default_layer:
+        choice.layers.pop(name, None)
+    else:
+        choice.layers[name] = picked
+
+
+def presets(choice: Choice, key: str) -> None:
+    """Figures of the studies, set up with one click."""
+
+    def use(networks: tuple[str, ...], names: tuple[str, ...]) -> None:
+        weights = {net.name: net.weights for net in choice.nets}
+        choice.nets = tuple(Net(name, weights.get(name, "imagenet")) for name in networks)
+        choice.methods = tuple(name for name in METHODS.names() if name in names)
+        st.session_state[f"{key}_nets"] = list(networks)
+        for family, specs in by_family().items():
+            st.session_state[f"{key}_methods_{family}"] = [s.name for s in specs if s.name in names]
+
+    for index, (title, (networks, names)) in enumerate(PRESETS.items()):
+        if all(name in MODELS for name in networks):
+            words = ", ".join(METHODS.get(name).title for name in names if name in METHODS)
+            st.button(title, key=f"{key}_preset_{index}", on_click=use, args=(networks, names), help=words)

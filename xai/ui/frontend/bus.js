@@ -1,0 +1,57 @@
+// What the components of one browser tab share: packets by id, and the latest status of every slot.
+// Each component is a module of its own, so the bus lives on globalThis. Old packets go first.
+const KEPT_PACKETS = 300;
+
+const bus = (globalThis.__olhar ??= { packets: new Map(), slots: {}, listeners: new Set() });
+
+// A packet is [header length: uint32 little endian][header: JSON][body: bytes].
+function unpack(bytes) {
+  const size = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + size)));
+  return { head, body: bytes.slice(4 + size) };
+}
+
+function receive(bytes) {
+  const packet = unpack(bytes);
+  if (packet.head.kind === "status") {
+    bus.slots = packet.head.slots;
+  } else {
+    if (bus.packets.has(packet.head.id)) return;
+    bus.packets.set(packet.head.id, packet);
+    if (bus.packets.size > KEPT_PACKETS) bus.packets.delete(bus.packets.keys().next().value);
+  }
+  for (const listener of [...bus.listeners]) listener(packet.head);
+}
+
+// Small helpers for building elements; text is never parsed as HTML.
+function element(tag, options = {}, ...children) {
+  const { text, on = {}, ...attributes } = options;
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  if (text !== undefined) made.textContent = text;
+  for (const [event, handler] of Object.entries(on)) made.addEventListener(event, handler);
+  made.append(...children.filter(Boolean));
+  return made;
+}
+
+function percent(p) {
+  if (p >= 0.9995) return "100 %";
+  if (p >= 0.1) return `${(100 * p).toFixed(0)} %`;
+  if (p >= 0.01) return `${(100 * p).toFixed(1)} %`;
+  return p >= 0.0001 ? `${(100 * p).toFixed(2)} %` : "< 0.01 %";
+}
+
+function duration(seconds) {
+  if (seconds < 0.095) return `${Math.max(1, Math.round(seconds * 1000))} ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 99.5) return `${Math.round(seconds)} s`;
+  return `${Math.round(seconds / 60)} min`;
+}
+
+function number(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size >= 1e4 || size < 1e-3 ? value.toExponential(1).replace("e+", "e") : String(+value.toPrecision(2));
+}

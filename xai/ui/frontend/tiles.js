@@ -1,0 +1,205 @@
+// The grid of tiles: what is drawn, and what a person can do with it. Display controls never ask Python to recompute.
+const MODES = [
+  ["overlay", "Overlay"],
+  ["map", "Map"],
+  ["split", "Split"],
+];
+const SIGNED = [
+  ["signed", "For and against"],
+  ["strength", "Strength only"],
+  ["relief", "Colour relief"],
+];
+const SCALES = [
+  ["own", "Each its own"],
+  ["shared", "Shared"],
+];
+
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+  let grid = parentElement.__grid;
+  if (!grid) {
+    grid = parentElement.__grid = new Grid(parentElement, data);
+    bus.listeners.add(grid.hear);
+  }
+  grid.send = { state: setStateValue, trigger: setTriggerValue };
+  grid.arrange(data);
+  return () => {
+    bus.listeners.delete(grid.hear);
+    grid.watch.disconnect();
+  };
+}
+
+class Grid {
+  constructor(parent, data) {
+    this.display = { ...data.display };
+    this.luts = {};
+    for (const map of data.colormaps) {
+      this.luts[map.name] = Uint8Array.from(atob(map.lut), (c) => c.charCodeAt(0));
+    }
+    this.tiles = new Map();
+    this.cursor = null;
+    this.layout = "";
+    this.root = element("div", { class: "olhar" });
+    this.rows = element("div", { class: "rows" });
+    this.said = element("div", { class: "sr", "aria-live": "polite" });
+    this.toolbar = new Toolbar(this, data);
+    this.root.append(this.toolbar.root, this.rows, this.said);
+    parent.append(this.root);
+    this.hear = () => this.refresh();
+    this.watch = new ResizeObserver(() => this.fit());
+    this.watch.observe(this.rows);
+  }
+
+  // Columns of equal width: as many tiles a row as fit, and one row a network where they all fit.
+  fit() {
+    const width = this.rows.clientWidth;
+    const gap = 14;
+    const least = width < 420 ? 140 : 184;
+    const fitting = Math.max(1, Math.floor((width + gap) / (least + gap)));
+    const count = Math.max(2, Math.min(fitting, this.widest ?? fitting));
+    const even = this.widest > fitting ? Math.ceil(this.widest / Math.ceil(this.widest / fitting)) : count;
+    this.rows.style.setProperty("--columns", Math.max(3, Math.min(fitting, even)));
+    if (fitting < 3) this.rows.style.setProperty("--columns", fitting);
+  }
+
+  arrange(data) {
+    this.toolbar.show(data.controls);
+    const layout = JSON.stringify(data.rows);
+    if (layout === this.layout) return this.refresh();
+    this.layout = layout;
+    this.share = data.share;
+    const old = this.tiles;
+    this.tiles = new Map();
+    this.rows.replaceChildren();
+    this.widest = Math.max(...data.rows.map((row) => row.tiles.length));
+    for (const row of data.rows) {
+      const strip = element("div", { class: "tiles" });
+      for (const spec of row.tiles) {
+        const same = old.get(spec.slot);
+        const tile = same && same.signature === JSON.stringify(spec) ? same : new Tile(this, spec);
+        this.tiles.set(spec.slot, tile);
+        strip.append(tile.root);
+      }
+      const head = row.title ? element("h4", { class: "rowhead", text: row.title }) : null;
+      this.rows.append(element("section", { "aria-label": row.title || "Maps" }, head, strip));
+    }
+    this.fit();
+    this.refresh();
+  }
+
+  refresh() {
+    for (const tile of this.tiles.values()) tile.update();
+    this.repaint();
+  }
+
+  repaint() {
+    for (const tile of this.tiles.values()) tile.paint();
+    this.toolbar.reflect([...this.tiles.values()].map((tile) => tile.packet?.head).filter(Boolean));
+    this.point(this.cursor, false);
+  }
+
+  group(packet, kind) {
+    const shown = [...this.tiles.values()].map((tile) => tile.packet).filter((p) => p?.head.kind === "map");
+    return shown.filter(
+      (p) => styleOf(p.head, this.display).kind === kind && (this.share === "all" || p.head.method === packet.head.method),
+    );
+  }
+
+  set(change, final) {
+    Object.assign(this.display, change);
+    this.repaint();
+    if (final) this.send.state("display", this.display);
+  }
+
+  // The same point in all tiles: u, v in 0..1, or null to take the cross away.
+  point(cursor, aloud) {
+    this.cursor = cursor;
+    const lines = [];
+    for (const tile of this.tiles.values()) {
+      const line = tile.point(cursor);
+      if (line) lines.push(line);
+    }
+    this.said.textContent = aloud ? lines.join(", ") : "";
+  }
+}
+
+class Toolbar {
+  constructor(grid, data) {
+    this.grid = grid;
+    const { display } = grid;
+    const maps = (kind) => data.colormaps.filter((map) => map.kind === kind).map((map) => [map.name, map.title]);
+    this.parts = {
+      mode: this.choices("mode", "View", MODES),
+      opacity: this.slider(display),
+      colors: this.select("colors", "Colours", maps("sequential")),
+      signed: this.select("signed", "Signed maps", SIGNED),
+      diverging: this.select("diverging", "Signed colours", maps("diverging")),
+      scale: this.select("scale", "Scale", SCALES),
+      smooth: this.check("smooth", "Smooth"),
+    };
+    this.parts.smooth.title = "Off: the cells of the layer as they are";
+    if (maps("diverging").length < 2) delete this.parts.diverging;
+    this.root = element("div", { class: "toolbar", role: "group", "aria-label": "How the maps are drawn" });
+    this.root.append(...Object.values(this.parts));
+  }
+
+  show(controls) {
+    this.root.hidden = !controls;
+  }
+
+  choices(name, label, options) {
+    const box = element("div", { class: "modes", role: "radiogroup", "aria-label": label });
+    for (const [value, text] of options) {
+      const input = element("input", { type: "radio", name: `olhar-${name}`, value });
+      input.checked = this.grid.display[name] === value;
+      input.addEventListener("change", () => this.grid.set({ [name]: value }, true));
+      box.append(element("label", {}, input, element("span", { text })));
+    }
+    return box;
+  }
+
+  slider(display) {
+    const input = element("input", { type: "range", min: 0, max: 100, step: 1, class: "opacity" });
+    input.value = Math.round(100 * display.opacity);
+    const shown = element("output", { text: `${input.value} %` });
+    input.addEventListener("input", () => {
+      shown.textContent = `${input.value} %`;
+      this.grid.set({ opacity: input.value / 100 }, false);
+    });
+    input.addEventListener("change", () => this.grid.set({ opacity: input.value / 100 }, true));
+    return element("label", { class: "field" }, element("span", { text: "Opacity" }), input, shown);
+  }
+
+  select(name, label, options) {
+    const box = element("select", { class: name });
+    for (const [value, text] of options) box.append(element("option", { value, text }));
+    box.value = this.grid.display[name];
+    box.addEventListener("change", () => this.grid.set({ [name]: box.value }, true));
+    return element("label", { class: "field" }, element("span", { text: label }), box);
+  }
+
+  check(name, label) {
+    const box = element("input", { type: "checkbox", class: name });
+    box.checked = this.grid.display[name];
+    box.addEventListener("change", () => this.grid.set({ [name]: box.checked }, true));
+    return element("label", { class: "field" }, box, element("span", { text: label }));
+  }
+
+  // Controls that would change nothing on the tiles shown are off.
+  reflect(heads) {
+    const maps = heads.filter((head) => head.kind === "map");
+    const { display } = this.grid;
+    const off = {
+      opacity: display.mode === "map",
+      colors: !maps.some((head) => !head.signed) && display.signed !== "strength",
+      signed: !maps.some((head) => head.signed),
+      scale: maps.length < 2,
+      smooth: !maps.some((head) => head.coarse),
+    };
+    for (const [name, disabled] of Object.entries(off)) {
+      this.parts[name].classList.toggle("off", disabled && maps.length > 0);
+      this.parts[name].querySelector("input, select").disabled = disabled && maps.length > 0;
+    }
+    const relief = this.parts.signed.querySelector("option[value=relief]");
+    relief.disabled = !maps.some((head) => head.relief);
+  }
+}

@@ -1,0 +1,147 @@
+"""Questions that follow a first look: which layer, which class, do the methods agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+import torch
+
+from xai.explain._spec import METHODS
+from xai.similarity import spearman
+from xai.ui import figures, tiles
+from xai.ui.controls import layer
+from xai.ui.live import Live
+from xai.ui.session import Choice
+from xai.ui.tiles import Row, class_words
+from xai.ui.work import Ask, Look, Scene, Shown
+
+
+def wait_for_look() -> None:
+    """Said where a network has not been loaded yet."""
+    st.caption("This opens when the network has been loaded.")
+
+
+def one_of(looks: Sequence[Look], key: str) -> Look:
+    """The network that a panel is about."""
+    if len(looks) == 1:
+        return looks[0]
+    texts = [look.scene.net.text for look in looks]
+    titles = {look.scene.net.text: look.title for look in looks}
+    picked = st.selectbox("Classifier", texts, format_func=lambda text: titles[text], key=key)
+    return looks[texts.index(picked)]
+
+
+def grid(choice: Choice, live: Live, key: str, rows: Sequence[Row], share: str = "all") -> None:
+    """A grid without its own display controls: it follows those of the page's main grid."""
+    tiles.grid(key, rows, choice.display, lambda: live.act_from(key), lambda: None, share, controls=False)
+
+
+def ask(choice: Choice, scene: Scene, method: str, layer_path: str | None, target: int | None) -> Ask:
+    """An explanation with the parameters that were chosen."""
+    return Ask(scene, method, tuple(sorted(choice.params.get(method, {}).items())), layer_path, target)
+
+
+def layers(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
+    """Every stage of a network at once, for one of the methods that have a layer."""
+    names = [spec.name for spec in METHODS if spec.uses_layer]
+    if not looks or not names:
+        return wait_for_look()
+    left, right = st.columns([1, 1])
+    with left:
+        look = one_of(looks, "mc_layers_net")
+        first = next((name for name in choice.methods if name in names), names[0])
+        method = st.selectbox(
+            "Method", names, names.index(first), format_func=lambda n: METHODS.get(n).title, key="mc_layers_method"
+        )
+    with right:
+        layer(choice, look, "mc_layers_layer")
+    shown = []
+    for index, info in enumerate(look.stages):
+        mark = " · default" if info.path == look.default_layer else ""
+        name = f"stage{index}"
+        shown.append((name, f"{info.size[0]} × {info.size[1]} · {info.path}{mark}"))
+        live.explain(name, ask(choice, look.scene, method, info.path, choice.target))
+    grid(choice, live, "mc_layers", [Row("", tuple(shown))])
+    st.caption(
+        f"**{look.default_layer}** is the default in {look.title}: it is the last block that still has a place for "
+        "everything, so its maps are what the class score is made from. Earlier stages have finer cells, but answer to "
+        "edges and textures of any class; their maps say less about this one."
+    )
+    return None
+
+
+def classes(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
+    """The same methods for two classes side by side, and how alike the two maps are."""
+    if not looks:
+        return wait_for_look()
+    look = one_of(looks, "mc_classes_net")
+    one = look.order[0] if choice.target is None else choice.target
+    others = [index for index in look.order if index != one]
+    two = st.selectbox(
+        f"Beside {look.labels[one]}",
+        others,
+        format_func=lambda index: class_words(look, index),
+        key=f"mc_classes_{one}",
+    )
+    cautious = [spec.name for spec in METHODS if spec.caution and spec.family == "gradient"]
+    wanted = list(dict.fromkeys([*choice.methods, *cautious]))
+    rows = []
+    for name in wanted:
+        title = METHODS.get(name).title
+        slots = (f"class.{name}.1", f"class.{name}.2")
+        for slot, index in zip(slots, (one, two), strict=True):
+            live.explain(slot, ask(choice, look.scene, name, choice.layers.get(look.scene.net.text), index))
+        rows.append(Row(title, tuple(zip(slots, (look.labels[one], look.labels[two]), strict=True))))
+    st.caption(
+        "A map that explains a class changes with the class. The number is Spearman's rank correlation between the "
+        "two maps: 1 means the same order of pixels, 0 none."
+    )
+    for row, name in zip(rows, wanted, strict=True):
+        left, right = st.columns([3, 2], vertical_alignment="center")
+        with left:
+            grid(choice, live, f"mc_class_{name}", [row])
+        with right:
+            live.find([slot for slot, _ in row.tiles], _class_words(name))
+    return None
+
+
+ALIKE = 0.9
+"""Rank correlation from which two maps are called nearly the same."""
+
+
+def _class_words(name: str) -> object:
+    def show(found: Sequence[Shown]) -> None:
+        value = float(spearman(*(each.attribution.maps() for each in found))[0])
+        st.metric(f"{METHODS.get(name).title}: correlation of the two maps", f"{value:.2f}")
+        if value >= ALIKE:
+            st.warning(f"The two maps are nearly the same: {METHODS.get(name).title} hardly depends on the class here.")
+        if METHODS.get(name).caution:
+            st.caption(METHODS.get(name).caution)
+
+    return show
+
+
+def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:
+    """Do the methods agree? Rank correlation of each pair of maps on one picture."""
+    if len(names) < 2:
+        st.caption("Choose two methods or more to compare their maps.")
+        return
+
+    def show(found: Sequence[Shown]) -> None:
+        titles = [_title(each, found) for each in found]
+        maps = torch.cat([each.attribution.maps() for each in found])
+        table = [spearman(maps, one[None]).tolist() for one in maps]
+        st.plotly_chart(figures.matrix(table, titles, "Rank correlation"), width="stretch", key="mc_agreement")
+
+    st.caption(
+        "Spearman's rank correlation between the maps as they are (signed where the method is signed), at the size of "
+        "the network's input: 1 the same order of pixels, 0 none, -1 the reverse. Agreement is no proof that either "
+        "is right."
+    )
+    live.find(names, show)
+
+
+def _title(one: Shown, found: Sequence[Shown]) -> str:
+    several = len({each.look.title for each in found}) > 1
+    return f"{one.ask.title}, {one.look.title}" if several else one.ask.title

@@ -1,0 +1,127 @@
+"""What every page stands in: page settings, navigation, style, and the sidebar that says what computes.
+
+Streamlit runs a page's file *instead of* the entry file for the first visitor after a server's start, if that visitor
+asks for the page's own address. So every page begins with `shell.enter()`: run through the entry file it does
+nothing; run alone it runs the entry file, which shows the page in its place.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+import torch
+
+from xai.models.store import loaded_models, unload_models
+from xai.settings import resolve_device
+from xai.ui.browser import text
+from xai.ui.jobs import BOARD
+
+ROOT = Path(__file__).resolve().parents[2]
+
+@dataclass(frozen=True)
+class Page:
+    """A page in the navigation: its file in `pages/`, title, icon, and the question that it answers."""
+
+    file: str
+    title: str
+    icon: str
+    question: str = ""
+    default: bool = False
+
+
+_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("olhar_inside", default=False)
+_pages: contextvars.ContextVar[Sequence[Page]] = contextvars.ContextVar("olhar_pages", default=())
+
+
+def run(sections: Mapping[str, Sequence[Page]]) -> None:
+    """The entry file's work: settings, navigation, sidebar, and the page that was asked for."""
+    st.set_page_config(page_title="Olhar", page_icon="👁️", layout="wide")
+    st.html(f"<style>{text('app.css')}</style>")
+    chosen = st.navigation(
+        {
+            section: [st.Page(p.file, title=p.title, icon=p.icon, default=p.default) for p in pages]
+            for section, pages in sections.items()
+        }
+    )
+    inside = _inside.set(True)
+    listed = _pages.set([page for pages in sections.values() for page in pages if page.question])
+    try:
+        with st.sidebar:
+            status()
+        chosen.run()
+    finally:
+        _inside.reset(inside)
+        _pages.reset(listed)
+
+
+def enter() -> None:
+    """First line of every page: makes a page that was asked for first stand in the app as any other."""
+    if not _inside.get():
+        runpy.run_path(str(ROOT / "streamlit_app.py"), run_name="__main__")
+        st.stop()
+
+
+def pages() -> Sequence[Page]:
+    """The pages that answer a question, in the order of the navigation."""
+    return _pages.get()
+
+
+def status() -> None:
+    """What computes: device, classifiers in memory and their weights, and a way to free the memory."""
+    with st.container(border=True, key="olhar-status"):
+        place = st.empty()
+        st.session_state[_STATUS] = place
+        refresh_status()
+        st.button("Free the memory", key="olhar_unload", on_click=_unload, width="stretch", help=_UNLOAD_HELP)
+
+
+_STATUS = "olhar_status_place"
+_UNLOAD_HELP = "Unloads the classifiers and forgets the maps computed so far; they are loaded again when needed."
+
+
+def refresh_status() -> None:
+    """Bring the sidebar up to date, from anywhere in a script."""
+    place = st.session_state.get(_STATUS)
+    if place is None:
+        return
+    device = resolve_device()
+    lines = [f"**Device** {_device(device)}"]
+    loaded = loaded_models()
+    lines.append("**Classifiers in memory** " + ("none yet" if not loaded else ""))
+    for classifier in reversed(loaded):
+        mark = ":red-background[random weights]" if classifier.random else f":gray[{classifier.weights}]"
+        lines.append(f"- {classifier.title} {mark}")
+    memory = _memory(device)
+    if memory:
+        lines.append(f"\n**Memory** {memory}")
+    place.markdown("  \n".join(lines[:2]) + "\n" + "\n".join(lines[2:]))
+
+
+def _unload() -> None:
+    BOARD.forget_all(lambda key: isinstance(key, tuple) and key[0] in ("look", "explain"))
+    unload_models()
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads != 1 else ''}"
+
+
+def _memory(device: torch.device) -> str:
+    """Memory of this process, and of the device if it has its own."""
+    parts = []
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        pages_used = int(statm.read_text().split()[1])
+        parts.append(f"{pages_used * os.sysconf('SC_PAGE_SIZE') / 2**20:,.0f} MB")
+    if device.type == "cuda":
+        parts.append(f"{torch.cuda.memory_allocated(device) / 2**20:,.0f} MB on the GPU")
+    return ", ".join(parts)
