@@ -104,7 +104,7 @@ def test_equal_images_to_torchattacks(kind: str, start_at_random: bool) -> None:
     radius = torch.full((4,), EPS if kind == "linf" else 1.0)
     step = torch.full((4,), 2 / 255 if kind == "linf" else 0.2)
     how = Climb(kind, False, "cross_entropy", 7, "last", False)
-    ours, _ = climb(module, x, start, label, radius, step, how, Run())
+    ours = climb(module, x, start, label, radius, step, how, Run()).images
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 
@@ -210,9 +210,10 @@ def test_done_samples_are_left_alone(tiny: Classifier) -> None:
     label = tiny.predict(x).argmax(1)
     label[:2] = (label[:2] + 1) % 5  # already misclassified: nothing to do for these two
     args = (x, label, torch.full((4,), 0.01), torch.arange(4), Run())
-    moved = PGD(steps=3, stop_when_done=True, start_at_random=False)(Counting(tiny.module), *args)  # type: ignore[arg-type]
+    moved, logits = PGD(steps=3, stop_when_done=True, start_at_random=False)(Counting(tiny.module), *args)  # type: ignore[arg-type]
     assert calls == [4, 2, 2, 2]
     assert torch.equal(moved[:2], x[:2])
+    torch.testing.assert_close(logits, tiny.predict(moved), atol=1e-5, rtol=0)
     assert not torch.equal(moved[2:], x[2:])
 
 

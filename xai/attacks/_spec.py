@@ -20,7 +20,8 @@ class Attack(Protocol):
 
     A frozen dataclass of parameters. `module` is leased; x (N,3,H,W) in [0, 1]; label (N,) the class to move away
     from (untargeted) or towards (targeted); epsilon (N,) in pixel units of [0, 1]; group (N,) int: samples of one group
-    share their random start, so that one image at many epsilons starts in one direction.
+    share their random start, so that one image at many epsilons starts in one direction. Gives the adversarial images
+    and their logits (N,K).
     """
 
     @property
@@ -35,7 +36,7 @@ class Attack(Protocol):
 
     def __call__(
         self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
-    ) -> Tensor: ...
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)

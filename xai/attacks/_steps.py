@@ -98,16 +98,40 @@ class Climb:
     stop_when_done: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The iterate that is kept for each sample: images (N,3,H,W), logits (N,K), margin (N,)."""
+
+    images: Tensor
+    logits: Tensor
+    margin: Tensor
+
+    @classmethod
+    def of(cls, images: Tensor, logits: Tensor, label: Tensor, targeted: bool) -> Best:
+        """These images with their logits."""
+        return cls(images, logits, margin(logits, label, targeted))
+
+    def with_better(self, other: Best, index: Tensor, force: bool = False) -> Best:
+        """For each row of `other`, which is sample `index`, the one of the larger margin (`force`: the other)."""
+        rows = torch.ones_like(index, dtype=torch.bool) if force else other.margin > self.margin[index]
+        where = index[rows]
+        return Best(
+            self.images.index_copy(0, where, other.images[rows]),
+            self.logits.index_copy(0, where, other.logits[rows]),
+            self.margin.index_copy(0, where, other.margin[rows]),
+        )
+
+
 def climb(
     module: InputModel, x: Tensor, start: Tensor, label: Tensor, epsilon: Tensor, step: Tensor, how: Climb, run: Run
-) -> tuple[Tensor, Tensor]:
-    """Projected gradient ascent from `start`: (adversarial (N,3,H,W), its margin (N,)).
+) -> Best:
+    """Projected gradient ascent from `start`; the last iterate is looked at too, with one more forward pass.
 
     `keep="best"`: the iterate of the largest margin seen, the last one included; `keep="last"`: the last iterate, as in
     the paper. With `stop_when_done`, samples whose margin is above 0 are not computed further.
     """
     current = start.clone()
-    best, reached = start.clone(), torch.full((len(x),), -math.inf, device=x.device)
+    best: Best | None = None
     active = torch.arange(len(x), device=x.device)
     for _ in range(how.steps):
         run.check()
@@ -115,29 +139,24 @@ def climb(
         with torch.enable_grad():
             logits = module(leaf)
             (gradient,) = torch.autograd.grad(objective(logits, label[active], how.targeted, how.loss).sum(), leaf)
-        found = margin(logits.detach(), label[active], how.targeted)
-        _keep(best, reached, leaf.detach(), found, active)
+        found = Best.of(leaf.detach(), logits.detach(), label[active], how.targeted)
+        best = found if best is None else best.with_better(found, active)
         if how.stop_when_done:
-            going = found <= 0
+            going = found.margin <= 0
             active, gradient = active[going], gradient[going]
             if not len(active):
                 break
         moved = ascend(current[active], gradient, step[active], how.norm)
         current[active] = project(x[active], moved, epsilon[active], how.norm)
-    with torch.no_grad():
-        if len(active):
-            found = margin(module(current[active]), label[active], how.targeted)
-            _keep(best, reached, current[active], found, active, force=how.keep == "last")
-    return best, reached
+    assert best is not None  # there is at least one step
+    if len(active):
+        with torch.no_grad():
+            found = Best.of(current[active], module(current[active]), label[active], how.targeted)
+        best = best.with_better(found, active, force=how.keep == "last")
+    return best
 
 
-def _keep(best: Tensor, reached: Tensor, images: Tensor, found: Tensor, index: Tensor, force: bool = False) -> None:
-    better = torch.ones_like(found, dtype=torch.bool) if force else found > reached[index]
-    best[index[better]] = images[better]
-    reached[index[better]] = found[better]
-
-
-def in_chunks(total: int, run: Run) -> list[slice]:
+def in_chunks(total: int, device: torch.device) -> list[slice]:
     """Slices of at most the device's batch size."""
-    size = DEFAULT_BATCH.get(run.device.type, 16)
+    size = DEFAULT_BATCH.get(device.type, 16)
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from xai.attacks._spec import ATTACKS, Attack
 from xai.attacks._steps import in_chunks, l2_norm, margin
 from xai.errors import InputError
-from xai.models.classifier import Classifier, InputModel
+from xai.models.classifier import Classifier
 from xai.provenance import provenance
 from xai.types import AttackResult, Run, resolve_target
 
@@ -37,7 +37,9 @@ def attack(
     classifier.check(x)
     params = params or ATTACKS.get(name).params()
     radius = _radius(epsilon, len(x))
-    return _attack(classifier, x, name, params, labels, radius, torch.arange(len(x)), seed, run)
+    before = _predict(classifier, x, run)
+    label = _labels(before, labels, params.targeted)
+    return _attack(classifier, x, name, params, before, label, radius, torch.arange(len(x)), seed, run)
 
 
 def sweep(
@@ -61,13 +63,15 @@ def sweep(
     if not len(radii) or bool((radii.diff() < 0).any()):
         raise InputError("epsilons must be at least one value, in ascending order.")
     count, images = len(radii), len(x)
-    labels_each = _labels(classifier, x, labels, params.targeted, run)
+    before = _predict(classifier, x, run)
+    label = _labels(before, labels, params.targeted)
     flat = _attack(
         classifier,
         x.repeat(count, 1, 1, 1),
         name,
         params,
-        labels_each.repeat(count),
+        before.repeat(count, 1),
+        label.repeat(count),
         _radius(radii.repeat_interleave(images), count * images),
         torch.arange(images).repeat(count),
         seed,
@@ -90,14 +94,15 @@ def _radius(epsilon: float | Sequence[float] | Tensor, count: int) -> Tensor:
     return radius.contiguous()
 
 
-def _labels(
-    classifier: Classifier, x: Tensor, labels: int | Sequence[int] | Tensor | None, targeted: bool, run: Run | None
-) -> Tensor:
+def _labels(before: Tensor, labels: int | Sequence[int] | Tensor | None, targeted: bool) -> Tensor:
     if labels is None and targeted:
         raise InputError("a targeted attack needs the class to reach; give labels.")
-    given = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
-    logits = classifier.predict(x, run) if given is None else torch.empty(len(x), len(classifier.labels))
-    return resolve_target(logits, given)
+    return resolve_target(before, None if labels is None else torch.as_tensor(labels, dtype=torch.int64))
+
+
+def _predict(classifier: Classifier, x: Tensor, run: Run | None) -> Tensor:
+    parts = in_chunks(len(x), classifier.device)
+    return torch.cat([classifier.predict(x[part], run) for part in parts])
 
 
 def _attack(
@@ -105,29 +110,30 @@ def _attack(
     x: Tensor,
     name: str,
     params: Attack,
-    labels: int | Sequence[int] | Tensor | None,
+    before: Tensor,
+    label: Tensor,
     epsilon: Tensor,
     group: Tensor,
     seed: int,
     run: Run | None,
 ) -> AttackResult:
     run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
-    label = _labels(classifier, x, labels, params.targeted, run)
     adversarial: list[Tensor] = []
     rounded: list[Tensor] = []
-    before: list[Tensor] = []
     after: list[Tensor] = []
     png: list[Tensor] = []
-    for part in in_chunks(len(x), run):
+    for part in in_chunks(len(x), run.device):
         with classifier.lease(run) as module:
             images, radius = (each[part].to(run.device) for each in (x.detach(), epsilon))
-            moved = params(module, images, label[part].to(run.device), radius, group[part], run)
-            moved = torch.where(radius.view(-1, 1, 1, 1) > 0, moved, images)
-            whole = to_levels(moved, images, radius, params.norm)
-            adversarial.append(moved.float().cpu())
-            rounded.append(whole.cpu())
-            for logits, pixels in ((before, images), (after, moved), (png, whole.to(images) / 255)):
-                logits.append(_logits(module, pixels))
+            pixels, logits = params(module, images, label[part].to(run.device), radius, group[part], run)
+            still = radius == 0  # the identity, to the last bit
+            pixels = torch.where(still.view(-1, 1, 1, 1), images, pixels)
+            levels = to_levels(pixels, images, radius, params.norm)
+            with torch.no_grad():
+                png.append(module(levels.to(images) / 255).float().cpu())
+            adversarial.append(pixels.float().cpu())
+            rounded.append(levels.cpu())
+            after.append(torch.where(still.cpu()[:, None], before[part], logits.float().cpu()))
         run.report(part.stop, len(x), "attacking")
     moved = torch.cat(adversarial)
     delta = moved - x.detach().float().cpu()
@@ -139,7 +145,7 @@ def _attack(
         success=margin(finish, label, params.targeted) > 0,
         linf=delta.abs().flatten(1).amax(1),
         l2=l2_norm(delta),
-        logits_before=torch.cat(before),
+        logits_before=before,
         logits_after=finish,
         target=label,
         epsilon=epsilon,
@@ -147,12 +153,6 @@ def _attack(
         levels=torch.cat(rounded),
         survives_png=margin(torch.cat(png), label, params.targeted) > 0,
     )
-
-
-def _logits(module: InputModel, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits: Tensor = module(x)
-    return logits.float().cpu()
 
 
 def to_levels(adversarial: Tensor, clean: Tensor, epsilon: Tensor, norm: str) -> Tensor:

@@ -27,15 +27,17 @@ class FGSM:
 
     def __call__(
         self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
-    ) -> Tensor:
-        """x (N,3,H,W), label (N,), epsilon (N,) -> adversarial (N,3,H,W) in the ball and the box."""
+    ) -> tuple[Tensor, Tensor]:
+        """x (N,3,H,W), label (N,), epsilon (N,) -> adversarial (N,3,H,W) in the ball and the box, logits (N,K)."""
         del group
         run.check()
         leaf = x.clone().requires_grad_()
         with torch.enable_grad():
             value = objective(module(leaf), label, self.targeted, self.loss)
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        return project(x, ascend(x, gradient, epsilon, self.norm), epsilon, self.norm)
+        moved = project(x, ascend(x, gradient, epsilon, self.norm), epsilon, self.norm)
+        with torch.no_grad():
+            return moved, module(moved)
 
 
 def fgsm(
@@ -62,6 +64,6 @@ ATTACKS.add(
         ),
         params=FGSM,
         summary="One step of length epsilon along the sign of the loss gradient.",
-        passes=lambda params: 3,
+        passes=lambda params: 4,
     )
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xai.attacks._spec import ATTACKS, AttackSpec
-from xai.attacks._steps import Climb, climb, random_start
+from xai.attacks._steps import Best, Climb, climb, random_start
 from xai.attacks.call import attack
 from xai.errors import InputError
 from xai.models.classifier import Classifier, InputModel
@@ -53,21 +53,18 @@ class PGD:
 
     def __call__(
         self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
-    ) -> Tensor:
-        """x (N,3,H,W), label (N,), epsilon (N,) -> adversarial (N,3,H,W) in the ball and the box."""
+    ) -> tuple[Tensor, Tensor]:
+        """x (N,3,H,W), label (N,), epsilon (N,) -> adversarial (N,3,H,W) in the ball and the box, logits (N,K)."""
         step = torch.full_like(epsilon, self.step_size) if self.step_size else 2.5 * epsilon / self.steps
         how = Climb(self.norm, self.targeted, self.loss, self.steps, self.keep, self.stop_when_done)
-        best, reached = x, None
+        best: Best | None = None
+        every = torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
             start = random_start(x, group, epsilon, self.norm, run, restart) if self.start_at_random else x
-            found, value = climb(module, x, start, label, epsilon, step, how, run)
-            if reached is None:
-                best, reached = found, value
-            else:
-                better = value > reached
-                best = torch.where(better.view(-1, 1, 1, 1), found, best)
-                reached = torch.where(better, value, reached)
-        return best
+            found = climb(module, x, start, label, epsilon, step, how, run)
+            best = found if best is None else best.with_better(found, every)
+        assert best is not None  # there is at least one restart
+        return best.images, best.logits
 
 
 def pgd(
