@@ -192,31 +192,28 @@ def colorize(map2d: Values, scale: Scale, colors: str | ColorMap = "jet") -> Pic
     return picture
 
 
-def blend(picture: Picture, heat: Picture, opacity: float | NDArray[np.float64] = OPACITY) -> Picture:
-    """opacity * heat + (1 - opacity) * picture, rounded to (H,W,3) uint8; opacity is one number or (H,W)."""
-    share = np.asarray(opacity, dtype=np.float64)
-    if not (share.min() >= 0 and share.max() <= 1):
+def blend(picture: Picture, heat: Picture, opacity: float = OPACITY) -> Picture:
+    """opacity * heat + (1 - opacity) * picture, rounded to (H,W,3) uint8."""
+    if not 0 <= opacity <= 1:
         raise InputError(f"opacity {opacity} is outside 0 to 1.")
     if picture.shape != heat.shape:
         raise InputError(f"the picture is {picture.shape[:2]} and the map {heat.shape[:2]}; give one size.")
-    share = share[..., None] if share.ndim else share
-    return np.rint(share * heat.astype(np.float64) + (1 - share) * picture.astype(np.float64)).astype(np.uint8)
+    return np.rint(opacity * heat.astype(np.float64) + (1 - opacity) * picture.astype(np.float64)).astype(np.uint8)
 
 
-def opacities(map2d: Values, scale: Scale, colors: str | ColorMap, opacity: float) -> float | NDArray[np.float64]:
-    """The heat map's share at each pixel: `opacity`; with a diverging colour map, 0 at its neutral middle.
+def printed(picture: Picture, heat: Picture, opacity: float = OPACITY) -> Picture:
+    """The heat map printed on the picture in grey: heat * paper / 255, paper = 255 opacity + (1 - opacity) grey.
 
-    There it grows evenly to min(1, 2 opacity) at both ends, so that white does not veil the picture where a signed map
-    says nothing.
+    For diverging colour maps: their white middle lets the picture through, their colours stay clear on it. opacity 0
+    prints on the grey picture (Rec. 601 luma), 1 on white paper, which is the map alone.
     """
-    if colormap(colors).kind == "sequential":
-        return opacity
     if not 0 <= opacity <= 1:
         raise InputError(f"opacity {opacity} is outside 0 to 1.")
-    array = _array(map2d)
-    middle = (scale.low + scale.high) / 2
-    distance = np.abs(2 * scale.position(np.where(np.isfinite(array), array, middle)) - 1)
-    return distance * min(1.0, 2 * opacity)
+    if picture.shape != heat.shape:
+        raise InputError(f"the picture is {picture.shape[:2]} and the map {heat.shape[:2]}; give one size.")
+    grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    paper = 255 * opacity + (1 - opacity) * grey
+    return np.rint(heat.astype(np.float64) * paper[..., None] / 255).astype(np.uint8)
 
 
 def overlay(
@@ -226,14 +223,14 @@ def overlay(
     colors: str | ColorMap = "jet",
     opacity: float = OPACITY,
 ) -> Image.Image:
-    """The map over the picture: PIL RGB at the picture's size, mixed as `opacities` and `blend` say.
+    """The map over the picture: PIL RGB at the picture's size; `blend`, or `printed` in a diverging colour map.
 
     picture: a PIL image, or (3,H,W) in [0, 1]. A map of another size is resized bilinearly (`align_corners=False`).
     """
     base = np.asarray((input_picture(picture) if isinstance(picture, Tensor) else picture).convert("RGB"))
     sized = resize_map(map2d, (base.shape[0], base.shape[1]))
-    heat = colorize(sized, scale, colors)
-    return Image.fromarray(blend(base, heat, opacities(sized, scale, colors, opacity)))
+    mix = blend if colormap(colors).kind == "sequential" else printed
+    return Image.fromarray(mix(base, colorize(sized, scale, colors), opacity))
 
 
 def resize_map(map2d: Values, size: tuple[int, int]) -> NDArray[np.float64]:

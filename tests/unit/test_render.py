@@ -232,15 +232,18 @@ def test_overlay_takes_the_networks_input_and_resizes_the_map() -> None:
     assert overlay(x, coarse, scale).tobytes() == overlay(x, full, scale).tobytes()
 
 
-def test_a_diverging_overlay_leaves_zero_clear() -> None:
-    picture = np.full((1, 3, 3), 90, dtype=np.uint8)
+def test_a_diverging_overlay_is_printed_on_the_grey_picture() -> None:
+    picture = np.array([[[90, 90, 90], [200, 100, 0], [90, 90, 90]]], dtype=np.uint8)
     scale = Scale(-1.0, 1.0, "", signed=True)
-    values = np.array([[-1.0, 0.0, 0.5]])
-    assert render.opacities(values, scale, "bluered", 0.4) == pytest.approx(np.array([[0.8, 0.0, 0.4]]))
-    assert render.opacities(values, scale, "bluered", 0.9) == pytest.approx(np.array([[1.0, 0.0, 0.5]]))
+    values = np.array([[-1.0, 0.0, 1.0]])
+    lut = COLORMAPS["bluered"].lut.astype(float)
     mixed = np.asarray(overlay(Image.fromarray(picture), values, scale, "bluered", 0.4))
-    assert mixed[0, 1].tolist() == [90, 90, 90]
-    assert mixed[0, 0].tolist() == np.rint(0.8 * COLORMAPS["bluered"].lut[0] + 0.2 * 90.0).astype(int).tolist()
+    # paper: 0.4 * 255 + 0.6 * 90 = 156; the second pixel's grey is 0.299 * 200 + 0.587 * 100 = 118.5, its paper 173.1
+    assert mixed[0, 0].tolist() == np.rint(lut[0] * 156 / 255).astype(int).tolist()
+    assert mixed[0, 1].tolist() == np.rint(lut[128] * 173.1 / 255).astype(int).tolist()
+    assert mixed[0, 2].tolist() == np.rint(lut[255] * 156 / 255).astype(int).tolist()
+    alone = np.asarray(overlay(Image.fromarray(picture), values, scale, "bluered", 1.0))
+    assert (alone == render.colorize(values, scale, "bluered")).all()
 
 
 @pytest.mark.parametrize("opacity", [-0.1, 1.1, float("nan")])
