@@ -213,7 +213,8 @@ def printed(picture: Picture, heat: Picture, opacity: float = OPACITY) -> Pictur
         raise InputError(f"the picture is {picture.shape[:2]} and the map {heat.shape[:2]}; give one size.")
     grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
     paper = 255 * opacity + (1 - opacity) * grey
-    return np.rint(heat.astype(np.float64) * paper[..., None] / 255).astype(np.uint8)
+    mixed: Picture = np.rint(heat.astype(np.float64) * paper[..., None] / 255).astype(np.uint8)
+    return mixed
 
 
 def overlay(
