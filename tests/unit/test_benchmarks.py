@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 import types
@@ -112,3 +113,11 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
         command.main(["nonsense"])
     assert left.value.code == 2
     assert "benchmark 'nonsense' is not known; choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", command.names())
+def test_every_benchmark_says_what_it_measures_against(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert module.__doc__
+    assert isinstance(module.FLOOR, str)
+    assert callable(module.run)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
@@ -72,9 +73,13 @@ def test_the_python_runs_and_says_what_it_says(monkeypatch: pytest.MonkeyPatch) 
     for block in blocks("python"):
         with contextlib.redirect_stdout(printed):
             exec(compile(block, "README.md", "exec"), names)
-    for told in re.findall(r"^print\(.*\) +# (.+)$", TEXT, flags=re.MULTILINE):
-        assert told in printed.getvalue().splitlines()
-    for name, shape in re.findall(r"^(\w+) = .*# \((\d[\d, ]*)\)", TEXT, flags=re.MULTILINE):
+    told = re.findall(r"^print\(.*\) +# (.+)$", TEXT, flags=re.MULTILINE)
+    shapes = re.findall(r"^(\w+) = .*# \((\d[\d, ]*)\)", TEXT, flags=re.MULTILINE)
+    assert told
+    assert len(shapes) == 3
+    for line in told:
+        assert line in printed.getvalue().splitlines()
+    for name, shape in shapes:
         value = names[name]
         assert isinstance(value, torch.Tensor)
         assert tuple(value.shape) == tuple(int(side) for side in shape.split(","))
@@ -101,6 +106,14 @@ def test_the_two_commands_stand_as_they_must() -> None:
     shown = [line for block in blocks("console") for line in block.splitlines()]
     assert "pip install -r requirements.txt && streamlit run streamlit_app.py" in shown
     assert "pip install -r requirements-dev.txt && pytest" in shown
+
+
+def test_every_page_is_told() -> None:
+    entry = ast.parse((ROOT / "streamlit_app.py").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(entry) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Page"]
+    titles = [ast.literal_eval(call.args[1]) for call in calls]
+    assert titles
+    assert [title for title in titles if f"\n**{title}** " not in TEXT] == []
 
 
 def test_every_file_that_is_named_exists() -> None:
