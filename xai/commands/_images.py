@@ -57,8 +57,8 @@ class _Decoded:
 def find_pictures(words: Sequence[str], skip: Path | None = None) -> tuple[list[Picture], list[tuple[str, str]]]:
     """The images that `words` mean, in order and each once, and (word, sentence) for words that mean none.
 
-    skip: a folder (the output's) that is left out when folders and globs are searched. A named file is never judged
-    here: what is wrong with it comes out when it is opened.
+    skip: a folder (the output's) that is left out when folders and globs are searched. What is wrong with a file
+    comes out when it is opened.
     """
     found: dict[str, Picture] = {}
     bad: list[tuple[str, str]] = []
@@ -85,6 +85,8 @@ def _files(word: str, left_out: Path | None) -> Iterator[tuple[str, Picture]]:
         paths = [Path(name) for name in names if Path(name).is_file() and not _inside(Path(name), left_out)]
         if not paths:
             raise InputError(f"no file fits {word}; check the pattern.")
+    elif not path.exists():
+        raise InputError(f"{word} does not exist; check the path.")
     else:
         paths = [path]
     for each in paths:

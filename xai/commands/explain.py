@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -105,16 +104,16 @@ class Job:
 
 def run(args: argparse.Namespace) -> int:
     """Explain, write, and list what could not be explained."""
-    from xai.bundle import Bad, Bundle, Look, write_explanations, zip_folder
+    pictures, unknown = find_pictures(args.images, skip=args.out)
+    if not pictures:
+        raise InputError(" ".join(sentence for _, sentence in unknown))
+    from xai.bundle import Bad, Bundle, Look, write_explanations, zip_folder  # from here on PyTorch is loaded
     from xai.studies.comparison import check_request
 
     look = Look(args.colormap, args.opacity, args.shared_scale)
     methods = list(dict.fromkeys(args.method))
     params = parse_params(args.param, methods)
     check_request(methods, args.layer, params)
-    pictures, unknown = find_pictures(args.images, skip=args.out)
-    if not pictures:
-        raise InputError(" ".join(sentence for _, sentence in unknown))
     models = load_models(args.model, args.weights, args.device)
     check_for_classifiers([classifier for classifier, _ in models], args.target, args.layer)
     bundle = Bundle(
@@ -134,7 +133,9 @@ def run(args: argparse.Namespace) -> int:
 
 def check_for_classifiers(classifiers: Sequence[Classifier], target: str, layer: str | None) -> None:
     """Raise `InputError` where no classifier has the layer or the class; where some have, the others' tiles say so."""
-    from xai.models.classes import class_index
+    import torch
+
+    from xai.models.classes import target_classes
 
     def one_of_them(check: Callable[[Classifier], object]) -> None:
         errors = []
@@ -148,8 +149,7 @@ def check_for_classifiers(classifiers: Sequence[Classifier], target: str, layer:
 
     if layer is not None:
         one_of_them(lambda classifier: classifier.layer(layer))
-    if not re.fullmatch(r"top\d+", target.strip().casefold()):
-        one_of_them(lambda classifier: class_index(classifier, target))
+    one_of_them(lambda classifier: target_classes(classifier, target, torch.zeros(1, len(classifier.labels))))
 
 
 def subjects(pictures: Sequence[Picture], job: Job) -> Iterator[Subject | Bad]:
@@ -203,16 +203,16 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
         )
         for each in manifest["bad"]:
             tell(f"  {each['source']}: {each['reason']}")
+    states = {tile["status"] for _, _, tile in tiles}
     if args.json:
         say_json(manifest)
-    else:
+    elif "explained" in states:
         for image in manifest["images"]:
             for model in image["models"]:
                 if model["predictions"]:
                     best = model["predictions"][0]
                     say(f"{image['source']}: {model['title']} says {best['name']} ({100 * best['probability']:.1f} %)")
         say(f"Wrote {len(manifest['files']) + 1 + args.zip} files to {args.out}; open {args.out / 'report.html'}")
-    states = {tile["status"] for _, _, tile in tiles}
     if "failed" in states:
         return 1
     return 0 if "explained" in states else 2
