@@ -139,9 +139,9 @@ def _tile(tile: Entry, files: Mapping[str, bytes]) -> str:
         words.append(f'<p class="caution">{escape(tile["caution"])}</p>')
     words.append(f'<p class="coverage">{escape(tile["coverage"]["sentence"])}</p>')
     return (
-        f'<figure class="tile{" has-relief" if "relief" in shown else ""}"><h4>{escape(name)}'
-        f'<span class="number">{_seconds(tile["seconds"])}</span></h4>'
-        f'<p class="for">for {escape(str(tile["target"]["name"]))}</p>{pictures}{_legend(tile)}{"".join(words)}'
+        f'<figure class="tile{" has-relief" if "relief" in shown else ""}"><h4>{escape(name)}</h4>'
+        f'<p class="for">for {escape(str(tile["target"]["name"]))}'
+        f'<span class="number">{_seconds(tile["seconds"])}</span></p>{pictures}{_legend(tile)}{"".join(words)}'
         f'<p class="small">{paper}</p>{_details(tile)}</figure>'
     )
 

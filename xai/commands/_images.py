@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 HELP = (
-    "image files, folders (with the folders in them), quoted globs such as 'photos/**/*.jpg', or samples: "
-    "sample:NAME for a shipped set or photograph, sample:NAME/FILE for one image of a set"
+    "before the options: image files, folders (with the folders in them), quoted globs such as 'photos/**/*.jpg', "
+    "or samples: sample:NAME for a shipped set or photograph, sample:NAME/FILE for one image of a set"
 )
 
 
