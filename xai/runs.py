@@ -221,7 +221,7 @@ class Busy(Exception):  # noqa: N818 (a state, not an error: callers wait or say
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on the file at `path`, or raise `Busy`; the system frees it when this process ends, however it does."""
+    """Hold a lock on the file at `path`, or raise `Busy`; the system frees it however this process ends."""
     with path.open("ab") as file:
         _lock(file)
         _held.add(file)

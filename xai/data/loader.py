@@ -73,7 +73,7 @@ def read_batches(
         return _in_threads(decoder)
     # An own generator: DataLoader would otherwise draw from torch's global one. Arrays, not tensors, come back, so that
     # no shared memory is needed, which containers keep small.
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         decoder,
         batch_size=None,
         num_workers=workers,
@@ -84,7 +84,7 @@ def read_batches(
     return iter(loader)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,32 @@ def increase(
     return Scores("increase", (after > before).to(before.dtype), True, said, {"before": before, "after": after})
 
 
+def confidence_left(
+    classifier: Classifier,
+    x: Tensor,
+    maps: Mapping[str, Tensor],
+    target: Tensor,
+    substrate: str = "mean",
+    precision: str = "float32",
+    run: Run | None = None,
+) -> dict[str, Tensor]:
+    """Probability (N,) of `target` (N,) on the masked images of each map, by name, on the CPU."""
+    asker = Asker(classifier, check_precision(precision))
+    run = dataclasses.replace(run or Run(), device=classifier.device)
+    pixels = on_device(asker, classifier.check(x))
+    back = behind(substrate, pixels, classifier.module.mean)
+    target = target.to(pixels.device)
+    found = {}
+    for index, (name, values) in enumerate(maps.items()):
+        check_maps(values, x, name)
+        part = within(run, index * len(x), len(maps) * len(x))
+        positive = values.to(pixels).clamp(min=0)
+        peak = positive.amax((1, 2), keepdim=True)
+        shown = (positive / torch.where(peak > 0, peak, 1))[:, None]
+        found[name] = chosen(asker.all_logits(back + shown * (pixels - back), part, "masked images"), target).cpu()
+    return found
+
+
 def _confidence(
     classifier: Classifier, x: Tensor, maps: Tensor, targets: Targets, name: str, precision: str, run: Run | None
 ) -> tuple[Tensor, Tensor, bool]:
@@ -74,15 +101,11 @@ def _confidence(
     check_maps(maps, classifier.check(x))
     asker = Asker(classifier, check_precision(precision))
     run = dataclasses.replace(run or Run(), device=classifier.device)
-    pixels = on_device(asker, x)
-    back = behind(name, pixels, classifier.module.mean)
-    positive = maps.to(pixels).clamp(min=0)
-    peak = positive.amax((1, 2), keepdim=True)
-    m = (positive / torch.where(peak > 0, peak, 1))[:, None]
-    whole = asker.all_logits(pixels, within(run, 0, 2 * len(x)), "whole images")
-    masked = asker.all_logits(back + m * (pixels - back), within(run, len(x), 2 * len(x)), "masked images")
+    whole = asker.all_logits(on_device(asker, x), within(run, 0, 2 * len(x)), "whole images")
     target = resolve_target(whole, None if targets is None else as_tensor(targets))
-    return chosen(whole, target).cpu(), chosen(masked, target).cpu(), targets is not None
+    part = within(run, len(x), 2 * len(x))
+    masked = confidence_left(classifier, x, {"maps": maps}, target, name, precision, part)["maps"]
+    return chosen(whole, target).cpu(), masked, targets is not None
 
 
 def _protocol(metric: str, value: str, name: str, precision: str, given: bool) -> Protocol:

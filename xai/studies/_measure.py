@@ -1,0 +1,285 @@
+"""Images in, one row for each image and method out: what the page and the run both do."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from xai.errors import InputError
+from xai.explain._spec import METHODS
+from xai.explain.call import attribute, make_explainer
+from xai.metrics._engine import within
+from xai.metrics._protocol import check_precision, get_protocol
+from xai.metrics._substrate import check_substrate
+from xai.metrics.curves import CURVES, CurveSet, curves
+from xai.metrics.drop import confidence_left
+from xai.metrics.energy import energy
+from xai.metrics.pointing import pointing
+from xai.models.classifier import Classifier
+from xai.types import Run
+
+BASELINES = ("random", "center", "edges")
+TARGETS = ("predicted", "label")
+
+SCORES = ("insertion", "deletion", "drop", "increase", "energy", "pointing")
+"""Columns of scores; energy and pointing are null where no mask is known."""
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("index", pa.int32()),
+        ("network", pa.string()),
+        ("model", pa.string()),
+        ("weights", pa.string()),
+        ("fingerprint", pa.string()),
+        ("method", pa.string()),
+        ("baseline", pa.bool_()),
+        ("protocol", pa.string()),
+        ("precision", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("label", pa.int32()),
+        ("label_name", pa.string()),
+        ("predicted", pa.int32()),
+        ("predicted_name", pa.string()),
+        ("correct", pa.bool_()),
+        ("target", pa.int32()),
+        ("target_name", pa.string()),
+        ("confidence", pa.float64()),
+        *((name, pa.float64()) for name in SCORES),
+        ("insertion_p", pa.list_(pa.float32())),
+        ("deletion_p", pa.list_(pa.float32())),
+        ("blank", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is measured, the same for every image and classifier.
+
+    methods and baselines by name; params: a method's own parameters by its name; layer: for methods that have one.
+    target: explain and follow the "predicted" class or the "label". substrates "": the protocol's own.
+    """
+
+    methods: tuple[str, ...] = ("gradcam",)
+    baselines: tuple[str, ...] = BASELINES
+    protocol: str = "rise"
+    insertion_substrate: str = ""
+    deletion_substrate: str = ""
+    target: str = "predicted"
+    precision: str = "float32"
+    layer: str | None = None
+    seed: int = 0
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        get_protocol(self.protocol)
+        check_precision(self.precision)
+        for name in filter(None, (self.insertion_substrate, self.deletion_substrate)):
+            check_substrate(name)
+        if self.target not in TARGETS:
+            raise InputError(f"target {self.target!r} is not known; use {' or '.join(TARGETS)}.")
+        if not self.methods:
+            raise InputError("there is no method to measure; give at least one.")
+        for name in self.everything:
+            make_explainer(METHODS.get(name), self.layer, **self.params.get(name, {}))
+
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """Methods, then the baselines that are not among them."""
+        return tuple(dict.fromkeys((*self.methods, *self.baselines)))
+
+    @property
+    def substrates(self) -> dict[str, str]:
+        """Substrate by metric, where one was chosen."""
+        chosen = {"insertion": self.insertion_substrate, "deletion": self.deletion_substrate}
+        return {metric: name for metric, name in chosen.items() if name}
+
+    def cost(self, classifier: Classifier, images: int) -> int:
+        """Forward passes for `images` images, refused methods left out (a backward counts two)."""
+        names = [name for name in self.everything if not refusal(classifier, name, self)]
+        explaining = sum(
+            spec.passes(classifier, make_explainer(spec, self.layer, **self.params.get(spec.name, {})))
+            for spec in map(METHODS.get, names)
+        )
+        inner = len(get_protocol(self.protocol).counts(classifier.input_size)) - 2
+        return images * (explaining + 2 + len(names) * (2 * inner + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """N images as one classifier sees them, explained.
+
+    keys: their names. places: their numbers in the data set. labels: class of the classifier, or None. x (N,3,H,W);
+    logits (N,K); target (N,); maps: method -> (N,H,W). blank: method -> one reason an image, "" where the map shows
+    something. refused: method -> reason. masks (N,H,W) bool, or None.
+    """
+
+    classifier: Classifier
+    keys: tuple[str, ...]
+    places: tuple[int, ...]
+    labels: tuple[int | None, ...]
+    x: Tensor
+    logits: Tensor
+    target: Tensor
+    maps: Mapping[str, Tensor]
+    blank: Mapping[str, tuple[str, ...]]
+    refused: Mapping[str, str]
+    masks: Tensor | None = None
+
+    @property
+    def network(self) -> str:
+        """What figures call the classifier."""
+        return network_name(self.classifier)
+
+
+def network_name(classifier: Classifier) -> str:
+    """The classifier's name, with its weights where they are not ImageNet's."""
+    usual = classifier.weights == "imagenet"
+    return classifier.name if usual else f"{classifier.name} ({classifier.weights})"
+
+
+def refusal(classifier: Classifier, method: str, recipe: Recipe) -> str:
+    """Why `method` does not apply to the classifier; "" where it does."""
+    spec = METHODS.get(method)
+    coverage = spec.coverage(classifier, make_explainer(spec, recipe.layer, **recipe.params.get(method, {})))
+    return coverage.sentence if coverage.status == "refused" else ""
+
+
+def look(
+    classifier: Classifier,
+    x: Tensor,
+    recipe: Recipe,
+    keys: Sequence[str],
+    places: Sequence[int],
+    labels: Sequence[int | None],
+    masks: Tensor | None = None,
+    run: Run | None = None,
+) -> Seen:
+    """Explain x (N,3,H,W) by every method and baseline of the recipe.
+
+    Raises `InputError` where all methods are refused, and where labels are to be explained that are not known.
+    """
+    run = dataclasses.replace(run or Run(), seed=recipe.seed)
+    refused = {name: reason for name in recipe.everything if (reason := refusal(classifier, name, recipe))}
+    if not set(recipe.methods) - set(refused):
+        raise InputError(f"no method applies to {classifier.title}: {'; '.join(refused.values())}.")
+    target: Tensor | None = None
+    if recipe.target == "label":
+        if None in labels:
+            raise InputError("target is label, but images without a label are among them; use target predicted.")
+        target = torch.tensor([label for label in labels if label is not None])
+    maps: dict[str, Tensor] = {}
+    blank: dict[str, tuple[str, ...]] = {}
+    logits = torch.empty(0)
+    for name in (name for name in recipe.everything if name not in refused):
+        run.check()
+        quiet = dataclasses.replace(run, on_progress=lambda done, total, note: None)
+        found = attribute(classifier, x, name, target, recipe.layer, run=quiet, **recipe.params.get(name, {}))
+        if target is None:
+            target = found.target  # the first forward decides; every other method explains the same class
+        logits = logits if len(logits) else found.logits
+        maps[name] = found.maps()
+        blank[name] = tuple(found.facts["blank"])
+    assert target is not None
+    return Seen(classifier, tuple(keys), tuple(places), tuple(labels), x, logits, target, maps, blank, refused, masks)
+
+
+def measure(seen: Seen, recipe: Recipe, run: Run | None = None, batch: int | None = None) -> pa.Table:
+    """One row for each image and method, `SCHEMA`, images in order, methods in the recipe's order.
+
+    A map that is not finite has null scores and its reason in "blank".
+    """
+    run = run or Run()
+    good = {name: torch.isfinite(values).flatten(1).all(1) for name, values in seen.maps.items()}
+    maps = {name: torch.where(good[name][:, None, None], values, 0.0) for name, values in seen.maps.items()}
+    images = len(seen.keys)
+    inner = len(get_protocol(recipe.protocol).counts(seen.classifier.input_size)) - 2
+    total = images * (2 + len(maps) * (2 * inner + 1))
+    found = curves(
+        seen.classifier,
+        seen.x,
+        maps,
+        recipe.protocol,
+        CURVES,
+        seen.target,
+        recipe.substrates,
+        recipe.precision,
+        within(run, 0, total),
+        batch,
+    )
+    part = within(run, total - images * len(maps), total)
+    left = confidence_left(seen.classifier, seen.x, maps, seen.target, precision=recipe.precision, run=part)
+    columns = {name: _columns(found, name, left[name], values, seen.masks, good[name]) for name, values in maps.items()}
+    return _table(seen, recipe, found.confidence.double().tolist(), columns)
+
+
+def _columns(
+    found: CurveSet, name: str, left: Tensor, values: Tensor, masks: Tensor | None, good: Tensor
+) -> dict[str, list[Any]]:
+    """Columns of scores and curves of one method, one entry an image."""
+    pair, before, after = found.curves[name], found.confidence.double(), left.double()
+    scores = {
+        "insertion": pair["insertion"].auc,
+        "deletion": pair["deletion"].auc,
+        "drop": torch.where(before > 0, (before - after).clamp(min=0) / before, 0.0),
+        "increase": (after > before).double(),
+    }
+    if masks is not None:
+        scores |= {"energy": energy(values, masks).values, "pointing": pointing(values, masks).values}
+    columns: dict[str, list[Any]] = {key: _kept(score, good) for key, score in scores.items()}
+    for metric in CURVES:
+        probability = pair[metric].probability
+        if probability is not None:
+            columns[f"{metric}_p"] = probability.float().tolist()
+    return columns
+
+
+def _kept(score: Tensor, good: Tensor) -> list[float | None]:
+    return [value if keep and not math.isnan(value) else None for value, keep in zip(score.tolist(), good, strict=True)]
+
+
+def _table(
+    seen: Seen, recipe: Recipe, confidence: Sequence[float], columns: Mapping[str, Mapping[str, Sequence[Any]]]
+) -> pa.Table:
+    names = seen.classifier.labels
+    predicted = seen.logits.argmax(1).tolist()
+    shared = {
+        "network": seen.network,
+        "model": seen.classifier.name,
+        "weights": seen.classifier.weights,
+        "fingerprint": seen.classifier.fingerprint,
+        "protocol": recipe.protocol,
+        "precision": recipe.precision,
+        "height": int(seen.x.shape[-2]),
+        "width": int(seen.x.shape[-1]),
+    }
+    rows = []
+    for i, key in enumerate(seen.keys):
+        label, target = seen.labels[i], int(seen.target[i])
+        image = {
+            **shared,
+            "image": key,
+            "index": seen.places[i],
+            "label": label,
+            "label_name": None if label is None else names[label],
+            "predicted": predicted[i],
+            "predicted_name": names[predicted[i]],
+            "correct": None if label is None else predicted[i] == label,
+            "target": target,
+            "target_name": names[target],
+            "confidence": confidence[i],
+        }
+        for method, scores in columns.items():
+            own = {column: values[i] for column, values in scores.items()}
+            is_baseline = METHODS.get(method).family == "baseline"
+            rows.append({**image, **own, "method": method, "baseline": is_baseline, "blank": seen.blank[method][i]})
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
