@@ -1,9 +1,40 @@
-"""Start: what each page answers."""
+"""Start: one picture explained, and what each page answers."""
 
 import streamlit as st
 
-from xai.ui import shell
+from xai.explain._spec import METHODS
+from xai.settings import ASSETS
+from xai.ui import panels, shell, tiles
+from xai.ui.live import Live
+from xai.ui.session import current, first_methods
+from xai.ui.work import Scene
 
 shell.enter()
 
+choice = current()
 st.title("What does an image classifier look at?")
+st.markdown(
+    "A classifier gives a name and a number. These pages show which parts of a picture the answer came from, by "
+    "several methods side by side, and whether such a map can be believed. Everything runs on this machine."
+)
+
+live = Live(choice, "home")
+scene = Scene(choice.photo, choice.view, choice.nets[0])
+live.look("row0", scene)
+cells = [("row0", "Input")]
+for name in first_methods():
+    cells.append((f"row0.{name}", METHODS.get(name).title))
+    live.explain(cells[-1][0], panels.ask(choice, scene, name, None, choice.target))
+title = f"{choice.photo.name}, explained in {scene.net.title}"
+panels.grid(choice, live, "home_grid", [tiles.Row(title, tuple(cells))])
+
+columns = st.columns(2, gap="medium")
+for place, page in enumerate(shell.pages()):
+    with columns[place % 2].container(border=True):
+        st.page_link(page.file, label=f"**{page.title}**", icon=page.icon)
+        st.markdown(page.question)
+        picture = ASSETS / "pages" / f"{page.slug}.png"
+        if picture.exists():
+            st.image(str(picture), output_format="PNG", width="stretch")
+
+live.follow(st.empty())

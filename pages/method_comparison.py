@@ -20,18 +20,19 @@ head[0].title("Method comparison")
 progress = head[1].empty()
 said = st.empty()
 
-top = st.columns([10, 11, 15], gap="medium")
-with top[0]:
+whole = st.container(horizontal=True, key="olhar-page")
+with whole.container(key="olhar-picture"):
     picture.pick(choice, KEY, "row0")
     controls.view(choice, KEY)
-with top[1]:
+with whole.container(key="olhar-verdict"):
     controls.networks(choice, KEY)
     verdict = st.container()
-with top[2]:
+with whole.container(key="olhar-methods", gap="xsmall"):
     controls.methods(choice, KEY)
     with st.container(horizontal=True):
         settings = st.popover("Settings", icon=":material/tune:", key=f"{KEY}_settings")
         presets = st.popover("Figures of the studies", icon=":material/menu_book:", key=f"{KEY}_presets")
+maps_place = whole.container(key="olhar-maps")
 
 live = Live(choice, KEY)
 scenes = [Scene(choice.photo, choice.view, net) for net in choice.nets]
@@ -56,7 +57,8 @@ for place, scene in enumerate(scenes):
 
 grid = f"{KEY}_grid"
 share = "method" if len(scenes) > 1 else "all"
-tiles.grid(grid, rows, choice.display, lambda: live.act_from(grid), lambda: live.display_from(grid), share)
+with maps_place:
+    tiles.grid(grid, rows, choice.display, lambda: live.act_from(grid), lambda: live.display_from(grid), share)
 if not choice.methods:
     st.info("Choose a method above to see what the network looked at.")
 

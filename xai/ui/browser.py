@@ -29,10 +29,11 @@ def text(name: str) -> str:
     return (FRONTEND / name).read_text(encoding="utf-8")
 
 
-def component(name: str, scripts: tuple[str, ...], style: str = "") -> Callable[..., Any]:
-    """A component made of files in `frontend/`: the scripts become one module, the bus first."""
+def component(name: str, scripts: tuple[str, ...], *styles: str) -> Callable[..., Any]:
+    """A component made of files in `frontend/`: the scripts become one module, the bus first; styles in order."""
     script = "\n".join(text(each) for each in ("bus.js", *scripts))
-    mount: Callable[..., Any] = st.components.v2.component(name, js=script, css=text(style) if style else None)
+    style = "\n".join(map(text, styles)) or None
+    mount: Callable[..., Any] = st.components.v2.component(name, js=script, css=style)
     return mount
 
 

@@ -32,7 +32,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def kept(key: str, value: Any) -> str:
-    """The key of a widget, whose first value is `value`: widgets forget theirs on a page switch, the choice does not."""
+    """The key of a widget whose first value is `value`: a page switch makes widgets forget, but not the choice."""
     if key not in st.session_state:
         st.session_state[key] = value
     return key
@@ -78,7 +78,7 @@ def target(choice: Choice, look: Look | None, key: str) -> None:
         range(len(labels)),
         format_func=lambda index: f"{labels[index]} ({index})",
         key=f"{key}_target",
-        placeholder=f"The predicted one; or search {len(labels):,} classes",
+        placeholder=f"Search {len(labels):,} classes",
         label_visibility="collapsed",
         on_change=lambda: setattr(choice, "target", st.session_state[f"{key}_target"]),
     )
@@ -87,18 +87,17 @@ def target(choice: Choice, look: Look | None, key: str) -> None:
 def methods(choice: Choice, key: str) -> None:
     """Every method that there is, by family."""
     picked: list[str] = []
-    with st.container(key=f"{key}-methods", gap="xsmall"):
-        for family, specs in by_family().items():
-            names = [spec.name for spec in specs]
-            chosen = [name for name in choice.methods if name in names]
-            picked += st.pills(
-                FAMILY_TITLES.get(family, family.capitalize()),
-                names,
-                selection_mode="multi",
-                format_func=lambda name: METHODS.get(name).title,
-                key=kept(f"{key}_methods_{family}", chosen),
-                help="  \n".join(f"**{spec.title}** {spec.summary}" for spec in specs),
-            )
+    for family, specs in by_family().items():
+        names = [spec.name for spec in specs]
+        chosen = [name for name in choice.methods if name in names]
+        picked += st.pills(
+            FAMILY_TITLES.get(family, family.capitalize()),
+            names,
+            selection_mode="multi",
+            format_func=lambda name: METHODS.get(name).title,
+            key=kept(f"{key}_methods_{family}", chosen),
+            help="  \n".join(f"**{spec.title}** {spec.summary}" for spec in specs),
+        )
     choice.methods = tuple(name for name in METHODS.names() if name in picked)
 
 
@@ -125,24 +124,29 @@ def settings(choice: Choice, looks: Sequence[Look], key: str) -> None:
         st.caption("The chosen methods have no settings.")
 
 
-def layer(choice: Choice, look: Look, key: str) -> None:
+def layer(choice: Choice, look: Look, key: str, label: str = "") -> None:
     """The layer that class activation maps are made at, in one network."""
     name = look.scene.net.text
     sizes = {info.path: f"{info.size[0]} × {info.size[1]}" for info in look.layers}
     if choice.layers.get(name) not in sizes:
         choice.layers.pop(name, None)
     paths = [look.default_layer, *(path for path in sizes if path != look.default_layer)]
-    picked = st.selectbox(
-        f"Layer in {look.title}",
-        paths,
-        index=paths.index(choice.layers.get(name, look.default_layer)),
-        format_func=lambda p: f"{p}, {sizes[p]}" + (" (default)" if p == look.default_layer else ""),
-        key=f"{key}_{name}",
-    )
-    if picked == look.default_layer:
+    place = f"{key}_{name}"
+    st.session_state[place] = choice.layers.get(name, look.default_layer)  # two widgets may set the same layer
+
+    def take() -> None:
+        picked = st.session_state[place]
         choice.layers.pop(name, None)
-    else:
-        choice.layers[name] = picked
+        if picked != look.default_layer:
+            choice.layers[name] = picked
+
+    st.selectbox(
+        label or f"Layer in {look.title}",
+        paths,
+        format_func=lambda p: f"{p}, {sizes[p]}" + (" (default)" if p == look.default_layer else ""),
+        key=place,
+        on_change=take,
+    )
 
 
 def presets(choice: Choice, key: str) -> None:

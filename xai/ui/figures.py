@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from xai.statistics import Band
+
+COLORS = ("0, 114, 178", "213, 94, 0", "110, 120, 130", "0, 128, 93", "176, 86, 138", "168, 116, 0")
+"""Line colours as RGB that hold on light and dark ground and for people who do not tell red from green."""
+
 
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], measure: str) -> go.Figure:
     """A symmetric matrix of `measure` (-1 to 1) between named things, with its numbers."""
@@ -42,5 +47,46 @@ def curves(
     figure.update_yaxes(title=y_title, range=list(y_range) if y_range else None)
     figure.update_layout(
         height=360, margin={"l": 8, "r": 8, "t": 24, "b": 8}, legend={"orientation": "h", "y": 1.12}, hovermode="x"
+    )
+    return figure
+
+
+def bands(
+    x: Sequence[float],
+    lines: Sequence[tuple[str, Band]],
+    x_title: str,
+    y_title: str,
+    y_range: tuple[float, float] | None = None,
+) -> go.Figure:
+    """Means over images with their intervals: (name, band) each; the interval is the shaded area."""
+    figure = go.Figure()
+    for index, (name, band) in enumerate(lines):
+        color = COLORS[index % len(COLORS)]
+        known = not bool(band.low.isnan().any())
+        if known:
+            figure.add_scatter(
+                x=list(x), y=band.high.tolist(), mode="lines", line={"width": 0}, hoverinfo="skip", showlegend=False
+            )
+            figure.add_scatter(
+                x=list(x),
+                y=band.low.tolist(),
+                mode="lines",
+                line={"width": 0},
+                fill="tonexty",
+                fillcolor=f"rgba({color}, 0.18)",
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        figure.add_scatter(
+            x=list(x),
+            y=band.mean.tolist(),
+            name=name,
+            mode="lines+markers",
+            line={"color": f"rgb({color})", "width": 2},
+        )
+    figure.update_xaxes(title=x_title)
+    figure.update_yaxes(title=y_title, range=list(y_range) if y_range else None)
+    figure.update_layout(
+        height=360, margin={"l": 8, "r": 8, "t": 24, "b": 8}, legend={"orientation": "h", "y": 1.14}, hovermode="x"
     )
     return figure

@@ -7,6 +7,7 @@ field's metadata gives ("min", "max", "step"). "label" and "help" in the metadat
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -22,10 +23,9 @@ Field = dataclasses.Field[Any]
 
 def parameters(spec: MethodSpec) -> dict[str, tuple[Field, Any]]:
     """The parameters of a method except its layer: name -> (field, type)."""
-    if not dataclasses.is_dataclass(spec.explainer):
-        return {}
-    hints = typing.get_type_hints(spec.explainer)
-    return {f.name: (f, hints[f.name]) for f in dataclasses.fields(spec.explainer) if f.init and f.name != "layer"}
+    explainer: Any = spec.explainer
+    hints = typing.get_type_hints(explainer)
+    return {f.name: (f, hints[f.name]) for f in dataclasses.fields(explainer) if f.init and f.name != "layer"}
 
 
 def parsed(spec: MethodSpec, name: str, text: str) -> Any:
@@ -81,11 +81,13 @@ def _widget(field: Field, hint: Any, value: Any, key: str) -> Any:
     kind = _kind(hint)
     if kind is bool:
         return st.toggle(label, value=value, key=key, help=tip)
-    if kind is int:
-        step = int(facts.get("step", 1))
-        return st.number_input(label, facts.get("min"), facts.get("max"), value, step, key=key, help=tip)
-    if kind is float:
-        low, high = facts.get("min"), facts.get("max")
-        step = float(facts.get("step", (high - low) / 20 if None not in (low, high) else 0.1))
-        return st.number_input(label, low, high, value, step, format="%g", key=key, help=tip)
+    if kind in (int, float):
+        step = kind(facts.get("step", _step(field.default) if kind is float else 1))
+        style = "%g" if kind is float else "%d"
+        return st.number_input(label, facts.get("min"), facts.get("max"), value, step, style, key=key, help=tip)
     return st.text_input(label, value or "", key=key, help=tip) or field.default
+
+
+def _step(default: Any) -> float:
+    """A step of the default's own size: 0.1 for 0.25, 1e-6 for 1e-6."""
+    return 10.0 ** math.floor(math.log10(abs(default))) if default else 0.1

@@ -180,7 +180,8 @@ class Live:
         return bar
 
     def _jobs(self) -> list[Job]:
-        return [each.job for each in (*self.slots.values(), *self.tasks) if each.job is not None]
+        jobs = [slot.job for slot in self.slots.values()] + [task.job for task in self.tasks]
+        return [job for job in jobs if job is not None]
 
     def _overall(self, active: list[Job]) -> tuple[float, str]:
         """How far everything asked for is: a share, and words about what runs."""
@@ -210,7 +211,8 @@ class Live:
 
     def _advance(self) -> None:
         """Ask the board for everything that can be asked now."""
-        owner, wanted = self.choice.visitor.name, set()
+        owner = self.choice.visitor.name
+        wanted: set[Hashable] = set()
         for slot in self.slots.values():
             if slot.ask is None:
                 slot.job = self._look(slot.scene)
@@ -318,7 +320,7 @@ class Live:
             return {"state": "done", "id": tiles.map_id(result)}
         if slot.ask is not None:  # the look is done; the explanation is asked for in the next round
             return {"state": "waiting", "note": "Waiting"}
-        status = {"state": "done", "id": tiles.view_id(result)}
+        status: Status = {"state": "done", "id": tiles.view_id(result)}
         if self.choice.target is not None and self.choice.target < len(result.labels):
             status["target"] = tiles.entry(result, self.choice.target)
         return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 import torch
@@ -55,7 +56,7 @@ def layers(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
             "Method", names, names.index(first), format_func=lambda n: METHODS.get(n).title, key="mc_layers_method"
         )
     with right:
-        layer(choice, look, "mc_layers_layer")
+        layer(choice, look, "mc_layers_layer", "Layer of the maps above")
     shown = []
     for index, info in enumerate(look.stages):
         mark = " · default" if info.path == look.default_layer else ""
@@ -78,48 +79,52 @@ def classes(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
     look = one_of(looks, "mc_classes_net")
     one = look.order[0] if choice.target is None else choice.target
     others = [index for index in look.order if index != one]
-    two = st.selectbox(
+    unlikely = next((i for i in others if look.probabilities[i] < UNLIKELY), others[0])
+    names = [spec.name for spec in METHODS if spec.family != "baseline"]
+    left, right = st.columns(2)
+    two = left.selectbox(
         f"Beside {look.labels[one]}",
         others,
+        others.index(unlikely),
         format_func=lambda index: class_words(look, index),
-        key=f"mc_classes_{one}",
+        key=f"mc_classes_{look.scene.photo.sha[:8]}_{one}",
     )
-    cautious = [spec.name for spec in METHODS if spec.caution and spec.family == "gradient"]
-    wanted = list(dict.fromkeys([*choice.methods, *cautious]))
-    rows = []
-    for name in wanted:
-        title = METHODS.get(name).title
+    first = [name for name in names if name in choice.methods or name in HARDLY]
+    wanted = right.multiselect("Methods", names, first, lambda n: METHODS.get(n).title, key="mc_classes_methods")
+    st.caption(
+        "A map that explains a class is another map for a class that is not there. The number is Spearman's rank "
+        "correlation of the two maps: 1 the same order of pixels, 0 none."
+    )
+    columns = st.columns(2, gap="large")
+    for place, name in enumerate(wanted):
         slots = (f"class.{name}.1", f"class.{name}.2")
         for slot, index in zip(slots, (one, two), strict=True):
             live.explain(slot, ask(choice, look.scene, name, choice.layers.get(look.scene.net.text), index))
-        rows.append(Row(title, tuple(zip(slots, (look.labels[one], look.labels[two]), strict=True))))
-    st.caption(
-        "A map that explains a class changes with the class. The number is Spearman's rank correlation between the "
-        "two maps: 1 means the same order of pixels, 0 none."
-    )
-    for row, name in zip(rows, wanted, strict=True):
-        left, right = st.columns([3, 2], vertical_alignment="center")
-        with left:
+        titles = (look.labels[one], look.labels[two])
+        with columns[place % 2]:
+            row = Row(METHODS.get(name).title, tuple(zip(slots, titles, strict=True)))
             grid(choice, live, f"mc_class_{name}", [row])
-        with right:
-            live.find([slot for slot, _ in row.tiles], _class_words(name))
+            live.find(slots, partial(_say_alike, name))
     return None
 
+
+UNLIKELY = 0.01
+"""A class below this probability is offered first as the other one: it is not in the picture."""
 
 ALIKE = 0.9
 """Rank correlation from which two maps are called nearly the same."""
 
+HARDLY = ("guided_backprop", "deconvnet")
+"""Methods known to depend little on the class, offered here whether they were chosen or not."""
 
-def _class_words(name: str) -> object:
-    def show(found: Sequence[Shown]) -> None:
-        value = float(spearman(*(each.attribution.maps() for each in found))[0])
-        st.metric(f"{METHODS.get(name).title}: correlation of the two maps", f"{value:.2f}")
-        if value >= ALIKE:
-            st.warning(f"The two maps are nearly the same: {METHODS.get(name).title} hardly depends on the class here.")
-        if METHODS.get(name).caution:
-            st.caption(METHODS.get(name).caution)
 
-    return show
+def _say_alike(name: str, found: Sequence[Shown]) -> None:
+    value = float(spearman(*(each.attribution.maps() for each in found))[0])
+    title = METHODS.get(name).title
+    if value >= ALIKE:
+        st.warning(f"Correlation {value:.2f}: {title} hardly depends on the class here.", icon=":material/warning:")
+    else:
+        st.markdown(f"Correlation {value:.2f}")
 
 
 def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:

@@ -52,7 +52,7 @@ def pick(choice: Choice, key: str, slot: str) -> None:
 
 
 def _take_sample(choice: Choice, key: str) -> None:
-    name = getattr(st.session_state.get(key), "sample", None)
+    name = str(getattr(st.session_state.get(key), "sample", ""))
     if name in samples():
         use(choice, samples()[name])
 

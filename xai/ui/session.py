@@ -146,5 +146,10 @@ def _read_param(choice: Choice, place: str, value: str, unknown: list[str]) -> N
 
 def link(choice: Choice) -> str:
     """The address that restores the choice."""
+    return link_of(to_query(choice))
+
+
+def link_of(query: Mapping[str, str]) -> str:
+    """This page's address with `query`."""
     here = urlsplit(st.context.url or "")
-    return urlunsplit((here.scheme, here.netloc, here.path, urlencode(to_query(choice), safe=",:@."), ""))
+    return urlunsplit((here.scheme, here.netloc, here.path, urlencode(query, safe=",:@."), ""))

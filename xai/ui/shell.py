@@ -18,11 +18,12 @@ import streamlit as st
 import torch
 
 from xai.models.store import loaded_models, unload_models
-from xai.settings import resolve_device
+from xai.settings import ASSETS, resolve_device
 from xai.ui.browser import text
 from xai.ui.jobs import BOARD
 
 ROOT = Path(__file__).resolve().parents[2]
+
 
 @dataclass(frozen=True)
 class Page:
@@ -34,6 +35,11 @@ class Page:
     question: str = ""
     default: bool = False
 
+    @property
+    def slug(self) -> str:
+        """Its address, which is the file's name."""
+        return Path(self.file).stem
+
 
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("olhar_inside", default=False)
 _pages: contextvars.ContextVar[Sequence[Page]] = contextvars.ContextVar("olhar_pages", default=())
@@ -43,6 +49,7 @@ def run(sections: Mapping[str, Sequence[Page]]) -> None:
     """The entry file's work: settings, navigation, sidebar, and the page that was asked for."""
     st.set_page_config(page_title="Olhar", page_icon="👁️", layout="wide")
     st.html(f"<style>{text('app.css')}</style>")
+    st.logo(str(ASSETS / "logo.svg"), size="large")
     chosen = st.navigation(
         {
             section: [st.Page(p.file, title=p.title, icon=p.icon, default=p.default) for p in pages]
@@ -93,14 +100,14 @@ def refresh_status() -> None:
     device = resolve_device()
     lines = [f"**Device** {_device(device)}"]
     loaded = loaded_models()
-    lines.append("**Classifiers in memory** " + ("none yet" if not loaded else ""))
+    lines.append("**Classifiers in memory**" + ("" if loaded else " none yet"))
     for classifier in reversed(loaded):
         mark = ":red-background[random weights]" if classifier.random else f":gray[{classifier.weights}]"
-        lines.append(f"- {classifier.title} {mark}")
+        lines.append(f"{classifier.title} {mark}")
     memory = _memory(device)
     if memory:
-        lines.append(f"\n**Memory** {memory}")
-    place.markdown("  \n".join(lines[:2]) + "\n" + "\n".join(lines[2:]))
+        lines.append(f"**Memory** {memory}")
+    place.markdown("  \n".join(lines))
 
 
 def _unload() -> None:

@@ -17,6 +17,7 @@ import streamlit as st
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.render import COLORMAPS, OPACITY, PIXEL_PERCENTILE, Scale, relief, scale_for, scale_of
+from xai.types import Attribution
 from xai.ui.browser import component, packet, quantised
 from xai.ui.work import Look, Shown, png, short
 
@@ -84,7 +85,7 @@ def grid(
             {"title": row.title, "tiles": [{"slot": slot, "title": title} for slot, title in row.tiles]} for row in rows
         ],
         "display": dict(display),
-        "colormaps": _colormaps(),
+        "colormaps": colormaps(),
         "share": share,
         "controls": controls,
     }
@@ -103,7 +104,8 @@ def displayed(key: str) -> Mapping[str, Any] | None:
     return value
 
 
-def _colormaps() -> list[dict[str, str]]:
+def colormaps() -> list[dict[str, str]]:
+    """Every colour map for the browser: its name, title, kind, and 256 RGB colours (base64)."""
     return [
         {"name": m.name, "title": m.title, "kind": m.kind, "lut": base64.b64encode(m.lut.tobytes()).decode()}
         for m in COLORMAPS.values()
@@ -174,7 +176,7 @@ def map_packet(shown: Shown) -> bytes:
         "net": look.title,
         "caption": f"for {class_words(look, index)}",
         "seconds": att.seconds,
-        "coverage": {"status": att.coverage.status, "sentence": att.coverage.sentence},
+        "coverage": {"status": att.coverage.status, "sentence": "; ".join((att.coverage.sentence, *_facts(att)))},
         "caution": METHODS.get(att.method).caution,
         "blank": att.facts["blank"][0],
         "random": look.random,
@@ -192,6 +194,13 @@ def map_packet(shown: Shown) -> bytes:
         head["relief"] = len(body)
         body += np.asarray(relief(att.values[0])).tobytes()
     return packet(head, body)
+
+
+def _facts(att: Attribution) -> list[str]:
+    """What a relevance method says about its own bookkeeping."""
+    words = {"ratio": "relevance sums to {:.2f} of the score", "bias_share": "biases absorb {:.2f} of it"}
+    values = {name: att.facts[name][0] for name in words if name in att.facts}
+    return [words[name].format(value) for name, value in values.items() if value is not None]
 
 
 def _scales(shown: Shown) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 // Each component is a module of its own, so the bus lives on globalThis. Old packets go first.
 const KEPT_PACKETS = 300;
 
-const bus = (globalThis.__olhar ??= { packets: new Map(), slots: {}, listeners: new Set() });
+const bus = (globalThis.__olhar ??= { packets: new Map(), slots: {}, listeners: new Set(), grids: new Set() });
 
 // A packet is [header length: uint32 little endian][header: JSON][body: bytes].
 function unpack(bytes) {

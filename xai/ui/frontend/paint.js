@@ -103,12 +103,21 @@ function paintMap(canvas, packet, base, display, group, luts) {
   const { width: W, height: H, data: picture } = base;
   const image = new ImageData(W, H);
   const pixels = image.data;
-  const opacity = display.mode === "map" ? 1 : display.opacity;
+  const opacity = display.mode === "map" || style.kind === "relief" ? 1 : display.opacity;
   const edge = display.mode === "split" ? Math.round(display.split * W) : 0;
+  const printed = style.kind === "signed"; // on the picture in grey, as render.printed does it
   for (let i = 0; i < W * H; i++) {
-    const share = i % W < edge ? 0 : opacity;
-    for (let c = 4 * i; c < 4 * i + 3; c++) pixels[c] = share * heat[c] + (1 - share) * picture[c];
-    pixels[4 * i + 3] = 255;
+    const c = 4 * i;
+    if (i % W < edge) {
+      for (let k = c; k < c + 3; k++) pixels[k] = picture[k];
+    } else if (printed) {
+      const grey = 0.299 * picture[c] + 0.587 * picture[c + 1] + 0.114 * picture[c + 2];
+      const paper = (opacity * 255 + (1 - opacity) * grey) / 255;
+      for (let k = c; k < c + 3; k++) pixels[k] = paper * heat[k];
+    } else {
+      for (let k = c; k < c + 3; k++) pixels[k] = opacity * heat[k] + (1 - opacity) * picture[k];
+    }
+    pixels[c + 3] = 255;
   }
   if (canvas.width !== W || canvas.height !== H) Object.assign(canvas, { width: W, height: H });
   canvas.getContext("2d").putImageData(image, 0, 0);

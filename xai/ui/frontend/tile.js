@@ -130,7 +130,7 @@ class Tile {
       this.ramp = element("canvas", { class: "ramp", "aria-hidden": "true" });
       this.needle = element("i", { class: "needle" });
       this.ends = element("div", { class: "ends" });
-      this.legend.append(element("div", { class: "scale" }, this.ramp, this.needle), this.ends);
+      this.legend.append(element("div", { class: "band" }, this.ramp, this.needle), this.ends);
       this.foot.append(badge(head.coverage.status, { full: "full", limited: "limited" }[head.coverage.status] ?? head.coverage.status, head.coverage.sentence));
       if (head.caution) this.foot.append(badge("caution", "caution", head.caution));
     } else {
@@ -138,8 +138,8 @@ class Tile {
       this.legend.append(this.ends);
       this.foot.append(element("span", { class: "plain", text: head.detail ?? "" }));
     }
-    const save = element("button", { type: "button", class: "icon", text: "PNG", title: "Download this tile", on: { click: () => this.save() } });
-    const grow = element("button", { type: "button", class: "icon", text: "⤢", title: "Larger", "aria-label": "Larger", on: { click: () => this.grow(grow) } });
+    const save = iconButton("Download this tile as PNG", "M8 2v8m-3.5-3L8 10.5 11.5 7M3 13.5h10", () => this.save());
+    const grow = iconButton("Larger", "M9.5 2.5h4v4M6.5 13.5h-4v-4M13.5 2.5 9 7M2.5 13.5 7 9", () => this.grow(grow));
     this.foot.append(element("span", { class: "space" }), save, grow);
   }
 
@@ -147,6 +147,7 @@ class Tile {
     const big = this.root.classList.toggle("big");
     button.setAttribute("aria-pressed", String(big));
     button.title = big ? "Smaller" : "Larger";
+    button.setAttribute("aria-label", button.title);
   }
 
   async paint() {
@@ -237,6 +238,19 @@ class Tile {
 
 function badge(kind, text, tip) {
   const made = element("span", { class: `badge ${kind}`, tabindex: 0, "aria-label": `${text}: ${tip}` });
-  made.append(element("span", { class: "dot" }), text, element("span", { class: "tip", role: "tooltip", text: tip }));
+  made.append(element("span", { class: "dot" }), element("span", { class: "word", text }), element("span", { class: "tip", role: "tooltip", text: tip }));
+  return made;
+}
+
+function iconButton(name, path, act) {
+  const made = element("button", { type: "button", class: "icon", title: name, "aria-label": name, on: { click: act } });
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  for (const [key, value] of Object.entries({ viewBox: "0 0 16 16", width: 14, height: 14, "aria-hidden": "true" })) {
+    svg.setAttribute(key, value);
+  }
+  line.setAttribute("d", path);
+  svg.append(line);
+  made.append(svg);
   return made;
 }

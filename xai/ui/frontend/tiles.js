@@ -19,11 +19,13 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   if (!grid) {
     grid = parentElement.__grid = new Grid(parentElement, data);
     bus.listeners.add(grid.hear);
+    bus.grids.add(grid);
   }
   grid.send = { state: setStateValue, trigger: setTriggerValue };
   grid.arrange(data);
   return () => {
     bus.listeners.delete(grid.hear);
+    bus.grids.delete(grid);
     grid.watch.disconnect();
   };
 }
@@ -49,20 +51,19 @@ class Grid {
     this.watch.observe(this.rows);
   }
 
-  // Columns of equal width: as many tiles a row as fit, and one row a network where they all fit.
+  // Columns of equal width: as few lines as fit, equally full, no tile too large to compare.
   fit() {
     const width = this.rows.clientWidth;
     const gap = 14;
-    const least = width < 420 ? 140 : 184;
+    const least = width < 420 ? 140 : 180;
     const fitting = Math.max(1, Math.floor((width + gap) / (least + gap)));
-    const count = Math.max(2, Math.min(fitting, this.widest ?? fitting));
-    const even = this.widest > fitting ? Math.ceil(this.widest / Math.ceil(this.widest / fitting)) : count;
-    this.rows.style.setProperty("--columns", Math.max(3, Math.min(fitting, even)));
-    if (fitting < 3) this.rows.style.setProperty("--columns", fitting);
+    const lines = Math.ceil(this.widest / fitting);
+    this.rows.style.setProperty("--columns", Math.ceil(this.widest / lines));
   }
 
   arrange(data) {
-    this.toolbar.show(data.controls);
+    this.controls = data.controls;
+    this.toolbar.root.hidden = !data.controls;
     const layout = JSON.stringify(data.rows);
     if (layout === this.layout) return this.refresh();
     this.layout = layout;
@@ -104,21 +105,22 @@ class Grid {
     );
   }
 
+  // One display for every grid of the tab; only the grid with the controls tells Python, and only when they rest.
   set(change, final) {
-    Object.assign(this.display, change);
-    this.repaint();
-    if (final) this.send.state("display", this.display);
+    for (const grid of bus.grids) {
+      Object.assign(grid.display, change);
+      grid.repaint();
+    }
+    if (final && this.controls) this.send.state("display", this.display);
   }
 
-  // The same point in all tiles: u, v in 0..1, or null to take the cross away.
+  // The same point in all tiles of all grids: u, v in 0..1, or null to take the cross away.
   point(cursor, aloud) {
-    this.cursor = cursor;
-    const lines = [];
-    for (const tile of this.tiles.values()) {
-      const line = tile.point(cursor);
-      if (line) lines.push(line);
+    for (const grid of bus.grids) {
+      grid.cursor = cursor;
+      const lines = [...grid.tiles.values()].map((tile) => tile.point(cursor)).filter(Boolean);
+      if (grid === this) grid.said.textContent = aloud ? lines.join(", ") : "";
     }
-    this.said.textContent = aloud ? lines.join(", ") : "";
   }
 }
 
@@ -126,7 +128,9 @@ class Toolbar {
   constructor(grid, data) {
     this.grid = grid;
     const { display } = grid;
-    const maps = (kind) => data.colormaps.filter((map) => map.kind === kind).map((map) => [map.name, map.title]);
+    const brief = (title) => title.split(" (")[0];
+    const maps = (kind) =>
+      data.colormaps.filter((map) => map.kind === kind).map((map) => [map.name, brief(map.title), map.title]);
     this.parts = {
       mode: this.choices("mode", "View", MODES),
       opacity: this.slider(display),
@@ -140,10 +144,6 @@ class Toolbar {
     if (maps("diverging").length < 2) delete this.parts.diverging;
     this.root = element("div", { class: "toolbar", role: "group", "aria-label": "How the maps are drawn" });
     this.root.append(...Object.values(this.parts));
-  }
-
-  show(controls) {
-    this.root.hidden = !controls;
   }
 
   choices(name, label, options) {
@@ -171,7 +171,7 @@ class Toolbar {
 
   select(name, label, options) {
     const box = element("select", { class: name });
-    for (const [value, text] of options) box.append(element("option", { value, text }));
+    for (const [value, text, title] of options) box.append(element("option", { value, text, title }));
     box.value = this.grid.display[name];
     box.addEventListener("change", () => this.grid.set({ [name]: box.value }, true));
     return element("label", { class: "field" }, element("span", { text: label }), box);
