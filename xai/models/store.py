@@ -6,27 +6,44 @@ import gc
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from xai.errors import InputError, UnknownNameError, WeightsError
+from xai.errors import InputError
+from xai.models._build import calibrate, classes_in, loaded_network, untrained_network
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
 from xai.models.classifier import Classifier, InputModel
 from xai.models.layers import last_block, trace
-from xai.models.weights import read_state_dict, shape_report
+from xai.models.weights import labels_beside, read_labels, read_state_dict
 from xai.settings import resolve_device
 
-CACHE_SIZE = 4
+CACHE_SIZE = 8
 """Classifiers kept in memory; the least recently used one goes first."""
 
-_cache: OrderedDict[tuple[str, str, str], Classifier] = OrderedDict()
-_cache_lock = threading.RLock()
-_loading: dict[tuple[str, str, str], threading.Lock] = {}
-_rng_lock = threading.Lock()
+CACHE_BYTES = 2 * 1024**3
+"""Bytes of weights kept in memory; the classifier asked for last stays, whatever its size."""
+
+_KINDS = "imagenet, imagenet:ENTRY, random:SEED or file:PATH"
+
+
+class _Key(NamedTuple):
+    name: str
+    weights: str
+    device: str
+    labels: tuple[str, ...] | None
+    stamp: tuple[tuple[int, int], ...]  # of the files behind it: a file that changes is another key
+
+
+_cache: OrderedDict[_Key, Classifier] = OrderedDict()
+_loading: dict[_Key, Future[Classifier]] = {}
+_cache_lock = threading.Lock()
 
 
 def list_models() -> tuple[str, ...]:
@@ -35,45 +52,60 @@ def list_models() -> tuple[str, ...]:
 
 
 def model_spec(name: str) -> ModelSpec:
-    """The spec of a named classifier, or of any torchvision classifier; raises `UnknownNameError`."""
-    if name in MODELS:
-        return MODELS.get(name)
-    try:
-        return any_classifier(name)
-    except UnknownNameError:
-        return MODELS.get(name)  # raises, with near names
+    """The spec of a named classifier, or of any torchvision classifier; raises `UnknownNameError` with near names."""
+    return MODELS.get(name) if name in MODELS else any_classifier(name)
 
 
 def load_model(
-    name: str = "efficientnet_lite0", weights: str = "imagenet", device: str | torch.device = "auto"
+    name: str = "efficientnet_lite0",
+    weights: str = "imagenet",
+    device: str | torch.device = "auto",
+    labels: Sequence[str] | str | Path | None = None,
 ) -> Classifier:
     """A classifier, frozen and in eval mode; the same object for the same arguments while it is cached.
 
-    name: one of `list_models()`, or any torchvision classifier. weights: "imagenet", "random:SEED" (or "random"),
-    or "file:PATH" of a state dict (.pth, .pt) or .safetensors for this architecture. device: "auto", "cpu", "cuda[:N]".
+    name: one of `list_models()`, or any torchvision classifier. weights: "imagenet" (IMAGENET1K_V1 where there are
+    several), "imagenet:ENTRY" for another of torchvision's with its own preset, "random:SEED" (or "random"; see
+    `calibrate`), or "file:PATH" of a state dict (.pth, .pt) or .safetensors for this architecture. device: "auto",
+    "cpu", "cuda[:N]". labels: class names, or a file of them (.txt one a line, .json); without, a file named like the
+    weights, else ImageNet's names for 1,000 classes, else "class 0", "class 1", ...
 
-    Raises `UnknownNameError`, `WeightsError` (offline, damaged, or shapes that do not fit) and `InputError`.
+    One load a key: who asks for the same meanwhile waits for it, and nobody else does. Raises `UnknownNameError`,
+    `WeightsError` (offline, damaged, or shapes that do not fit) and `InputError`.
     """
+    spec, weights, path = _resolved(model_spec(name), weights)
+    names_file = _labels_file(labels, path)
+    names = None if labels is None or isinstance(labels, str | Path) else tuple(map(str, labels))
+    files = [each for each in (path, names_file) if each is not None and each.exists()]
+    stamp = tuple((each.stat().st_mtime_ns, each.stat().st_size) for each in files)
     chosen = resolve_device(device)
-    if weights == "random":
-        weights = "random:0"
-    key = (name, weights, str(chosen))
+    key = _Key(spec.name, weights, str(chosen), names if names_file is None else (str(names_file),), stamp)
     with _cache_lock:
-        if key in _cache:
+        if key in _cache and not _cache[key].damaged:
             _cache.move_to_end(key)
             return _cache[key]
-        alone = _loading.setdefault(key, threading.Lock())
-    # Loading one classifier twice costs more than waiting, but a slow download must not hold up another classifier.
-    with alone:
+        future = _loading.get(key)
+        mine = future is None
+        if future is None:
+            future = _loading[key] = Future()
+    if not mine:
+        return future.result()
+    try:
+        if names_file is not None:
+            names = read_labels(names_file)
+        if names is not None and not names:
+            raise InputError("there are no class names; give at least one.")
+        classifier = _load(spec, weights, path, names, chosen)
+    except BaseException as error:
+        future.set_exception(error)
+        raise
+    else:
+        future.set_result(classifier)
+        _keep(key, classifier)
+        return classifier
+    finally:
         with _cache_lock:
-            if key in _cache:
-                return _cache[key]
-        classifier = _load(model_spec(name), weights, chosen)
-        with _cache_lock:
-            _cache[key] = classifier
-            while len(_cache) > CACHE_SIZE:
-                _cache.popitem(last=False)
-    return classifier
+            del _loading[key]
 
 
 def loaded_models() -> tuple[Classifier, ...]:
@@ -93,49 +125,90 @@ def unload_models() -> int:
     return count
 
 
-def _load(spec: ModelSpec, weights: str, device: torch.device) -> Classifier:
+def weight_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+
+
+def digest(name: str, net: nn.Module) -> str:
+    """SHA-256 over the architecture's name and every tensor of the state dict: 16 hex digits."""
+    total = hashlib.sha256(name.encode())
+    for key, value in net.state_dict().items():
+        total.update(key.encode())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()[:16]
+
+
+def _keep(key: _Key, classifier: Classifier) -> None:
+    with _cache_lock:
+        _cache[key] = classifier
+        _cache.move_to_end(key)
+        total = sum(weight_bytes(each.module) for each in _cache.values())
+        while len(_cache) > CACHE_SIZE or (total > CACHE_BYTES and len(_cache) > 1):
+            _, gone = _cache.popitem(last=False)
+            total -= weight_bytes(gone.module)
+
+
+def _resolved(spec: ModelSpec, weights: str) -> tuple[ModelSpec, str, Path | None]:
+    """(spec of the chosen entry, weights in one spelling, the weights file of "file:")."""
     kind, _, rest = weights.partition(":")
-    labels = spec.labels()
+    if kind == "imagenet":
+        if not rest:
+            return spec, "imagenet", None
+        if spec.variant is None:
+            raise InputError(f"{spec.title} has one set of ImageNet weights; use weights imagenet.")
+        other = spec.variant(rest)
+        return (spec, "imagenet", None) if other.weights_file == spec.weights_file else (other, weights, None)
     if kind == "random":
-        if not rest.isdigit():
-            raise InputError(f"weights {weights!r} has no seed; use random:0.")
-        net = _fresh(spec, int(rest), len(labels))
-    elif kind in ("imagenet", "file"):
-        state = spec.adapt(spec.imagenet() if kind == "imagenet" else read_state_dict(Path(rest)))
-        labels = labels if kind == "imagenet" else _labels_for(state, labels)
-        net = _fresh(spec, 0, len(labels))
-        report = shape_report(net, state)
-        if report:
-            raise WeightsError(f"{weights} does not fit {spec.title}: {report}")
-        net.load_state_dict(dict(state))
+        if rest and not (rest.isascii() and rest.isdigit() and int(rest) < 2**63):
+            raise InputError(f"weights {weights!r} has no seed that is a whole number; use random:0.")
+        return spec, f"random:{int(rest or 0)}", None
+    if kind == "file" and rest:
+        path = Path(rest).expanduser().resolve()
+        return spec, f"file:{path}", path
+    if kind == "run":
+        raise InputError(f"weights {weights!r}: weights of a training run cannot be picked yet; use {_KINDS}.")
+    raise InputError(f"weights {weights!r} is not known; use {_KINDS}.")
+
+
+def _labels_file(labels: Sequence[str] | str | Path | None, path: Path | None) -> Path | None:
+    """The file of class names that was given, or that lies beside the weights."""
+    if isinstance(labels, str | Path):
+        return Path(labels).expanduser().resolve()
+    return labels_beside(path) if labels is None and path is not None else None
+
+
+def _load(
+    spec: ModelSpec, weights: str, path: Path | None, names: tuple[str, ...] | None, device: torch.device
+) -> Classifier:
+    if weights.startswith("random"):
+        labels = spec.labels() if names is None else names
+        net = untrained_network(spec, int(weights.partition(":")[2]), len(labels))
+        fingerprint = digest(spec.name, net)  # of what the seed gives; what is measured varies in its last bits
+        calibrate(net, spec)
     else:
-        raise InputError(f"weights {weights!r} is not known; use imagenet, random:SEED or file:PATH.")
-    return _classifier(spec, net, weights if kind != "file" else f"file:{Path(rest).name}", labels, device)
-
-
-def _fresh(spec: ModelSpec, seed: int, classes: int) -> torch.nn.Module:
-    # Architectures initialise themselves from torch's global generator; it is put back afterwards.
-    with _rng_lock, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return spec.build(num_classes=classes)
-
-
-def _labels_for(state: Mapping[str, Tensor], labels: tuple[str, ...]) -> tuple[str, ...]:
-    """ImageNet's names where the file has as many classes, else "class 0", "class 1", ..."""
-    biases = [value for key, value in state.items() if value.dim() == 1 and key.endswith("bias")]
-    count = int(biases[-1].numel()) if biases else len(labels)
-    return labels if count == len(labels) else tuple(f"class {index}" for index in range(count))
+        state = spec.imagenet() if path is None else read_state_dict(path)
+        known = spec.labels()
+        count = len(known) if path is None else classes_in(spec, state) or len(known)
+        labels = names or (known if count == len(known) else tuple(f"class {index}" for index in range(count)))
+        net = loaded_network(spec, state, count, weights if path is None else path.name)
+        fingerprint = digest(spec.name, net)
+        if len(labels) != count:
+            raise InputError(f"there are {len(labels)} class names for {count} classes; give one per class.")
+        if path is not None and names is None:
+            what = "ImageNet's" if labels is known else "numbers, because there is no labels file"
+            spec = replace(spec, notes=(*spec.notes, f"class names: {what}"))
+    return _classifier(spec, net, weights if path is None else f"file:{path.name}", labels, fingerprint, device)
 
 
 def _classifier(
-    spec: ModelSpec, net: torch.nn.Module, weights: str, labels: tuple[str, ...], device: torch.device
+    spec: ModelSpec, net: nn.Module, weights: str, labels: tuple[str, ...], fingerprint: str, device: torch.device
 ) -> Classifier:
     module = InputModel(net, spec.preset.mean, spec.preset.std)
     module.eval().requires_grad_(False)
-    fingerprint = digest(spec.name, net)
     module.to(device=device).to(memory_format=torch.channels_last)
     size = (spec.preset.crop, spec.preset.crop)
-    layer = spec.default_layer or _last_block(module, size, device)
+    layer = spec.default_layer or last_block(net, trace(module, net, size, device), len(labels))
     return Classifier(
         name=spec.name,
         title=spec.title,
@@ -148,19 +221,5 @@ def _classifier(
         weights=weights,
         preset=spec.preset,
         notes=spec.notes,
+        tokens=spec.tokens,
     )
-
-
-def digest(name: str, net: torch.nn.Module) -> str:
-    """SHA-256 over the architecture's name and every tensor of the state dict: 16 hex digits."""
-    total = hashlib.sha256(name.encode())
-    for key, value in net.state_dict().items():
-        total.update(key.encode())
-        total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
-
-
-def _last_block(module: InputModel, size: tuple[int, int], device: torch.device) -> str:
-    """The last layer in order of execution that still gives maps larger than 1 x 1."""
-    seen = trace(module, module.net, size, device)
-    return last_block(module.net, seen, 1000)
