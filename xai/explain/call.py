@@ -62,7 +62,7 @@ def attribute(
     """
     spec = METHODS.get(method)
     explainer = make_explainer(spec, layer, **params)
-    classifier.check(x)
+    pixels = classifier.to_input(x)
     coverage = spec.coverage(classifier, explainer)
     if coverage.status == "refused":
         raise NotApplicableError(f"{spec.title} does not apply to {classifier.title}: {coverage.sentence}.")
@@ -71,7 +71,7 @@ def attribute(
         explainer = dataclasses.replace(explainer, layer=classifier.default_layer)  # type: ignore[type-var]
     start = time.perf_counter()
     with classifier.lease(run) as module:
-        found = explainer(module, x.to(classifier.device).detach(), _as_tensor(targets, len(x)), run)
+        found = explainer(module, pixels, _as_tensor(targets, len(x)), run)
     values = found.values.detach().float().cpu()
     seconds = time.perf_counter() - start
     return Attribution(
