@@ -29,11 +29,13 @@ _HOOK_TABLES = (
 class _Facts(NamedTuple):
     """What is compared, flat and in one order, so that the usual answer (nothing changed) is a few list comparisons.
 
-    One entry a module: training flag, children, keys of parameters and buffers; hooks, one {module: keys} a table. One
-    entry a tensor: identity, grad flag, version, address, and whether it holds a gradient.
+    One entry a module: training flag; class, own forward and in-place flag; children; keys of parameters and buffers;
+    hooks, one {module: keys} a table. One entry a tensor: identity, grad flag, version, address, and whether it holds a
+    gradient.
     """
 
     training: list[bool]
+    behaviour: list[tuple[type, Any, Any]]
     children: list[tuple[tuple[str, int], ...]]
     keys: list[tuple[str, ...]]
     hooks: list[dict[int, tuple[int, ...]]]
@@ -47,6 +49,7 @@ class _Facts(NamedTuple):
     def of(cls, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> _Facts:
         return cls(
             [m.training for m in modules],
+            [(m.__class__, m.__dict__.get("forward"), m.__dict__.get("inplace")) for m in modules],
             [tuple((key, id(child)) for key, child in m._modules.items()) if m._modules else () for m in modules],
             [(*m._parameters, *m._buffers) for m in modules],
             [{i: tuple(h) for i, m in enumerate(modules) if (h := getattr(m, table))} for table in _HOOK_TABLES],
@@ -104,6 +107,13 @@ class ModuleState:
         if module.training != was.training[index]:
             module.training = was.training[index]
             yield "training flag"
+        if now.behaviour[index] != was.behaviour[index]:
+            for name, value in zip(("__class__", "forward", "inplace"), was.behaviour[index], strict=True):
+                if value is not None:
+                    setattr(module, name, value)
+                else:
+                    module.__dict__.pop(name, None)
+            yield "class, forward or in-place flag"
         for table, keys in zip(_HOOK_TABLES, was.hooks, strict=True):
             live: dict[int, Any] = getattr(module, table)
             before = keys.get(index, ())
@@ -132,6 +142,13 @@ class ModuleState:
                 yield f"grad of {where}"
 
 
+def _at(net: nn.Module, path: str) -> nn.Module:
+    try:
+        return net.get_submodule(path)
+    except AttributeError:
+        raise LayerError(f"layer {path!r} is not in this network; choose another layer.") from None
+
+
 def _first_tensor(path: str, output: object) -> Tensor:
     if not isinstance(output, Tensor):
         raise LayerError(f"layer {path!r} gives a {type(output).__name__}, not one tensor; choose another layer.")
@@ -143,7 +160,8 @@ def capture(net: nn.Module, paths: Sequence[str], *, grad: bool = False) -> Iter
     """Within it, forwards of this thread put a copy of each layer's output into the yielded dict.
 
     Copies are clones, because a later in-place operation (ReLU after DenseNet's norm5, ResNet's bn3) rewrites the
-    storage. With `grad`, the kept tensor is part of the graph; otherwise it is detached.
+    storage. With `grad`, the kept tensor is part of the graph; otherwise it is detached. Of a layer that runs several
+    times the last output stays. Raises `LayerError` for a path that does not exist, before any hook is set.
     """
     kept: dict[str, Tensor] = {}
     owner = threading.get_ident()
@@ -158,9 +176,8 @@ def capture(net: nn.Module, paths: Sequence[str], *, grad: bool = False) -> Iter
         kept[path] = tensor
         return tensor.clone()
 
-    handles = [
-        net.get_submodule(path).register_forward_hook(lambda _m, _i, out, path=path: keep(path, out)) for path in paths
-    ]
+    layers = [(path, _at(net, path)) for path in paths]  # all of them before the first hook
+    handles = [layer.register_forward_hook(lambda _m, _i, out, path=path: keep(path, out)) for path, layer in layers]
     try:
         yield kept
     finally:
@@ -186,7 +203,7 @@ def cut_at(module: nn.Module, net: nn.Module, path: str, x: Tensor) -> tuple[Ten
         kept.append(leaf)
         return leaf.clone()
 
-    handle = net.get_submodule(path).register_forward_hook(cut)
+    handle = _at(net, path).register_forward_hook(cut)
     try:
         with torch.no_grad():  # leaving it puts the thread's grad mode back
             logits = module(x)
@@ -209,7 +226,7 @@ def look_at(module: nn.Module, net: nn.Module, path: str, x: Tensor) -> tuple[Te
         if threading.get_ident() == owner:
             kept.append(_first_tensor(path, output).detach().clone())
 
-    handle = net.get_submodule(path).register_forward_hook(keep)
+    handle = _at(net, path).register_forward_hook(keep)
     try:
         with torch.no_grad():
             logits = module(x)
@@ -237,7 +254,7 @@ def resume_at(module: nn.Module, net: nn.Module, path: str, x: Tensor, activatio
         count += 1
         return activation if count == runs else None
 
-    handle = net.get_submodule(path).register_forward_hook(replace)
+    handle = _at(net, path).register_forward_hook(replace)
     try:
         with torch.no_grad():
             logits: Tensor = module(x)

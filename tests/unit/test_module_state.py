@@ -19,6 +19,7 @@ class Net(nn.Module):
         self.first = nn.Conv2d(3, 4, 3)
         self.norm = nn.BatchNorm2d(4)
         self.second = nn.Conv2d(4, 4, 3)
+        self.act = nn.ReLU()
         self.eval().requires_grad_(False)
 
 
@@ -62,6 +63,18 @@ def new_buffer(net: Net) -> None:
     net.norm.register_buffer("seen", torch.zeros(1))
 
 
+def forward(net: Net) -> None:
+    net.second.forward = lambda x: x
+
+
+def in_place_flag(net: Net) -> None:
+    net.act.inplace = True
+
+
+def other_class(net: Net) -> None:
+    net.act.__class__ = nn.ReLU6
+
+
 def submodule(net: Net) -> None:
     net.second = nn.Identity()
 
@@ -85,6 +98,9 @@ CHANGES: list[tuple[Callable[[Net], None], str]] = [
     (data, "values of first.weight"),
     (new_parameter, "values of a tensor that was replaced"),
     (new_buffer, "parameters or buffers of norm"),
+    (forward, "class, forward or in-place flag of second"),
+    (in_place_flag, "class, forward or in-place flag of act"),
+    (other_class, "class, forward or in-place flag of act"),
     (submodule, "submodules of the module"),
     (added, "submodules of the module"),
     (swapped, "parameters or buffers changed places"),
@@ -101,7 +117,10 @@ def test_every_change_is_named(change: Callable[[Net], None], words: str) -> Non
         before.restore_and_check()
 
 
-@pytest.mark.parametrize("change", [hook, pre_hook, backward_hook, training, requires_grad, grad])
+@pytest.mark.parametrize(
+    "change",
+    [hook, pre_hook, backward_hook, training, requires_grad, grad, forward, in_place_flag, other_class],
+)
 def test_hooks_flags_and_gradients_are_put_back(change: Callable[[Net], None]) -> None:
     net = Net()
     own = net.first.register_forward_hook(lambda *_: None)
