@@ -25,34 +25,36 @@ MAX_UPLOAD_BYTES = 64 * 1024 * 1024
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """The device to run on: `auto` takes `XAI_DEVICE`, else CUDA where there is one, else the CPU.
 
-    Raises `InputError` for a device that this machine lacks; there is no silent fallback.
+    "cuda" is the current CUDA device, with its number. Raises `InputError` for a device that is not known or that this
+    machine lacks; there is no silent fallback.
     """
-    name = str(device)
+    name, what = str(device), "device"
+    if name == "auto" and os.environ.get("XAI_DEVICE"):
+        name, what = os.environ["XAI_DEVICE"], "XAI_DEVICE"
     if name == "auto":
-        name = os.environ.get("XAI_DEVICE", "auto")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N.")
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count()
-        if (chosen.index or 0) >= count:
-            raise InputError(f"device {name!r} is not on this machine ({count} CUDA devices); use auto or cpu.")
-    return chosen
+        raise InputError(f"{what} {name!r} is not known; use auto, cpu, cuda or cuda:N.") from error
+    if chosen.type == "cpu":
+        return torch.device("cpu")
+    if chosen.type != "cuda":
+        raise InputError(f"{what} {name!r} is not supported; use auto, cpu, cuda or cuda:N.")
+    count = torch.cuda.device_count()
+    if (chosen.index or 0) >= count:
+        raise InputError(f"{what} {name!r} is not on this machine ({count} CUDA devices); use auto or cpu.")
+    return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
 
 
 def runs_dir() -> Path:
     """Folder of run folders (`XAI_RUNS`, default `runs` in the working directory)."""
-    return Path(os.environ.get("XAI_RUNS", "runs"))
+    return Path(os.environ.get("XAI_RUNS") or "runs")
 
 
 def cache_dir() -> Path:
     """Folder for what can be made again (`XAI_CACHE`, default `~/.cache/olhar`)."""
-    return Path(os.environ.get("XAI_CACHE", "") or Path.home() / ".cache" / "olhar")
+    return Path(os.environ.get("XAI_CACHE") or Path.home() / ".cache" / "olhar")
 
 
 def weights_dir() -> Path:
