@@ -17,7 +17,8 @@ SOURCE = Source(
 
 def photos() -> DataSet:
     """The photographs in `assets/samples`, without labels."""
-    return dataclasses.replace(open_folder(ASSETS / "samples", "unlabelled"), name="photos", source=SOURCE)
+    found = open_folder(ASSETS / "samples", "unlabelled")
+    return dataclasses.replace(found, name="photos", source=SOURCE, problems=())  # their licences lie beside them
 
 
 SAMPLES.add(
