@@ -15,6 +15,14 @@ SECTIONS = {
             "Where did the network look, and do the methods agree?",
         ),
     ],
+    "Test": [
+        Page(
+            "pages/adversarial_attack.py",
+            "Adversarial attack",
+            ":material/bolt:",
+            "How small a change turns the answer, and what happens to the explanation?",
+        ),
+    ],
 }
 
 shell.run(SECTIONS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,14 @@ class Run:
         """Raise `Cancelled` if the person asked to stop."""
         if self.cancelled():
             raise Cancelled("cancelled.")
+
+    def part(self, done: int, weight: int, total: int, note: str = "") -> Run:
+        """A run whose progress, from nothing to all, is `done` to `done + weight` of this one's `total`."""
+
+        def on_progress(step: int, steps: int, what: str) -> None:
+            self.on_progress(done + weight * min(step, steps) // max(steps, 1), total, what or note)
+
+        return replace(self, on_progress=on_progress)
 
     def generator(self, *names: object) -> torch.Generator:
         """A CPU generator seeded by (seed, names)."""

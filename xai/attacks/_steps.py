@@ -123,7 +123,7 @@ class Best:
 
 
 def climb(
-    module: InputModel, x: Tensor, start: Tensor, label: Tensor, epsilon: Tensor, step: Tensor, how: Climb, run: Run
+    module: InputModel, x: Tensor, start: Tensor, label: Tensor, epsilon: Tensor, length: Tensor, how: Climb, run: Run
 ) -> Best:
     """Projected gradient ascent from `start`; the last iterate is looked at too, with one more forward pass.
 
@@ -133,8 +133,8 @@ def climb(
     current = start.clone()
     best: Best | None = None
     active = torch.arange(len(x), device=x.device)
-    for _ in range(how.steps):
-        run.check()
+    for step in range(how.steps):
+        run.report(step, how.steps)
         leaf = current[active].requires_grad_()
         with torch.enable_grad():
             logits = module(leaf)
@@ -146,7 +146,7 @@ def climb(
             active, gradient = active[going], gradient[going]
             if not len(active):
                 break
-        moved = ascend(current[active], gradient, step[active], how.norm)
+        moved = ascend(current[active], gradient, length[active], how.norm)
         current[active] = project(x[active], moved, epsilon[active], how.norm)
     assert best is not None  # there is at least one step
     if len(active):

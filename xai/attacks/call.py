@@ -125,7 +125,8 @@ def _attack(
     for part in in_chunks(len(x), run.device):
         with classifier.lease(run) as module:
             images, radius = (each[part].to(run.device) for each in (x.detach(), epsilon))
-            pixels, logits = params(module, images, label[part].to(run.device), radius, group[part], run)
+            share = run.part(100 * part.start, 100 * (part.stop - part.start), 100 * len(x), "attacking")
+            pixels, logits = params(module, images, label[part].to(run.device), radius, group[part], share)
             still = radius == 0  # the identity, to the last bit
             pixels = torch.where(still.view(-1, 1, 1, 1), images, pixels)
             levels = to_levels(pixels, images, radius, params.norm)
@@ -134,7 +135,7 @@ def _attack(
             adversarial.append(pixels.float().cpu())
             rounded.append(levels.cpu())
             after.append(torch.where(still.cpu()[:, None], before[part], logits.float().cpu()))
-        run.report(part.stop, len(x), "attacking")
+        run.report(100 * part.stop, 100 * len(x), "attacking")
     moved = torch.cat(adversarial)
     delta = moved - x.detach().float().cpu()
     finish = torch.cat(after)

@@ -61,7 +61,8 @@ class PGD:
         every = torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
             start = random_start(x, group, epsilon, self.norm, run, restart) if self.start_at_random else x
-            found = climb(module, x, start, label, epsilon, step, how, run)
+            part = run.part(restart * self.steps, self.steps, self.restarts * self.steps)
+            found = climb(module, x, start, label, epsilon, step, how, part)
             best = found if best is None else best.with_better(found, every)
         assert best is not None  # there is at least one restart
         return best.images, best.logits

@@ -199,14 +199,12 @@ def files_of(
 
 def over_images(studies: Sequence[EpsilonStudy]) -> dict[str, Any]:
     """Rates against epsilon over all images, each with its bootstrap 95 % interval."""
-    import torch
+    from xai.studies.adversarial import security_curve
 
-    from xai.statistics import bootstrap_band
-
-    found: dict[str, Any] = {"epsilons": studies[0].epsilons.tolist(), "images": len(studies)}
+    curve = security_curve(studies)
+    found: dict[str, Any] = {"epsilons": curve.epsilons.tolist(), "images": curve.success.n}
     for name in ("success", "survives_png", "noise_turns"):
-        values = torch.cat([getattr(study, name) for study in studies], 1).T.double()
-        band = bootstrap_band(values)
+        band = getattr(curve, name)
         found[name] = {"mean": band.mean.tolist(), "low": band.low.tolist(), "high": band.high.tolist()}
     return found
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from xai.attacks import sweep
 from xai.attacks._spec import ATTACKS, Attack
 from xai.batching import DEFAULT_BATCH
+from xai.errors import InputError
 from xai.explain import attribute
 from xai.metrics.distance import image_distance
 from xai.metrics.shift import explanation_shift
@@ -207,21 +208,29 @@ def smallest_epsilon(epsilons: Tensor, success: Tensor) -> Tensor:
     return torch.where(success.any(0), first, never)
 
 
-def security_curve(study: EpsilonStudy, seed: int = 0) -> SecurityCurve:
-    """Success rate against epsilon over the study's images, beside the noise control, and the mean shift."""
+def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy], seed: int = 0) -> SecurityCurve:
+    """Success rate against epsilon over the images of one study or several, beside the control, and the mean shift.
 
-    def band(values: Tensor) -> Band:
-        return bootstrap_band(values.T.double(), seed=seed)
+    Raises `InputError` for studies of different epsilons.
+    """
+    each = [studies] if isinstance(studies, EpsilonStudy) else list(studies)
+    if not each or any(not torch.equal(study.epsilons, each[0].epsilons) for study in each):
+        raise InputError("the studies have different epsilons; give at least one, all of the same epsilons.")
 
-    turned = study.smallest[~study.smallest.isnan()]
+    def band(values: Sequence[Tensor]) -> Band:
+        return bootstrap_band(torch.cat(list(values), 1).T.double(), seed=seed)
+
+    smallest = torch.cat([study.smallest for study in each])
+    turned = smallest[~smallest.isnan()]
+    names = each[0].shift["old"]["attack"]
     return SecurityCurve(
-        epsilons=study.epsilons,
-        success=band(study.success),
-        survives_png=band(study.survives_png),
-        noise_turns=band(study.noise_turns),
-        shift={who: {name: band(values) for name, values in study.shift["old"][who].items()} for who in WHO},
+        epsilons=each[0].epsilons,
+        success=band([study.success for study in each]),
+        survives_png=band([study.survives_png for study in each]),
+        noise_turns=band([study.noise_turns for study in each]),
+        shift={who: {n: band([study.shift["old"][who][n] for study in each]) for n in names} for who in WHO},
         smallest=bootstrap_mean(turned, seed=seed) if len(turned) else None,
-        never=int(study.smallest.isnan().sum()),
+        never=int(smallest.isnan().sum()),
     )
 
 
@@ -302,11 +311,8 @@ class _Stage:
 
     def next(self, passes: int, note: str) -> Run:
         start, self._done = self._done, self._done + passes
-
-        def report(done: int, total: int, _note: str) -> None:
-            self._run.on_progress(start + passes * done // max(total, 1), self._total, note)
-
-        return dataclasses.replace(self._run, on_progress=report)
+        part = self._run.part(start, passes, self._total)
+        return dataclasses.replace(part, on_progress=lambda done, total, _: part.on_progress(done, total, note))
 
 
 def _protocol(attack: str, params: Attack, epsilons: Tensor, method: str, seed: int) -> Protocol:

@@ -1,0 +1,388 @@
+"""The adversarial page's state and work: what is attacked and how, the studies as jobs, and their packets."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shlex
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+from torch import Tensor
+
+from xai.attack_bundle import entry, image_files, step_text, table
+from xai.attacks._spec import ATTACKS, Attack
+from xai.bundle import manifest_bytes, pack
+from xai.explain._spec import METHODS
+from xai.files import safe_name, sha256
+from xai.metrics.shift import SHIFTS
+from xai.models.classifier import Classifier
+from xai.provenance import versions
+from xai.render import Scale, input_picture, scale_of
+from xai.studies.adversarial import CLASSES, POSITIONS, WHO, EpsilonStudy, epsilon_study
+from xai.types import Run
+from xai.ui.browser import packet
+from xai.ui.session import Choice
+from xai.ui.work import Net, Photo, Scene, known_method, known_net, png, samples, short
+
+FIRST_SAMPLE = "coffee"
+"""Attacked at first: a picture that its network is sure of."""
+
+FIRST_POSITIONS = (0, 8, 16, 24, 32)
+"""Positions of the slider that are computed first, so that there is something to see in a moment."""
+
+REACH: Mapping[str, float] = {"linf": 16 / 255, "l2": 4.0}
+"""Largest epsilon of the slider at first, by norm."""
+
+_KEY = "olhar_attack"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to attack, and which explanation to follow. target None: away from the predicted class."""
+
+    attack: str = "pgd"
+    norm: Literal["linf", "l2"] = "linf"
+    reach: float = REACH["linf"]
+    steps: int = 10
+    step_size: float | None = None
+    restarts: int = 1
+    target: int | None = None
+    method: str = "gradcam"
+    seed: int = 0
+
+    def params(self) -> Attack:
+        """The attack's own parameters."""
+        made = ATTACKS.get(self.attack).params
+        own: dict[str, Any] = {"norm": self.norm, "targeted": self.target is not None}
+        if "steps" in getattr(made, "__dataclass_fields__", {}):
+            own |= {"steps": self.steps, "step_size": self.step_size, "restarts": self.restarts}
+        return made(**own)
+
+    def epsilons(self, places: tuple[int, ...] | None = None) -> tuple[float, ...]:
+        """Positions of the slider as epsilons: the 33 of `POSITIONS`, stretched to the reach."""
+        every = tuple(position * self.reach / POSITIONS[-1] for position in POSITIONS)
+        return every if places is None else tuple(every[place] for place in places)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One study of one scene."""
+
+    scene: Scene
+    plan: Plan
+    layer: str | None
+    places: tuple[int, ...] | None = None
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """Identity of the result."""
+        return ("attack", *self.scene.key, self.plan, self.layer, self.places)
+
+    @property
+    def id(self) -> str:
+        """Packet id."""
+        return short(*self.key)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that it takes, about (a backward counts two)."""
+        plan = self.plan
+        return len(plan.epsilons(self.places)) * (ATTACKS.get(plan.attack).passes(plan.params()) + 7)
+
+    def study(self, run: Run) -> Found:
+        """Do it."""
+        classifier = self.scene.net.load()
+        run = dataclasses.replace(run, seed=self.plan.seed)
+        plan = self.plan
+        x = self.scene.tensor(classifier)
+        made = epsilon_study(
+            classifier,
+            x,
+            plan.epsilons(self.places),
+            plan.attack,
+            plan.params(),
+            plan.target,
+            plan.method,
+            self.layer,
+            run=run,
+        )
+        return Found(self, made, classifier.labels, classifier.title, classifier.random)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A finished study and what its pictures need to be named."""
+
+    request: Request
+    study: EpsilonStudy
+    labels: tuple[str, ...]
+    title: str
+    random: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        study = self.study
+        tensors = [study.noisy, study.noise_logits, *(r.adversarial for r in study.attacked)]
+        tensors += [getattr(maps, name) for maps in study.maps.values() for name in ("clean", "attack", "noise")]
+        return sum(tensor.nbytes for tensor in tensors) * 2  # clean copy and 8-bit levels come on top
+
+    def classifier(self) -> Classifier:
+        """The network, for its labels."""
+        return self.request.scene.net.load()
+
+
+@dataclass(eq=False)
+class AttackChoice(Choice):
+    """What one visitor attacks, and how."""
+
+    plan: Plan = field(default_factory=Plan)
+
+
+def current() -> AttackChoice:
+    """This visitor's choice; on the first run it is read from the address."""
+    if _KEY not in st.session_state:
+        st.session_state[_KEY] = from_query(st.query_params.to_dict())
+    choice: AttackChoice = st.session_state[_KEY]
+    return choice
+
+
+def from_query(query: Mapping[str, str]) -> AttackChoice:
+    """The choice that `to_query` wrote; what does not exist is left out and said in `problem`."""
+    unknown: list[str] = []
+    choice = AttackChoice(samples().get(query.get("image", ""), samples()[FIRST_SAMPLE]))
+    for name, take in _READERS.items():
+        if name in query:
+            try:
+                take(choice, query[name])
+            except (ValueError, KeyError):
+                unknown.append(f"{name} {query[name]!r}")
+    if unknown:
+        choice.problem = f"The link asked for {', '.join(unknown)}, which is not here; the rest was restored."
+    return choice
+
+
+def _set(choice: AttackChoice, **values: Any) -> None:
+    choice.plan = dataclasses.replace(choice.plan, **values)
+    choice.plan.params()  # refuses what the attack does not take
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1000:
+        raise ValueError(text)
+    return value
+
+
+def _take_norm(choice: AttackChoice, text: str) -> None:
+    if text not in REACH:
+        raise ValueError(text)
+    _set(choice, norm=text, reach=REACH[text])
+
+
+_READERS: Mapping[str, Any] = {
+    "image": lambda choice, text: setattr(choice, "photo", samples()[text]),
+    "view": lambda choice, text: setattr(choice, "view", {"crop": "crop", "whole": "whole"}[text]),
+    "model": lambda choice, text: setattr(choice, "nets", (known_net(text),)),
+    "attack": lambda choice, text: _set(choice, attack=ATTACKS.get(text).name),
+    "norm": _take_norm,
+    "reach": lambda choice, text: _set(choice, reach=_positive(text)),
+    "steps": lambda choice, text: _set(choice, steps=int(text)),
+    "step": lambda choice, text: _set(choice, step_size=_positive(text)),
+    "restarts": lambda choice, text: _set(choice, restarts=int(text)),
+    "target": lambda choice, text: _set(choice, target=int(text)),
+    "method": lambda choice, text: _set(choice, method=known_method(text)),
+    "seed": lambda choice, text: _set(choice, seed=int(text)),
+}
+
+
+def to_query(choice: AttackChoice) -> dict[str, str]:
+    """The choice as query parameters; what is as at first is left out."""
+    plan, usual = choice.plan, Plan(norm=choice.plan.norm, reach=REACH[choice.plan.norm])
+    query = {"image": choice.photo.sample} if choice.photo.sample not in ("", FIRST_SAMPLE) else {}
+    query |= {"view": choice.view} if choice.view != "crop" else {}
+    query |= {"model": choice.nets[0].text} if choice.nets[0] != Net("efficientnet_lite0") else {}
+    query |= {"norm": plan.norm} if plan.norm != "linf" else {}
+    names = {"step_size": "step"}
+    for each in dataclasses.fields(plan):
+        value = getattr(plan, each.name)
+        if each.name != "norm" and value != getattr(usual, each.name):
+            query[names.get(each.name, each.name)] = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return query
+
+
+def command(choice: AttackChoice, layer: str | None) -> str:
+    """The terminal command that makes the same files."""
+    plan, unit = choice.plan, 255 if choice.plan.norm == "linf" else 1
+    source = f"sample:{choice.photo.sample}" if choice.photo.sample else choice.photo.name
+    words = ["python", "-m", "xai", "attack", source, "--model", choice.nets[0].name]
+    words += ["--weights", choice.nets[0].weights] if choice.nets[0].weights != "imagenet" else []
+    words += ["--attack", plan.attack, "--norm", plan.norm]
+    words += ["--epsilon", *(f"{epsilon * unit:.6g}" for epsilon in plan.epsilons())]
+    words += ["--steps", str(plan.steps), "--restarts", str(plan.restarts)] if plan.attack == "pgd" else []
+    words += ["--step-size", f"{plan.step_size * unit:.6g}"] if plan.step_size and plan.attack == "pgd" else []
+    words += ["--target", str(plan.target)] if plan.target is not None else []
+    words += ["--method", plan.method, *(["--layer", layer] if layer else [])]
+    words += ["--view", choice.view] if choice.view != "crop" else []
+    words += ["--seed", str(plan.seed)] if plan.seed else []
+    return shlex.join([*words, "--out", "attacked"])
+
+
+def bundle(found: Found, photo: Photo, words: str) -> bytes:
+    """Everything about one study as one zip: PNGs, perturbations, maps, the table over epsilon, manifest."""
+    folder = safe_name(photo.name.rsplit(".", 1)[0])
+    classifier = found.classifier()
+    files = image_files(found.study, classifier, folder)
+    manifest = {
+        "made_by": "olhar attack",
+        "command": words,
+        "versions": versions(),
+        "images": [entry(found.study, classifier, folder, photo.name)],
+        "files": {path: {"sha256": sha256(data), "bytes": len(data)} for path, data in sorted(files.items())},
+    }
+    files["manifest.json"] = manifest_bytes(manifest)
+    buffer = io.BytesIO()
+    pack(buffer, files, files.__getitem__)
+    return buffer.getvalue()
+
+
+def rows(found: Found) -> list[dict[str, Any]]:
+    """The table over epsilon."""
+    return table(found.study, found.classifier())
+
+
+def sweep_packet(found: Found) -> bytes:
+    """Everything that the slider moves among, for the browser.
+
+    The attacked pictures travel as what the attack added in 8-bit levels (PNG of 128 + change), so the browser shows
+    exactly the pixels that a PNG keeps; where nothing is left after rounding, the change before rounding is sent too.
+    """
+    study, body = found.study, _Body()
+    norm = str(study.protocol.settings["norm"])
+    clean = np.asarray(input_picture(study.clean[0]))
+    frames = [_frame(found, place, clean, body) for place in range(len(study.epsilons))]
+    before = study.attacked[0].logits_before[0].softmax(-1)
+    head: dict[str, Any] = {
+        "id": found.request.id,
+        "kind": "sweep",
+        "epsilons": study.epsilons.tolist(),
+        "texts": [step_text(epsilon, norm) for epsilon in study.epsilons.tolist()],
+        "unit": "ε in 1/255, L∞ norm" if norm == "linf" else "ε in pixel units of [0, 1], L2 norm",
+        "factor": 255 if norm == "linf" else 1,
+        "norm": norm,
+        "places": list(found.request.places or range(len(POSITIONS))),
+        "count": len(POSITIONS),
+        "clean": {"at": body.add(png(input_picture(study.clean[0]))), "top": _top(before, found.labels)},
+        "frames": frames,
+        "maps": {which: _maps(found, which, body) for which in CLASSES},
+        "curves": _curves(study),
+        "shifts": [
+            {"name": name, "title": fact.title, "low": fact.low, "high": fact.high} for name, fact in SHIFTS.items()
+        ],
+        "signed": study.signed,
+        "method": METHODS.get(study.method).title,
+        "network": found.title,
+        "random": found.random,
+        "protocol": study.protocol.sentence,
+        "targeted": bool(study.protocol.settings["targeted"]),
+        "file": safe_name(f"{found.request.scene.photo.name}-{found.request.scene.net.name}"),
+    }
+    return packet(head, body.bytes())
+
+
+class _Body:
+    """Bytes behind one another, each at a known place."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> list[int]:
+        """[offset, length] of `data`; offsets are multiples of 4, as typed arrays need."""
+        place = [self._size, len(data)]
+        padded = data + b"\0" * (-len(data) % 4)
+        self._parts.append(padded)
+        self._size += len(padded)
+        return place
+
+    def bytes(self) -> bytes:
+        """Everything added."""
+        return b"".join(self._parts)
+
+
+def _frame(found: Found, place: int, clean: np.ndarray[Any, Any], body: _Body) -> dict[str, Any]:
+    study, labels = found.study, found.labels
+    result = study.attacked[place]
+    change = result.levels[0].permute(1, 2, 0).numpy().astype(np.int16) - clean.astype(np.int16)
+    frame: dict[str, Any] = {
+        "change": body.add(png(Image.fromarray((change + 128).clip(0, 255).astype(np.uint8)))),
+        "largest": int(np.abs(change).max()),
+        "top": _top(result.logits_after[0].softmax(-1), labels),
+        "success": bool(result.success[0]),
+        "png": bool(result.survives_png[0]),
+        "noise": bool(study.noise_turns[place, 0]),
+        "distance": {
+            name: float(values[place, 0]) if np.isfinite(float(values[place, 0])) else None
+            for name, values in study.distance.items()
+        },
+    }
+    if not frame["largest"]:
+        delta = (result.adversarial[0] - result.clean[0]).permute(1, 2, 0).numpy()
+        largest = float(np.abs(delta).max())
+        shade = np.rint(128 + delta / largest * 127) if largest else np.full(delta.shape, 128)
+        frame["soft"] = body.add(png(Image.fromarray(shade.astype(np.uint8))))
+        frame["soft_largest"] = 255 * largest
+    return frame
+
+
+def _top(probabilities: Tensor, labels: tuple[str, ...], count: int = 5) -> list[dict[str, Any]]:
+    values, classes = probabilities.topk(min(count, len(labels)))
+    return [
+        {"index": index, "label": labels[index], "p": p}
+        for p, index in zip(values.tolist(), classes.tolist(), strict=True)
+    ]
+
+
+def _maps(found: Found, which: str, body: _Body) -> dict[str, Any]:
+    """The three maps of a class at every epsilon: small ones as float32, fine ones as 8-bit steps of the peak."""
+    study, maps = found.study, found.study.maps[which]
+    arrays = {who: getattr(maps, who)[:, 0].numpy() for who in ("clean", *WHO)}
+    h, w = arrays["clean"].shape[1:]
+    scales = [
+        _scale(scale_of([array[place] for array in arrays.values()], study.signed))
+        for place in range(len(arrays["clean"]))
+    ]
+    peak = max(float(np.abs(array).max()) for array in arrays.values()) or 1.0
+    small = h * w <= 64 * 64
+    packed = {
+        who: body.add(array.astype("<f4").tobytes() if small else np.rint(array / peak * 127).astype(np.int8).tobytes())
+        for who, array in arrays.items()
+    }
+    return {
+        "labels": [found.labels[int(index)] for index in maps.class_index[:, 0]],
+        "h": h,
+        "w": w,
+        "dtype": "f4" if small else "i1",
+        "peak": peak,
+        "at": packed,
+        "scales": scales,
+    }
+
+
+def _scale(scale: Scale) -> dict[str, Any]:
+    return {"low": scale.low, "high": scale.high, "sentence": scale.sentence}
+
+
+def _curves(study: EpsilonStudy) -> dict[str, Any]:
+    return {
+        "p": {f"{which}_{who}": study.probability(which, who)[:, 0].tolist() for which in CLASSES for who in WHO},
+        "shift": {
+            which: {who: {n: v[:, 0].tolist() for n, v in study.shift[which][who].items()} for who in WHO}
+            for which in CLASSES
+        },
+    }

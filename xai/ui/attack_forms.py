@@ -1,0 +1,317 @@
+"""What a person sets on the adversarial page, and its two panels: one picture, and many."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from xai.attack_bundle import csv_bytes, step_text
+from xai.attacks._spec import ATTACKS
+from xai.errors import ImageError, InputError
+from xai.explain._spec import METHODS
+from xai.files import safe_name
+from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
+from xai.metrics.shift import SHIFTS
+from xai.models._spec import MODELS
+from xai.settings import MAX_UPLOAD_BYTES
+from xai.studies.adversarial import POSITIONS, SecurityCurve
+from xai.studies.comparison import forward_seconds
+from xai.ui import attack, figures, sweep
+from xai.ui.attack import REACH, AttackChoice, Found, Request
+from xai.ui.attack_set import SetFound, SetRequest
+from xai.ui.browser import HIDDEN, carry
+from xai.ui.controls import VIEW_TITLES, kept, layer
+from xai.ui.jobs import BOARD, Job
+from xai.ui.live import Live
+from xai.ui.session import link_of
+from xai.ui.work import Look, Net, Photo, Scene, look_key, samples
+
+NORM_TITLES = {"linf": "L∞ (every pixel)", "l2": "L2 (all together)"}
+MAPS = ("cam", "gradient", "relevance", "attention")
+"""Families whose methods are quick enough to follow over 33 positions."""
+
+
+def network(choice: AttackChoice, key: str) -> None:
+    """The classifier that is attacked, and what it sees of the picture; how to go on where it cannot be loaded."""
+    names = MODELS.names()
+    picked = st.selectbox(
+        "Classifier",
+        names,
+        format_func=lambda name: MODELS.get(name).title,
+        key=kept(f"{key}_net", choice.nets[0].name),
+    )
+    if picked != choice.nets[0].name:
+        choice.nets = (Net(picked),)
+        choice.plan = dataclasses.replace(choice.plan, target=None)
+    choice.view = (
+        st.segmented_control(
+            "What the network sees",
+            list(VIEW_TITLES),
+            format_func=VIEW_TITLES.__getitem__,
+            key=kept(f"{key}_view", choice.view),
+            required=True,
+        )
+        or choice.view
+    )
+    job = BOARD.get(look_key(Scene(choice.photo, choice.view, choice.nets[0])))
+    if job is not None and job.state == "failed":
+        st.warning(job.error)
+
+        def use_random() -> None:
+            choice.nets = (Net(choice.nets[0].name, "random:0"),)
+
+        st.button("Use random weights (marked on every picture)", key=f"{key}_random", on_click=use_random)
+    if choice.nets[0].weights.startswith("random"):
+        st.caption(":red-background[Random weights]: its answers mean nothing; only the mechanics are shown.")
+
+
+def plan(choice: AttackChoice, key: str) -> None:
+    """Attack, norm, reach, steps, target."""
+    now = choice.plan
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.segmented_control(
+            "Attack",
+            ATTACKS.names(),
+            format_func=lambda n: ATTACKS.get(n).title,
+            key=kept(f"{key}_attack", now.attack),
+            required=True,
+        )
+        norm = st.segmented_control(
+            "Norm",
+            list(NORM_TITLES),
+            format_func=NORM_TITLES.__getitem__,
+            key=kept(f"{key}_norm", now.norm),
+            required=True,
+        )
+    unit = 255 if norm == "linf" else 1
+    reach = now.reach if norm == now.norm else REACH[norm or "linf"]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        label = "Largest ε, in 1/255" if norm == "linf" else "Largest ε"
+        far = st.number_input(label, 0.5, 255.0, reach * unit, 1.0, format="%g", key=f"{key}_reach_{norm}")
+        steps, size, restarts = now.steps, now.step_size, now.restarts
+        if name == "pgd":
+            steps = st.number_input("Steps", 1, 100, now.steps, 1, key=f"{key}_steps")
+            size = st.number_input(
+                "Step size, in 1/255" if norm == "linf" else "Step size",
+                0.01,
+                255.0,
+                now.step_size * unit if now.step_size and norm == now.norm else None,
+                0.5,
+                format="%g",
+                placeholder="2.5 ε / steps",
+                key=f"{key}_size_{norm}",
+            )
+            restarts = st.number_input("Restarts", 1, 10, now.restarts, 1, key=f"{key}_restarts")
+    labels = MODELS.get(choice.nets[0].name).labels() if choice.nets[0].name in MODELS else ()
+    target = st.selectbox(
+        "Class to reach",
+        range(len(labels)),
+        index=now.target if now.target is not None and now.target < len(labels) else None,
+        format_func=lambda index: f"{labels[index]} ({index})",
+        placeholder="Any other than the predicted one; or search a class",
+        key=f"{key}_target_{choice.nets[0].name}",
+    )
+    choice.plan = dataclasses.replace(
+        now,
+        attack=name or now.attack,
+        norm="l2" if norm == "l2" else "linf",
+        reach=far / unit,
+        steps=int(steps),
+        step_size=size / unit if size else None,
+        restarts=int(restarts),
+        target=target,
+    )
+
+
+def explanation(choice: AttackChoice, look: Look | None, key: str) -> str | None:
+    """The method that is followed, and its layer; gives the layer where it is not the default."""
+    names = [spec.name for spec in METHODS if spec.family in MAPS]
+    method = st.selectbox(
+        "Explanation to follow",
+        names,
+        format_func=lambda n: METHODS.get(n).title,
+        key=kept(f"{key}_method", choice.plan.method if choice.plan.method in names else names[0]),
+    )
+    choice.plan = dataclasses.replace(choice.plan, method=method)
+    if look is not None and METHODS.get(method).uses_layer:
+        with st.expander("Layer", expanded=False):
+            layer(choice, look, f"{key}_layer")
+    return choice.layers.get(choice.nets[0].text) if METHODS.get(method).uses_layer else None
+
+
+def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, key: str) -> None:
+    """The slider and all that follows it; below, what a person takes away."""
+    fine = Request(scene, choice.plan, layer_path)
+    first = dataclasses.replace(fine, places=attack.FIRST_POSITIONS)
+    sweep.mount(key, [fine.id, first.id])
+    if fine.key in choice.stopped:
+        st.button("Compute all positions", key=f"{key}_go", on_click=lambda: choice.stopped.discard(fine.key))
+    for request in (first, fine):
+        job = BOARD.get(request.key)
+        if request.key in choice.stopped and (job is None or job.state != "done"):
+            continue
+        words = f"{ATTACKS.get(choice.plan.attack).title} at {len(choice.plan.epsilons(request.places))} epsilons"
+        whole = partial(_take_away, choice, layer_path) if request is fine else _send
+        live.work(request.key, words, request.study, whole, cost=_seconds(request), lane=scene.net.text)
+
+
+def _seconds(request: Request) -> float:
+    """Estimated from a timed forward where the network is loaded."""
+    job = BOARD.get(look_key(request.scene))
+    if job is None or job.state != "done":
+        return 0.02 * request.passes
+    return request.passes * forward_seconds(request.scene.net.load())
+
+
+def _send(job: Job) -> None:
+    """Carry a finished study to the browser, or say why there is none."""
+    if isinstance(job.result, Found):
+        with st.container(key=f"{HIDDEN}-{job.result.request.id}"):
+            carry(attack.sweep_packet(job.result), key=f"packet-{job.result.request.id}")
+    elif job.error:
+        st.warning(job.error)
+
+
+def _take_away(choice: AttackChoice, layer_path: str | None, job: Job) -> None:
+    """Carry the study over all positions to the browser; the table over epsilon, the bundle, the link, the command."""
+    _send(job)
+    if not isinstance(job.result, Found):
+        return
+    found: Found = job.result
+    words = attack.command(choice, layer_path)
+    name = safe_name(choice.photo.name.rsplit(".", 1)[0])
+    with st.expander("Numbers at every epsilon", icon=":material/table:"):
+        rows = attack.rows(found)
+        st.dataframe(rows, hide_index=True, height=320)
+        st.download_button("CSV", csv_bytes(rows), f"{name}-epsilon.csv", "text/csv", key="aa_csv", on_click="ignore")
+    st.caption(found.study.protocol.sentence)
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.markdown("**Everything as one file**")
+        st.caption("Attacked pictures (PNG), perturbations (.npy), maps, overviews, the table, and a manifest.")
+        st.download_button(
+            "Download the study",
+            lambda: attack.bundle(found, choice.photo, words),
+            f"olhar-attack-{name}.zip",
+            "application/zip",
+            key="aa_zip",
+            on_click="ignore",
+        )
+    with right:
+        st.markdown("**A link that restores these choices**")
+        if not choice.photo.sample:
+            st.caption("Your own picture is not in the link: it stays on this machine. Drop it in again.")
+        st.code(link_of(attack.to_query(choice)), language=None, wrap_lines=True)
+        st.markdown("**The same in the terminal**")
+        st.code(words, language="bash", wrap_lines=True)
+
+
+def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, key: str) -> None:
+    """A set of pictures: how many are turned at each epsilon, and how far their explanations move."""
+    photos = pictures(key)
+    places = tuple(range(0, len(POSITIONS), 4))
+    request = SetRequest(tuple(photos), choice.view, scene.net, choice.plan, layer_path, places)
+    if len(photos) < 2:
+        st.info("Choose two pictures or more: the rate is over pictures.")
+        return
+    seconds = request.passes * forward_seconds(scene.net.load()) if live.looked(scene) else 0.02 * request.passes
+    if request.key not in choice.go and BOARD.get(request.key) is None:
+        st.write(
+            f"{len(photos)} pictures at {len(places)} epsilons: {request.passes:,} forward passes, "
+            f"about {seconds:.0f} s."
+        )
+        st.button("Attack them all", key=f"{key}_all", type="primary", on_click=lambda: choice.go.add(request.key))
+        return
+    if request.key in choice.stopped:
+        st.button("Start again", key=f"{key}_again", on_click=lambda: choice.stopped.discard(request.key))
+        return
+    live.work(
+        request.key,
+        f"Attacking {len(photos)} pictures",
+        request.study,
+        lambda job: show_set(job, choice),
+        seconds,
+        scene.net.text,
+    )
+
+
+def pictures(key: str) -> list[Photo]:
+    """The chosen samples and the uploaded pictures; a file that is none is said and left out."""
+    left, right = st.columns([3, 2], gap="large", vertical_alignment="bottom")
+    names = left.pills(
+        "Pictures", list(samples()), selection_mode="multi", default=list(samples()), key=f"{key}_set_samples"
+    )
+    files = right.file_uploader(
+        "And your own",
+        type=[suffix.removeprefix(".") for suffix in SUPPORTED_SUFFIXES],
+        accept_multiple_files=True,
+        max_upload_size=MAX_UPLOAD_BYTES // 2**20,
+        key=f"{key}_set_upload_files",
+    )
+    found = [samples()[name] for name in names]
+    for file in files or []:
+        try:
+            if file.size > MAX_UPLOAD_BYTES:
+                raise ImageError(f"{file.name} is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
+            load_image(file)
+        except InputError as error:
+            st.warning(f"{error} It is left out.")
+            continue
+        data = file.getvalue()
+        found.append(Photo(image_digest(data), file.name, "", data))
+    return found
+
+
+def show_set(job: Job, choice: AttackChoice) -> None:
+    """The security curve, the shift, and one row a picture."""
+    if not isinstance(job.result, SetFound):
+        if job.error:
+            st.warning(job.error)
+        return
+    found: SetFound = job.result
+    curve, norm = found.curve, choice.plan.norm
+    factor = 255 if norm == "linf" else 1
+    unit = "ε in 1/255 (L∞ norm)" if norm == "linf" else "ε in pixel units of [0, 1] (L2 norm)"
+    x = (curve.epsilons * factor).tolist()
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**How many are turned**")
+        st.plotly_chart(rates(curve, x, unit), width="stretch", key="aa_rates")
+    with right:
+        measure = st.selectbox(
+            "Shift of the explanation", list(SHIFTS), format_func=lambda n: SHIFTS[n].title, key="aa_measure"
+        )
+        bands = [("attacked", curve.shift["attack"][measure]), ("noise of equal norm", curve.shift["noise"][measure])]
+        st.plotly_chart(figures.bands(x, bands, unit, SHIFTS[measure].title), width="stretch", key="aa_shifts")
+    st.caption(
+        f"Mean over {curve.success.n} pictures with its bootstrap 95 % interval. {found.protocol} "
+        + (f"{curve.never} of them were never turned." if curve.never else "")
+    )
+    rows = [
+        {
+            "picture": name,
+            "says": label,
+            "probability": p,
+            "smallest epsilon": step_text(value, norm) if value == value else "none tried",
+        }
+        for name, label, p, value in zip(found.names, found.says, found.sure, found.smallest, strict=True)
+    ]
+    st.dataframe(rows, hide_index=True, column_config={"probability": st.column_config.NumberColumn(format="percent")})
+    st.download_button(
+        "CSV", csv_bytes(rows), "olhar-attack-pictures.csv", "text/csv", key="aa_set_csv", on_click="ignore"
+    )
+
+
+def rates(curve: SecurityCurve, x: Sequence[float], unit: str) -> go.Figure:
+    """Success, success as PNG, and the control, against epsilon."""
+    lines: list[tuple[str, Any]] = [
+        ("attacked", curve.success),
+        ("attacked, saved as PNG", curve.survives_png),
+        ("noise of equal norm", curve.noise_turns),
+    ]
+    return figures.bands(x, lines, unit, "share of pictures whose class changes", (0.0, 1.0))

@@ -1,0 +1,88 @@
+"""Many pictures attacked in one job: the security curve over them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+
+from xai.attacks._spec import ATTACKS
+from xai.studies.adversarial import EpsilonStudy, SecurityCurve, epsilon_study, security_curve
+from xai.types import Run
+from xai.ui.attack import Plan
+from xai.ui.work import Net, Photo, Scene
+
+
+@dataclass(frozen=True)
+class SetRequest:
+    """A study over pictures, at some positions of the slider."""
+
+    photos: tuple[Photo, ...]
+    view: str
+    net: Net
+    plan: Plan
+    layer: str | None
+    places: tuple[int, ...]
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """Identity of the result."""
+        shas = tuple(photo.sha for photo in self.photos)
+        return ("attack set", shas, self.view, self.net.text, self.plan, self.layer, self.places)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that it takes, about (a backward counts two)."""
+        each = ATTACKS.get(self.plan.attack).passes(self.plan.params()) + 7
+        return len(self.photos) * len(self.places) * each
+
+    def study(self, run: Run) -> SetFound:
+        """One picture after another, so that memory does not grow with their number; only numbers are kept."""
+        classifier = self.net.load()
+        plan, parts = self.plan, []
+        says, sure = [], []
+        for index, photo in enumerate(self.photos):
+
+            def report(done: int, total: int, note: str, index: int = index, photo: Photo = photo) -> None:
+                whole = len(self.photos) * total
+                run.on_progress(index * total + done, whole, f"{photo.name}: {note}")
+
+            part = dataclasses.replace(run, seed=plan.seed, on_progress=report)
+            x = Scene(photo, self.view, self.net).tensor(classifier)
+            made = epsilon_study(
+                classifier,
+                x,
+                plan.epsilons(self.places),
+                plan.attack,
+                plan.params(),
+                plan.target,
+                plan.method,
+                self.layer,
+                run=part,
+            )
+            before = made.attacked[0].logits_before[0].softmax(-1)
+            says.append(classifier.labels[int(before.argmax())])
+            sure.append(float(before.max()))
+            parts.append(made)
+        return found_of(parts, [photo.name for photo in self.photos], says, sure)
+
+
+@dataclass(frozen=True, eq=False)
+class SetFound:
+    """The curve over pictures and one fact a picture; smallest: NaN where no epsilon turned it."""
+
+    curve: SecurityCurve
+    names: tuple[str, ...]
+    says: tuple[str, ...]
+    sure: tuple[float, ...]
+    smallest: tuple[float, ...]
+    protocol: str
+
+
+def found_of(parts: list[EpsilonStudy], names: list[str], says: list[str], sure: list[float]) -> SetFound:
+    """Join studies of single pictures."""
+    curve = security_curve([*parts])
+    smallest = torch.cat([part.smallest for part in parts]).tolist()
+    return SetFound(curve, tuple(names), tuple(says), tuple(sure), tuple(smallest), parts[0].protocol.sentence)

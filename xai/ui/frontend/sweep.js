@@ -1,0 +1,307 @@
+// The epsilon slider and everything that follows it. All positions are here already: a move paints, and asks nobody.
+const WHO = [
+  ["clean", "Clean"],
+  ["attack", "Attacked"],
+  ["noise", "With noise of equal norm"],
+];
+const ROWS = ["old", "new"];
+
+export default function ({ data, parentElement, setStateValue }) {
+  let sweep = parentElement.__sweep;
+  if (!sweep) {
+    sweep = parentElement.__sweep = new Sweep(parentElement, data);
+    bus.listeners.add(sweep.hear);
+  }
+  sweep.send = setStateValue;
+  sweep.take(data);
+  return () => bus.listeners.delete(sweep.hear);
+}
+
+function button(text, title, click) {
+  return element("button", { type: "button", class: "icon", text, title, on: { click } });
+}
+
+class Sweep {
+  constructor(parent, data) {
+    this.luts = {};
+    for (const map of data.colormaps) this.luts[map.name] = Uint8Array.from(atob(map.lut), (c) => c.charCodeAt(0));
+    this.display = { ...data.display, mode: "overlay" };
+    this.place = data.place;
+    this.measure = "spearman";
+    this.which = "old";
+    this.hear = () => this.refresh();
+    this.build(data);
+    parent.append(this.root);
+  }
+
+  build(data) {
+    this.slider = element("input", { type: "range", min: 0, max: data.count - 1, step: 1, value: this.place, class: "epsilon", "aria-label": "Epsilon", list: "" });
+    this.slider.addEventListener("input", () => this.move(Number(this.slider.value)));
+    this.slider.addEventListener("change", () => this.send("place", this.place));
+    this.readout = element("output", { class: "readout" });
+    this.strip = element("div", { class: "strip", "aria-hidden": "true" });
+    this.verdict = element("p", { class: "verdict", "aria-live": "polite" });
+    this.tiles = {};
+    const figure = (name, title, extra) => {
+      const canvas = element("canvas", { width: 224, height: 224, role: "img", "aria-label": title });
+      const label = element("b", { text: title });
+      const note = element("div", { class: "klass" });
+      const mark = element("div", { class: "mark", text: "random weights" });
+      const foot = element("div", { class: "title" }, label, extra ?? null);
+      this.tiles[name] = { canvas, label, note, mark };
+      return element("figure", { class: "tile", "data-tile": name, "data-state": "done" }, element("div", { class: "stage" }, canvas, mark), foot, note);
+    };
+    const grid = element("div", { class: "square" });
+    grid.append(
+      figure("clean", "Clean"),
+      figure("attacked", "Attacked", button("PNG", "Download the attacked picture, lossless", () => this.png())),
+      figure("change", "Perturbation"),
+    );
+    for (const which of ROWS) for (const [who, title] of WHO) grid.append(figure(`${which}.${who}`, title));
+    this.bars = { before: element("div", { class: "bars" }), after: element("div", { class: "bars" }) };
+    this.facts = element("dl", { class: "facts" });
+    this.charts = { p: new Chart(), shift: new Chart() };
+    const measure = element("select", { "aria-label": "Measure of shift" });
+    measure.addEventListener("change", () => { this.measure = measure.value; this.curves(); this.charts.shift.mark(this.index); });
+    const which = element("select", { "aria-label": "Class of the maps" }, element("option", { value: "old", text: "old class" }), element("option", { value: "new", text: "new class" }));
+    which.addEventListener("change", () => { this.which = which.value; this.curves(); this.charts.shift.mark(this.index); });
+    this.parts = { measure, which };
+    this.wait = element("div", { class: "hold", text: "Attacking. The first positions are there in a moment." });
+    const side = element("div", { class: "side" },
+      element("div", { class: "pair" }, element("div", {}, element("h4", { text: "Before" }), this.bars.before), element("div", {}, element("h4", { text: "After" }), this.bars.after)),
+      this.facts, this.charts.p.root,
+      element("div", { class: "fields" }, measure, which), this.charts.shift.root);
+    this.body = element("div", { class: "sweep" }, grid, side);
+    const track = element("div", { class: "track" }, this.slider, this.strip);
+    this.head = element("div", { class: "control" }, element("label", { class: "eps" }, element("span", { text: "Epsilon" }), this.readout), track, this.toolbar(data));
+    this.root = element("div", { class: "olhar" }, this.head, this.verdict, this.wait, this.body);
+    this.body.hidden = true;
+  }
+
+  toolbar(data) {
+    const modes = element("select", { "aria-label": "How maps are drawn" }, element("option", { value: "overlay", text: "Overlay" }), element("option", { value: "map", text: "Map only" }));
+    modes.addEventListener("change", () => { this.display.mode = modes.value; this.paint(); });
+    const opacity = element("input", { type: "range", class: "opacity", min: 0, max: 100, value: 100 * this.display.opacity, "aria-label": "Opacity of the maps" });
+    opacity.addEventListener("input", () => { this.display.opacity = opacity.value / 100; this.paint(); });
+    const colors = element("select", { "aria-label": "Colours" });
+    this.colors = colors;
+    for (const map of data.colormaps) colors.append(element("option", { value: map.name, text: map.title, "data-kind": map.kind }));
+    colors.addEventListener("change", () => {
+      const kind = colors.selectedOptions[0].dataset.kind;
+      this.display[kind === "diverging" ? "diverging" : "colors"] = colors.value;
+      this.paint();
+    });
+    return element("div", { class: "tools" }, element("label", { class: "field" }, element("span", { text: "Maps" }), modes), element("label", { class: "field" }, element("span", { text: "Opacity" }), opacity), element("label", { class: "field" }, element("span", { text: "Colours" }), colors));
+  }
+
+  take(data) {
+    this.ids = data.ids;
+    this.refresh();
+  }
+
+  // The best study that has arrived: the fine one, else the first positions.
+  refresh() {
+    const packet = this.ids.map((id) => bus.packets.get(id)).find(Boolean);
+    if (packet === this.packet) return;
+    this.packet = packet;
+    this.wait.hidden = Boolean(packet);
+    this.body.hidden = !packet;
+    this.verdict.hidden = !packet;
+    if (packet) this.begin(packet);
+    else { this.strip.replaceChildren(); this.readout.textContent = ""; }
+  }
+
+  async begin(packet) {
+    const { head } = packet;
+    if (!packet.ready) {
+      const bytes = ([at, size]) => packet.body.subarray(at, at + size);
+      const pixels = (at) => pictureOf({ body: bytes(at) });
+      packet.ready = (async () => {
+        packet.clean = await pixels(head.clean.at);
+        packet.changes = await Promise.all(head.frames.map((frame) => pixels(frame.change)));
+        packet.soft = await Promise.all(head.frames.map((frame) => (frame.soft ? pixels(frame.soft) : null)));
+        packet.maps = {};
+        for (const which of ROWS) for (const [who] of WHO) packet.maps[`${which}.${who}`] = mapsOf(packet, head.maps[which], who, head.signed);
+      })();
+    }
+    await packet.ready;
+    if (packet !== this.packet) return;
+    for (const tile of Object.values(this.tiles)) tile.mark.hidden = !head.random;
+    for (const option of this.colors.options) option.hidden = (option.dataset.kind === "diverging") !== head.signed;
+    this.colors.value = head.signed ? this.display.diverging : this.display.colors;
+    this.parts.measure.replaceChildren(...head.shifts.map((s) => element("option", { value: s.name, text: s.title })));
+    this.parts.measure.value = this.measure;
+    this.marks();
+    this.curves();
+    this.move(this.place);
+  }
+
+  // Under the slider: where the class turns, and where it still does after saving as PNG.
+  marks() {
+    const { head } = this.packet;
+    const cells = [];
+    for (let place = 0; place < head.count; place++) {
+      const i = head.places.indexOf(place);
+      const frame = head.frames[i];
+      const state = !frame ? "none" : frame.png ? "kept" : frame.success ? "turned" : "same";
+      cells.push(element("i", { class: state, title: frame ? `ε ${head.texts[i]}` : "not computed yet" }));
+    }
+    this.strip.replaceChildren(...cells);
+    const first = head.frames.findIndex((frame) => frame.success);
+    const kept = head.frames.findIndex((frame) => frame.png);
+    const noise = head.frames.findIndex((frame) => frame.noise);
+    const what = head.targeted ? "reaches the chosen class" : "changes the class";
+    const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
+    if (first >= 0) parts.push(kept < 0 ? "None survives saving as PNG." : `From ${head.texts[kept]} it survives saving as PNG.`);
+    parts.push(noise < 0 ? "Random noise of the same norm never changes the class." : `Random noise of the same norm changes it from ${head.texts[noise]}.`);
+    this.verdict.textContent = parts.join(" ");
+  }
+
+  curves() {
+    const { head } = this.packet;
+    const x = head.epsilons.map((e) => e * head.factor);
+    const { p, shift } = head.curves;
+    const fact = head.shifts.find((s) => s.name === this.measure) ?? head.shifts[0];
+    const lines = shift[this.which];
+    const low = Math.min(fact.low < 0 ? 0 : fact.low, ...lines.attack[fact.name], ...lines.noise[fact.name]);
+    this.charts.p.draw({
+      title: "Probability", x, xTitle: head.unit, yTitle: "probability", low: 0, high: 1, file: `${head.file}-probability`,
+      series: [
+        { name: "old class, attacked", color: "c1", values: p.old_attack },
+        { name: "new class, attacked", color: "c2", values: p.new_attack },
+        { name: "old class, noise", color: "c3", dash: "5 4", values: p.old_noise },
+      ],
+    });
+    this.charts.shift.draw({
+      title: `${fact.title}, ${head.method} clean against changed, ${this.which} class`, x, xTitle: head.unit, yTitle: fact.title.toLowerCase(),
+      low, high: fact.name === "centroid_drift" ? Math.max(0.1, ...lines.attack[fact.name], ...lines.noise[fact.name]) : fact.high, file: `${head.file}-${fact.name}-${this.which}`,
+      series: [
+        { name: "attacked", color: "c2", values: lines.attack[fact.name] },
+        { name: "noise of equal norm", color: "c3", dash: "5 4", values: lines.noise[fact.name] },
+      ],
+    });
+  }
+
+  // A position that is not computed yet shows the nearest one that is.
+  move(place) {
+    const start = performance.now();
+    this.place = place;
+    this.slider.value = place;
+    const places = this.packet?.head.places;
+    if (!places || !this.packet.maps) return;
+    this.index = places.reduce((best, p, i) => (Math.abs(p - place) < Math.abs(places[best] - place) ? i : best), 0);
+    this.paint();
+    for (const chart of Object.values(this.charts)) chart.mark(this.index);
+    this.root.dataset.place = places[this.index];
+    this.root.dataset.count = places.length;
+    requestAnimationFrame(() => setTimeout(() => (this.root.dataset.latency = (performance.now() - start).toFixed(1))));
+  }
+
+  paint() {
+    const { packet, index } = this;
+    if (!packet?.maps) return;
+    const { head } = packet;
+    const frame = head.frames[index];
+    const ε = head.texts[index];
+    this.readout.textContent = ε;
+    this.slider.setAttribute("aria-valuetext", ε);
+    const attacked = added(packet.clean, packet.changes[index]);
+    draw(this.tiles.clean.canvas, packet.clean);
+    draw(this.tiles.attacked.canvas, attacked);
+    this.attacked = attacked;
+    const soft = packet.soft[index];
+    const scale = soft ? 1 : 127 / Math.max(1, frame.largest);
+    draw(this.tiles.change.canvas, enlarged(soft ?? packet.changes[index], scale));
+    const largest = soft ? frame.soft_largest : frame.largest;
+    const times = largest ? `× ${(127 / largest).toFixed(0)}, ` : "";
+    this.tiles.change.note.textContent = largest ? `${times}up to ${largest.toFixed(soft ? 2 : 0)} of 255 levels${soft ? ", lost in 8 bits" : ""}` : "none";
+    const [before, after] = [head.clean.top[0], frame.top[0]];
+    this.tiles.clean.note.textContent = `says ${before.label}, ${percent(before.p)}`;
+    const measured = frame.distance[head.norm];
+    const smaller = measured < 0.98 * head.epsilons[index] ? `, best found within ${(head.factor * measured).toPrecision(2)}${head.factor === 255 ? "/255" : ""}` : "";
+    this.tiles.attacked.note.textContent = `says ${after.label}, ${percent(after.p)}${smaller}`;
+    this.tiles.attacked.note.title = smaller ? "A larger ball holds the smaller one: the attack keeps the best that it has found." : "";
+    this.tiles.attacked.canvas.setAttribute("aria-label", `Attacked at epsilon ${ε}: says ${after.label}, ${percent(after.p)}`);
+    const display = { ...this.display, scale: "own", signed: "signed", smooth: true, split: 0.5 };
+    for (const which of ROWS) {
+      for (const [who, title] of WHO) {
+        const tile = this.tiles[`${which}.${who}`];
+        const map = packet.maps[`${which}.${who}`](index);
+        paintMap(tile.canvas, map, who === "attack" ? attacked : packet.clean, display, [], this.luts);
+        tile.note.textContent = `${head.method} for ${head.maps[which].labels[index]}`;
+        tile.canvas.setAttribute("aria-label", `${title}: ${head.method} for ${head.maps[which].labels[index]}`);
+      }
+    }
+    fill(this.bars.before, head.clean.top, before.index);
+    fill(this.bars.after, frame.top, before.index);
+    const d = frame.distance;
+    const fixed = (v, n) => (v == null ? "∞" : v.toFixed(n));
+    this.list([
+      ["L∞", `${fixed(255 * d.linf, 2)}/255`],
+      ["L2", fixed(d.l2, 2)],
+      ["PSNR", d.psnr == null ? "∞ dB" : `${fixed(d.psnr, 1)} dB`],
+      ["SSIM", fixed(d.ssim, 3)],
+      ["Class changed", frame.success ? "yes" : "no"],
+      ["As PNG", frame.success ? (frame.png ? "still" : "no longer") : "no"],
+      ["By noise", frame.noise ? "yes" : "no"],
+    ]);
+  }
+
+  list(rows) {
+    this.facts.replaceChildren(...rows.map(([name, value]) => element("div", {}, element("dt", { text: name }), element("dd", { text: value }))));
+  }
+
+  png() {
+    const { width, height } = this.attacked;
+    const canvas = element("canvas", { width, height });
+    canvas.getContext("2d").putImageData(this.attacked, 0, 0);
+    const name = this.packet.head.texts[this.index].replace("/", "of");
+    canvas.toBlob((blob) => save(blob, `${this.packet.head.file}-adversarial-${name}.png`), "image/png");
+  }
+}
+
+// The map of one class and one picture at a position, in the form that paint.js takes.
+function mapsOf(packet, maps, who, signed) {
+  const { h, w, dtype, peak, scales } = maps;
+  const [at, size] = maps.at[who];
+  const made = new Map();
+  return (index) => {
+    if (!made.has(index)) {
+      let values;
+      if (dtype === "f4") {
+        values = new Float32Array(packet.body.buffer, packet.body.byteOffset + at + 4 * index * h * w, h * w);
+      } else {
+        const steps = new Int8Array(packet.body.buffer, packet.body.byteOffset + at + index * h * w, h * w);
+        values = Float32Array.from(steps, (step) => (step * peak) / 127);
+      }
+      made.set(index, { values, head: { h, w, signed, scales: { [signed ? "signed" : "plain"]: scales[index] } } });
+      if (made.size > 4) made.delete(made.keys().next().value); // each keeps its enlarged copy
+    }
+    return made.get(index);
+  };
+}
+
+function draw(canvas, image) {
+  if (canvas.width !== image.width) Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+function added(clean, change) {
+  const image = new ImageData(clean.width, clean.height);
+  for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : clean.data[i] + change.data[i] - 128;
+  return image;
+}
+
+function enlarged(change, factor) {
+  const image = new ImageData(change.width, change.height);
+  for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : 128 + (change.data[i] - 128) * factor;
+  return image;
+}
+
+function fill(box, top, old) {
+  box.replaceChildren(
+    ...top.map((each) =>
+      element("div", { class: each.index === old ? "bar old" : "bar" }, element("i", { style: `width:${(100 * each.p).toFixed(1)}%` }), element("span", { text: each.label, title: each.label }), element("span", { class: "p", text: percent(each.p) })),
+    ),
+  );
+}
