@@ -3,19 +3,19 @@
 import streamlit as st
 
 from xai.explain._spec import METHODS
-from xai.ui import controls, export, panels, picture, shell, tiles
+from xai.ui import controls, export, panels, picture, sanity, shell, tiles
 from xai.ui.bars import bars
-from xai.ui.live import Live
+from xai.ui.live import Live, sentence
 from xai.ui.session import current
 from xai.ui.work import Scene
 
 shell.enter()
 
 KEY = "mc"
-PANELS = ("Do they agree?", "Layer explorer", "Does the class matter?", "Save and share")
+PANELS = ("Do they agree?", "Layer explorer", "Does the class matter?", "Do the weights matter?", "Save and share")
 
 choice = current()
-head = st.columns([1, 1], vertical_alignment="center")
+head = st.container(key="olhar-head").columns([1, 1], vertical_alignment="center")
 head[0].title("Method comparison")
 progress = head[1].empty()
 said = st.empty()
@@ -74,9 +74,11 @@ for tab, name in zip(tabs, PANELS, strict=True):
             panels.layers(choice, live, looks)
         elif name == "Does the class matter?":
             panels.classes(choice, live, looks)
+        elif name == "Do the weights matter?":
+            sanity.panel(choice, live, looks)
         else:
             export.panel(choice, live, maps)
 
 if choice.problem:
-    said.warning(choice.problem, icon=":material/info:")
+    said.warning(sentence(choice.problem), icon=":material/info:")
 live.follow(progress)

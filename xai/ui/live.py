@@ -33,22 +33,24 @@ _packets: Recent[bytes] = Recent(128)
 
 @dataclass(eq=False)
 class Slot:
-    """A place in a grid or in the bars: a scene to look at, or a scene explained by a method."""
+    """A place in a grid or in the bars: a scene to look at, or explained by a method, or a packet given ready."""
 
     name: str
     scene: Scene
     ask: Ask | None = None
     job: Job | None = None
     stopped: bool = False
+    given: str = ""
 
 
 @dataclass(eq=False)
 class Finding:
-    """Something shown once, as soon as all the maps that it is about are there."""
+    """Something shown once, when all its maps are there; or, if not `whole`, those that there are when none is made."""
 
     names: tuple[str, ...]
     show: Callable[[Sequence[Shown]], None]
     place: Any
+    whole: bool = True
     told: bool = False
 
 
@@ -75,6 +77,7 @@ class Live:
         self.slots: dict[str, Slot] = {}
         self.findings: list[Finding] = []
         self.tasks: list[Task] = []
+        self._given: dict[str, Callable[[], bytes]] = {}
         self._sent: set[str] = set()
 
     def look(self, name: str, scene: Scene) -> None:
@@ -85,9 +88,17 @@ class Live:
         """Slot `name` shows an explanation."""
         self.slots[name] = Slot(name, ask.scene, ask)
 
-    def find(self, names: Sequence[str], show: Callable[[Sequence[Shown]], None]) -> None:
-        """Call `show` with the explanations in these slots, here, once all of them are finished."""
-        self.findings.append(Finding(tuple(names), show, st.empty()))
+    def give(self, name: str, scene: Scene, packet_id: str, make: Callable[[], bytes]) -> None:
+        """Slot `name` shows a packet that needs no work; for what a task has found."""
+        self.slots[name] = Slot(name, scene, given=packet_id)
+        self._given[packet_id] = make
+
+    def find(self, names: Sequence[str], show: Callable[[Sequence[Shown]], None], whole: bool = True) -> None:
+        """Call `show`, here, with the explanations in these slots once all are finished.
+
+        whole False: with those that there are, once none is under way any more.
+        """
+        self.findings.append(Finding(tuple(names), show, st.empty(), whole))
 
     def work(
         self, key: Hashable, title: str, work: Work, show: Callable[[Job], None], cost: float = 0.0, lane: str = ""
@@ -152,6 +163,7 @@ class Live:
         while True:
             seen = BOARD.version
             self._advance()
+            self._tell()
             with hidden:
                 self._send()
             state = {name: self._status(slot) for name, slot in self.slots.items()}
@@ -159,7 +171,6 @@ class Live:
                 told, turn = state, turn + 1
                 with status:
                     carry(packet({"kind": "status", "slots": state}), key=f"status-{self.scope}-{turn}")
-            self._tell()
             active = [job for job in self._jobs() if job.active]
             if len(active) < under_way:
                 refresh_status()
@@ -198,8 +209,10 @@ class Live:
     def _tell(self) -> None:
         """Show the findings whose maps are there, and the tasks that have ended; each once a run."""
         for finding in self.findings:
-            found = [s.job.result for name in finding.names if (s := self.slots[name]).job is not None]
-            if not finding.told and len(found) == len(finding.names) and all(isinstance(r, Shown) for r in found):
+            jobs = [self.slots[name].job for name in finding.names]
+            found = [job.result for job in jobs if job is not None and isinstance(job.result, Shown)]
+            under_way = any(job is not None and (job.active or isinstance(job.result, Look)) for job in jobs)
+            if not finding.told and (len(found) == len(jobs) or not (finding.whole or under_way)):
                 finding.told = True
                 with finding.place.container():
                     finding.show(found)
@@ -214,6 +227,8 @@ class Live:
         owner = self.choice.visitor.name
         wanted: set[Hashable] = set()
         for slot in self.slots.values():
+            if slot.given:
+                continue
             if slot.ask is None:
                 slot.job = self._look(slot.scene)
             else:
@@ -272,6 +287,8 @@ class Live:
 
     def _send(self) -> None:
         """Every finished packet, once a run."""
+        for name, make in self._given.items():
+            self._carry(name, make)
         for slot in self.slots.values():
             result = slot.job.result if slot.job is not None else None
             if isinstance(result, Look):
@@ -287,6 +304,8 @@ class Live:
 
     def _status(self, slot: Slot) -> Status:
         job = slot.job
+        if slot.given:
+            return {"state": "done", "id": slot.given}
         if slot.stopped or job is None:
             return {"state": "stopped"}
         if job.state == "waiting":
@@ -307,11 +326,13 @@ class Live:
         return self._done(slot, job.result)
 
     def _failed(self, slot: Slot, job: Job) -> Status:
-        message = job.error or "Cancelled."
-        if slot.ask is not None and job.key == look_key(slot.scene):
-            return {"state": "refused", "message": f"{slot.scene.net.title} could not be used; the reason is above."}
-        offer = "random" if isinstance(job.problem, WeightsError) and slot.ask is None else ""
-        return {"state": "refused" if job.refused else "failed", "message": message, "offer": offer}
+        state = "refused" if job.refused else "failed"
+        message = sentence(job.error or "cancelled.")
+        if job.key != look_key(slot.scene):
+            return {"state": state, "message": message}
+        brief = f"{slot.scene.net.title} could not be used; the reason is above."
+        offer = "random" if isinstance(job.problem, WeightsError) else ""
+        return {"state": state, "message": message, "brief": brief, "offer": offer}
 
     def _done(self, slot: Slot, result: Any) -> Status:
         if isinstance(result, Held):
@@ -324,3 +345,8 @@ class Live:
         if self.choice.target is not None and self.choice.target < len(result.labels):
             status["target"] = tiles.entry(result, self.choice.target)
         return status
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter first: messages begin with a value or in lower case."""
+    return text[:1].upper() + text[1:]

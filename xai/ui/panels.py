@@ -134,6 +134,8 @@ def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:
         return
 
     def show(found: Sequence[Shown]) -> None:
+        if len(found) < 2:
+            return
         titles = [_title(each, found) for each in found]
         maps = torch.cat([each.attribution.maps() for each in found])
         table = [spearman(maps, one[None]).tolist() for one in maps]
@@ -144,7 +146,7 @@ def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:
         "the network's input: 1 the same order of pixels, 0 none, -1 the reverse. Agreement is no proof that either "
         "is right."
     )
-    live.find(names, show)
+    live.find(names, show, whole=False)
 
 
 def _title(one: Shown, found: Sequence[Shown]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from xai.explain._spec import METHODS
 from xai.files import safe_name
@@ -20,6 +21,8 @@ from xai.render import COLORMAPS, OPACITY, PIXEL_PERCENTILE, Scale, relief, scal
 from xai.types import Attribution
 from xai.ui.browser import component, packet, quantised
 from xai.ui.work import Look, Shown, png, short
+
+Picture = NDArray[np.float32]
 
 DISPLAY: Mapping[str, Any] = {
     "mode": "overlay",
@@ -166,34 +169,53 @@ def map_packet(shown: Shown) -> bytes:
     """One map: its values, its scales, and what the tile says about it."""
     att, look = shown.attribution, shown.look
     values = (att.values.sum(1) if att.values.dim() == 4 else att.values)[0].numpy()
-    kind, peak, body = quantised(values)
+    head, body = _map(map_id(shown), look, values, _scales(shown))
     index = int(att.target[0])
-    head = {
-        "id": map_id(shown),
-        "kind": "map",
-        "view": view_id(look),
+    head |= {
         "method": att.method,
-        "net": look.title,
+        "signed": att.signed,
         "caption": f"for {class_words(look, index)}",
         "seconds": att.seconds,
         "coverage": {"status": att.coverage.status, "sentence": "; ".join((att.coverage.sentence, *_facts(att)))},
         "caution": METHODS.get(att.method).caution,
         "blank": att.facts["blank"][0],
-        "random": look.random,
-        "h": values.shape[0],
-        "w": values.shape[1],
-        "dtype": kind,
-        "peak": peak,
-        "coarse": values.shape != look.input_size,
-        "signed": att.signed,
-        "scales": _scales(shown),
-        "alt": _where(values),
         "file": safe_name(f"{look.scene.photo.name}-{look.scene.net.name}-{att.method}-{index}"),
     }
     if att.values.dim() == 4:
         head["relief"] = len(body)
         body += np.asarray(relief(att.values[0])).tobytes()
     return packet(head, body)
+
+
+def plain_packet(name: str, look: Look, values: Picture, signed: bool, caption: str, blank: str = "") -> bytes:
+    """A map that is no explanation by itself: values (H,W) at the size of the network's input, and one caption."""
+    kind = "signed" if signed else "plain"
+    scales = {kind: _scale(scale_of(values, signed, PIXEL_PERCENTILE))}
+    if signed:
+        scales["strength"] = _scale(scale_of(np.abs(values), False, PIXEL_PERCENTILE))
+    head, body = _map(name, look, values, scales)
+    file = safe_name(f"{look.scene.photo.name}-{look.scene.net.name}-{name}")
+    return packet(head | {"method": "", "signed": signed, "caption": caption, "blank": blank, "file": file}, body)
+
+
+def _map(name: str, look: Look, values: Picture, scales: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """What every map's packet holds: where it belongs, its numbers, its scales."""
+    kind, peak, body = quantised(values)
+    head = {
+        "id": name,
+        "kind": "map",
+        "view": view_id(look),
+        "net": look.title,
+        "random": look.random,
+        "h": values.shape[0],
+        "w": values.shape[1],
+        "dtype": kind,
+        "peak": peak,
+        "coarse": values.shape != look.input_size,
+        "scales": scales,
+        "alt": _where(values),
+    }
+    return head, body
 
 
 def _facts(att: Attribution) -> list[str]:
@@ -216,7 +238,7 @@ def _scale(scale: Scale) -> dict[str, Any]:
     return {"low": scale.low, "high": scale.high, "sentence": scale.sentence}
 
 
-def _where(values: np.ndarray[Any, Any]) -> str:
+def _where(values: Picture) -> str:
     """Where the map is highest, in words, for people who do not see it."""
     finite = np.where(np.isfinite(values), values, -np.inf)
     if not (finite > 0).any():

@@ -29,7 +29,8 @@ from xai.studies.comparison import Cost, cost, passes
 from xai.types import Attribution, Run
 
 AUTO_SECONDS = 4.0
-"""A method that is estimated to take longer waits until the person has seen its cost and says go."""
+AUTO_PASSES = 16
+"""A method that takes more passes than these, and by estimate longer, waits until its cost has been seen and agreed."""
 
 V = TypeVar("V")
 
@@ -246,7 +247,7 @@ def explain(ask: Ask, look_at: Look, run: Run) -> Shown | Held:
     """Run one method, or hold it where it is slow and nobody has said go. Raises what `attribute` raises."""
     classifier = ask.scene.net.load()
     params = {ask.method: dict(ask.params)}
-    if not ask.go and passes(classifier, ask.method, layer=ask.layer, params=params) > 1:
+    if not ask.go and passes(classifier, ask.method, layer=ask.layer, params=params) > AUTO_PASSES:
         known = cost(classifier, ask.method, layer=ask.layer, params=params, run=run)
         if known.seconds > AUTO_SECONDS:
             return Held(known)

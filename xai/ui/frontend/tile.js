@@ -105,8 +105,9 @@ class Tile {
       words("Cancelled");
       parts.push(act("run", "Run it again"));
     } else {
-      words(status.message);
-      if (status.state === "failed") parts.push(act("retry", "Try again"));
+      words(status.brief ?? status.message);
+      if (status.brief) this.foot.replaceChildren();
+      else if (status.state === "failed") parts.push(act("retry", "Try again"));
       else this.foot.append(badge("refused", "not applicable", status.message));
     }
     this.wait.replaceChildren(...parts);
@@ -131,7 +132,7 @@ class Tile {
       this.needle = element("i", { class: "needle" });
       this.ends = element("div", { class: "ends" });
       this.legend.append(element("div", { class: "band" }, this.ramp, this.needle), this.ends);
-      this.foot.append(badge(head.coverage.status, { full: "full", limited: "limited" }[head.coverage.status] ?? head.coverage.status, head.coverage.sentence));
+      if (head.coverage) this.foot.append(badge(head.coverage.status, head.coverage.status, head.coverage.sentence));
       if (head.caution) this.foot.append(badge("caution", "caution", head.caution));
     } else {
       this.ends = element("div", { class: "ends" });
