@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -685,3 +686,15 @@ def facts_are_plain(facts: Mapping[str, Any]) -> bool:
 @pytest.mark.parametrize("name", CAMS)
 def test_facts_are_json(tiny: Classifier, name: str) -> None:
     assert facts_are_plain(xai.attribute(tiny, images(1, dtype=torch.float32), name).facts)
+
+
+def test_from_several_threads_as_one_after_another(tiny: Classifier) -> None:
+    x = images(2, dtype=torch.float32)
+    jobs = [(name, layer) for name in CAMS for layer in ("relu1", "relu2")] * 2
+
+    def work(job: tuple[str, str]) -> bytes:
+        return xai.attribute(tiny, x, job[0], layer=job[1]).values.numpy().tobytes()
+
+    serial = [work(job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, jobs)) == serial
