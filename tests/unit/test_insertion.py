@@ -207,7 +207,7 @@ def test_curves_equal_a_plain_derivation_of_rise_on_a_real_network(lite0, cat):
     for metric in ("insertion", "deletion"):
         y, auc = plain_rise(lite0, cat, maps[0], metric, 1792)
         assert len(y) == 29
-        assert np.abs(found[metric].y[0].numpy() - y).max() < 2e-6
+        assert np.abs(found[metric].y[0].numpy() - y).max() < 1e-5  # float32, other batch sizes
         assert float(found[metric].auc[0]) == pytest.approx(auc, abs=1e-6)
 
 

@@ -113,7 +113,7 @@ def _probabilities(
         filled = torch.where(gone[:, None], (filled + field).clamp(0, 1), filled)
         return chosen(asker.logits(filled, run), target[image])
 
-    found = in_batches(work, len(x) * len(counts), run, "removed and imputed")
+    found = in_batches(work, len(x) * len(counts), run, "removed and imputed", asker.size)
     return torch.cat([part for _, _, part in found]).view(shape)
 
 
