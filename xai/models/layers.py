@@ -188,7 +188,7 @@ def stages(net: nn.Module, seen: Sequence[_Seen], default: str) -> tuple[LayerIn
     """A short list for a layer explorer, in order of execution: where channels or resolution change, up to `default`.
 
     Of the top-level blocks with the same channels and resolution the last, a composite one before a bare norm or
-    activation. Where that leaves fewer than three (ViT keeps one resolution), every block. At most `STAGES`, ending at
+    activation. Where that leaves a single one (ViT keeps its resolution), every block. At most `STAGES`, ending at
     the default layer.
     """
     place = next((i for i, each in enumerate(seen) if each.info.path == default), len(seen) - 1)
@@ -205,7 +205,7 @@ def stages(net: nn.Module, seen: Sequence[_Seen], default: str) -> tuple[LayerIn
     }
     blocks[seen[place].tensor] = seen[place].info
     groups = [list(group) for _, group in itertools.groupby(blocks.values(), lambda info: (info.channels, info.size))]
-    if len(groups) < 3:
+    if len(groups) < 2:
         groups = [[info] for info in blocks.values()]
     listed = [_spokesman(net, group) for group in groups[:-1]] + [seen[place].info]
     count = min(STAGES, len(listed))
