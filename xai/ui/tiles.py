@@ -7,7 +7,9 @@ colours, scale, split and the value under the pointer are the browser's work and
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +64,9 @@ def checked_display(values: Mapping[str, Any]) -> dict[str, Any]:
         if values.get(name) in options:
             display[name] = values[name]
     for name in ("opacity", "split"):
-        try:
-            display[name] = min(1.0, max(0.0, float(values.get(name, display[name]))))
-        except (TypeError, ValueError):
-            continue
+        with suppress(TypeError, ValueError):
+            value = float(values.get(name, display[name]))
+            display[name] = display[name] if math.isnan(value) else min(1.0, max(0.0, value))
     display["smooth"] = values.get("smooth", True) not in (False, "0", "false")
     return display
 

@@ -1,0 +1,158 @@
+"""The start page and the method comparison, run in-process: choices, links, refusals, nothing raised."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import OpenPage
+from xai.explain._spec import METHODS
+from xai.models._spec import MODELS
+from xai.settings import MAX_PIXELS
+from xai.ui.jobs import BOARD
+from xai.ui.session import Choice, first_methods
+from xai.ui.work import Shown, samples
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> AppTest:
+    return open_page("method_comparison", timeout=120)
+
+
+def choice(app: AppTest) -> Choice:
+    kept: Choice = app.session_state["olhar"]
+    return kept
+
+
+def explained(app: AppTest) -> dict[str, Shown]:
+    """The finished maps of the picture that is chosen, by method."""
+    jobs = [job for job in BOARD._jobs.values() if isinstance(job.result, Shown)]
+    mine = [job.result for job in jobs if job.result.ask.scene.photo == choice(app).photo]
+    return {shown.ask.method: shown for shown in mine}
+
+
+def upload(app: AppTest, name: str, data: bytes) -> None:
+    app.file_uploader[0].set_value((name, data, "image/png")).run()
+
+
+def png(size: tuple[int, int], colour: str = "orange") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_start_page_explains_a_picture(open_page: OpenPage) -> None:
+    app = open_page(timeout=120)
+    assert app.title[0].value == "What does an image classifier look at?"
+    assert set(first_methods()) <= set(explained(app))
+
+
+def test_the_page_opens_with_a_sample_explained(page: AppTest) -> None:
+    assert choice(page).photo == samples()["chelsea"]
+    assert set(first_methods()) <= set(explained(page))
+    assert not page.warning
+
+
+def test_every_registered_method_and_model_is_offered(page: AppTest) -> None:
+    offered = [option for group in page.get("button_group") for option in group.options]
+    assert {spec.title for spec in METHODS} <= {getattr(each, "content", each) for each in offered}
+    networks = next(each for each in page.multiselect if each.key == "mc_nets")
+    assert networks.options == [spec.title for spec in MODELS]
+
+
+def test_choosing_methods_explains_by_them(page: AppTest) -> None:
+    page.session_state["mc_methods_cam"] = ["hirescam"]
+    page.session_state["mc_methods_gradient"] = ["saliency"]
+    page.session_state["mc_methods_relevance"] = []
+    page.run()
+    assert not page.exception
+    assert choice(page).methods == ("hirescam", "saliency")
+    assert {"hirescam", "saliency"} <= set(explained(page))
+
+
+def test_a_class_of_ones_own_is_explained(page: AppTest) -> None:
+    page.selectbox(key="mc_target").set_value(285).run()
+    assert not page.exception
+    assert choice(page).target == 285
+    assert int(explained(page)["gradcam"].attribution.target[0]) == 285
+
+
+def test_the_whole_picture_is_another_view(page: AppTest) -> None:
+    page.session_state["mc_view"] = "whole"
+    page.run()
+    assert not page.exception
+    assert explained(page)["gradcam"].ask.scene.view == "whole"
+
+
+def test_an_uploaded_picture_is_explained(page: AppTest) -> None:
+    upload(page, "../../orange.png", png((300, 200)))
+    assert not page.exception
+    assert choice(page).photo.sample == ""
+    assert choice(page).photo.decoded().size == (300, 200)
+    assert "gradcam" in explained(page)
+
+
+def bad_files() -> Iterator[tuple[str, bytes, str]]:
+    photograph = samples()["china"].data
+    yield "text.png", b"this is a text file", "Text.png is not an image"
+    yield "cut.jpg", photograph[: len(photograph) // 3], "Cut.jpg is a damaged JPEG file that ends too early"
+    header = png((1, 1))
+    side = 20_000
+    assert side * side > MAX_PIXELS
+    huge = header[:16] + side.to_bytes(4, "big") * 2 + header[24:]
+    yield "huge.png", huge, "Huge.png"
+    yield "empty.png", b"", "Empty.png is empty (0 bytes)"
+
+
+@pytest.mark.parametrize(("name", "data", "told"), list(bad_files()), ids=["text", "cut", "huge", "empty"])
+def test_a_bad_file_is_one_sentence_and_the_page_stays(page: AppTest, name: str, data: bytes, told: str) -> None:
+    before = choice(page).photo
+    upload(page, name, data)
+    assert not page.exception
+    (warning,) = page.warning
+    assert warning.value.startswith(told)
+    assert warning.value.count("\n") == 0
+    assert choice(page).photo == before
+    upload(page, "good.png", png((64, 64)))
+    assert not page.warning
+
+
+def test_a_file_that_is_too_large_is_refused(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xai.ui.picture.MAX_UPLOAD_BYTES", 2**20)
+    upload(page, "large.png", os.urandom(2**20 + 1))
+    assert page.warning[0].value.startswith("Large.png is larger than 1 MB")
+
+
+def test_a_link_restores_the_choices(open_page: OpenPage) -> None:
+    query = {"image": "coffee", "method": "eigencam,saliency", "target": "967", "view": "whole", "opacity": "0.7"}
+    app = open_page("method_comparison", timeout=120, query=query)
+    kept = choice(app)
+    assert (kept.photo.sample, kept.methods, kept.target) == ("coffee", ("eigencam", "saliency"), 967)
+    assert (kept.view, kept.display["opacity"]) == ("whole", 0.7)
+    assert set(explained(app)) >= {"eigencam", "saliency"}
+
+
+def test_what_a_link_asks_in_vain_is_said(open_page: OpenPage) -> None:
+    app = open_page("method_comparison", timeout=120, query={"method": "gradcam,magic"})
+    assert app.warning[0].value == "The link asked for 'magic', which is not here; the rest was restored."
+
+
+def test_no_method_is_an_empty_state(page: AppTest) -> None:
+    for group in ("cam", "gradient", "relevance"):
+        page.session_state[f"mc_methods_{group}"] = []
+    page.run()
+    assert not page.exception
+    assert page.info[0].value == "Choose a method above to see what the network looked at."
+
+
+def test_each_panel_opens(page: AppTest) -> None:
+    for name in ("Layer explorer", "Does the class matter?", "Do the weights matter?", "Save and share"):
+        page.session_state["mc_tabs"] = name
+        page.run()
+        assert not page.exception, name
+    assert "python -m xai explain sample:chelsea" in page.code[1].value
