@@ -11,10 +11,7 @@ from torch import Tensor, nn
 import xai
 from tests.unit.cam_helpers import explain, images, images_through, look, of, whole_graph
 from xai.errors import InputError
-from xai.explain import (
-    ablationcam,
-    scorecam,
-)
+from xai.explain import ablationcam, scorecam
 from xai.explain._spec import METHODS
 from xai.models.classifier import Classifier
 from xai.types import Run
@@ -167,15 +164,18 @@ class Twice(nn.Module):
         super().__init__()
         self.relu = nn.ReLU()
         self.a, self.b, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1), nn.Linear(5, 2)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for tensor in self.parameters():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.relu(self.b(self.relu(self.a(x)))).mean((2, 3)))
 
 
 def test_a_layer_that_runs_twice_is_taken_at_its_last_run(tiny64: Classifier) -> None:
-    torch.manual_seed(0)
     net = of(Twice(), tiny64, "relu", size=4)
-    x = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    x = images(1, 4)
     inner = net.module.net
     last = inner.relu(inner.b(inner.relu(inner.a(x))))
     weights = inner.fc.weight[0] / 16
