@@ -22,6 +22,12 @@ SECTIONS = {
             ":material/bolt:",
             "How small a change turns the answer, and what happens to the explanation?",
         ),
+        Page(
+            "pages/metric_curves.py",
+            "Metric curves",
+            ":material/show_chart:",
+            "Is the explanation faithful?",
+        ),
     ],
 }
 

@@ -18,7 +18,7 @@ function ticksOf(low, high, count) {
 }
 
 class Chart {
-  // spec: { title, x, xTitle, yTitle, low, high, series: [{ name, color, dash, values }], file }
+  // spec: { title, x, xTitle, yTitle, low, high, series: [{ name, color, dash, values }], file, note (in the file) }
   constructor() {
     this.box = { W: 520, H: 230, left: 46, right: 12, top: 10, bottom: 40 };
     this.svg = svg("svg", { viewBox: `0 0 ${this.box.W} ${this.box.H}`, role: "img", class: "plot" });
@@ -99,15 +99,17 @@ class Chart {
     });
     const extra = 20 * (this.spec.series.length + 2);
     const { W, H } = this.box;
+    const notes = (this.spec.note ?? "").match(new RegExp(`.{1,${Math.floor(W / 6.6)}}(\\s|$)`, "g")) ?? [];
+    const tall = H + extra + 16 * notes.length;
     copy.setAttribute("xmlns", SVG);
-    copy.setAttribute("viewBox", `0 ${-extra} ${W} ${H + extra}`);
+    copy.setAttribute("viewBox", `0 ${-extra} ${W} ${tall}`);
     copy.setAttribute("width", W);
-    copy.setAttribute("height", H + extra);
+    copy.setAttribute("height", tall);
     const ink = getComputedStyle(this.svg).color;
     const paper = getComputedStyle(this.root).getPropertyValue("--st-background-color").trim() || "white";
-    copy.prepend(svg("rect", { x: 0, y: -extra, width: W, height: H + extra, fill: paper }));
-    const line = (text, y, style = "") => {
-      const made = svg("text", { x: 30, y, style: `font:13px sans-serif;fill:${ink};${style}` });
+    copy.prepend(svg("rect", { x: 0, y: -extra, width: W, height: tall, fill: paper }));
+    const line = (text, y, style = "", x = 30) => {
+      const made = svg("text", { x, y, style: `font:13px sans-serif;fill:${ink};${style}` });
       made.textContent = text;
       copy.append(made);
     };
@@ -118,6 +120,7 @@ class Chart {
       copy.append(svg("line", { x1: 6, x2: 24, y1: y - 4, y2: y - 4, stroke, "stroke-width": 2, "stroke-dasharray": each.dash ?? "" }));
       line(each.name, y);
     });
+    notes.forEach((text, i) => line(text.trim(), H + 12 + 16 * i, "font-size:11px", 6));
     save(new Blob([copy.outerHTML], { type: "image/svg+xml" }), `${this.spec.file}.svg`);
   }
 }

@@ -1,0 +1,39 @@
+"""Metric curves: insertion and deletion beside baselines, picture by picture and on average."""
+
+import streamlit as st
+
+from xai.ui import curves, curves_forms, curves_live, curves_scrub, shell
+from xai.ui.live import Live
+
+shell.enter()
+
+KEY = "cu"
+choice = curves.current()
+head = st.columns([1, 1], vertical_alignment="center")
+head[0].title("Metric curves")
+progress = head[1].empty()
+said = st.empty()
+
+top = st.columns([10, 11, 11], gap="large")
+with top[0]:
+    curves_forms.pictures(choice, KEY)
+with top[1]:
+    curves_forms.networks(choice, KEY)
+with top[2]:
+    curves_forms.protocol(choice, KEY)
+
+pictures = choice.pictures()
+live = Live(choice, KEY)
+if not pictures.pieces:
+    st.info("Choose pictures above: samples, your own, or a folder on the server.")
+else:
+    st.subheader("One picture, step by step")
+    curves_forms.which(choice, pictures, KEY)
+    items = curves_live.one(choice, live, pictures)
+    curves_scrub.mount(f"{KEY}_scrub", items, "The curves of this picture appear here.")
+    st.subheader(f"Mean over {len(pictures.pieces)} pictures" if len(pictures.pieces) > 1 else "The same as numbers")
+    curves_live.every(choice, live, pictures, KEY)
+
+if choice.problem:
+    said.warning(choice.problem, icon=":material/info:")
+live.follow(progress)

@@ -1,0 +1,241 @@
+"""What a person sets on the metric curves page: pictures, networks, methods, protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from xai.data.archive import keep_upload, open_archive
+from xai.errors import ImageError, InputError
+from xai.explain._spec import METHODS
+from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
+from xai.metrics._protocol import PROTOCOLS, get_protocol
+from xai.metrics.curves import CURVES
+from xai.models._spec import MODELS
+from xai.settings import MAX_UPLOAD_BYTES
+from xai.studies.faithfulness import BASELINES, FIGURES_6_7
+from xai.ui import controls
+from xai.ui.controls import kept
+from xai.ui.curves import MOST_IMAGES, SOURCES, CurvesChoice, Pictures, open_server
+from xai.ui.curves_scrub import direction
+from xai.ui.work import Net, Photo, samples
+
+SOURCE_TITLES = {"samples": "Samples", "upload": "Upload", "server": "Folder on the server"}
+ZIP_BYTES = 200 * 2**20
+"""The server takes no larger file; larger zips are opened where they lie."""
+
+COLOUR = "colour"
+
+
+def pictures(choice: CurvesChoice, key: str) -> None:
+    """Samples, dropped pictures or a zip, or a folder on the server."""
+    source = st.segmented_control(
+        "Pictures",
+        SOURCES,
+        format_func=SOURCE_TITLES.__getitem__,
+        key=kept(f"{key}_source", choice.source),
+        required=True,
+    )
+    if source == "upload":
+        _upload(choice, key)
+    elif source == "server":
+        _server(choice, key)
+    else:
+        names = st.pills(
+            "Samples",
+            list(samples()),
+            selection_mode="multi",
+            key=kept(f"{key}_samples", list(choice.picked)),
+            label_visibility="collapsed",
+        )
+        _follow(choice, "samples", picked=tuple(name for name in samples() if name in names))
+
+
+def _follow(choice: CurvesChoice, source: str, **values: Any) -> None:
+    before = (choice.source, choice.picked)
+    choice.source = source
+    for name, value in values.items():
+        setattr(choice, name, value)
+    if (choice.source, choice.picked) != before:
+        choice.which = 0
+
+
+def _upload(choice: CurvesChoice, key: str) -> None:
+    turn = st.session_state.setdefault(f"{key}_turn", 0)
+    place = f"{key}_upload_{turn}"
+    st.file_uploader(
+        "Drop pictures, or one zip of pictures",
+        type=[*(suffix.removeprefix(".") for suffix in SUPPORTED_SUFFIXES), "zip"],
+        accept_multiple_files=True,
+        max_upload_size=ZIP_BYTES // 2**20,
+        key=place,
+        on_change=lambda: _take(choice, key, place),
+    )
+    if choice.source == "upload" and choice.uploads:
+        names = ", ".join(photo.name for photo in choice.uploads[:4])
+        more = f" and {len(choice.uploads) - 4} more" if len(choice.uploads) > 4 else ""
+        st.caption(f"{len(choice.uploads)} of your pictures: {names}{more}.")
+    elif choice.source == "upload" and choice.whole is not None:
+        _said(choice, key)
+
+
+def _take(choice: CurvesChoice, key: str, place: str) -> None:
+    """Take what was dropped: pictures, or a zip; what is bad is said in one sentence, the rest is taken."""
+    files = st.session_state.get(place) or []
+    st.session_state[f"{key}_turn"] += 1
+    photos: list[Photo] = []
+    bad: list[str] = []
+    for file in files:
+        try:
+            if file.name.lower().endswith(".zip"):
+                if file.size > ZIP_BYTES:
+                    raise InputError(f"{file.name} is larger than {ZIP_BYTES // 2**20} MB; put it on the server.")
+                found = open_archive(keep_upload(file.getvalue()))
+                choice.source, choice.whole, choice.uploads, choice.which, choice.problem = "upload", found, (), 0, ""
+                return
+            if file.size > MAX_UPLOAD_BYTES:
+                raise ImageError(f"{file.name} is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
+            data = file.getvalue()
+            load_image(data)
+            photos.append(Photo(image_digest(data), file.name, "", data))
+        except (InputError, OSError) as error:
+            bad.append(str(error))
+    if photos:
+        choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), None, 0
+    left = f" ({len(bad) - 1} more files like this.)" if len(bad) > 1 else ""
+    choice.problem = bad[0] + left if bad else ""
+
+
+def _server(choice: CurvesChoice, key: str) -> None:
+    place = kept(f"{key}_path", choice.path)
+    st.text_input(
+        "Folder or zip on the server",
+        key=place,
+        placeholder="/data/imagenetv2-matched-frequency-format-val",
+        on_change=lambda: open_server(choice, st.session_state[place]),
+        help="Class folders, ImageNet-V2, ImageNet's validation images, or a plain folder of pictures.",
+    )
+    st.caption("Read in place on the machine that serves this page; nothing is written there.")
+    if choice.source == "server":
+        _said(choice, key)
+
+
+def _said(choice: CurvesChoice, key: str) -> None:
+    """What was opened, and how many of its images are measured."""
+    assert choice.whole is not None
+    st.caption(f"**{choice.whole.name}**: {choice.whole.sentence}.")
+    most = min(MOST_IMAGES, len(choice.whole))
+    if len(choice.whole) > 1:
+        choice.count = int(
+            st.number_input(
+                f"Images measured, drawn at random (at most {most}; more in the terminal)",
+                1,
+                most,
+                min(choice.count, most),
+                key=f"{key}_count_{choice.whole.name}",
+            )
+        )
+
+
+def networks(choice: CurvesChoice, key: str) -> None:
+    """Classifiers, and methods beside the baselines, which are always measured."""
+    controls.networks(choice, key)
+    names = [spec.name for spec in METHODS if spec.name not in BASELINES]
+    picked = st.multiselect(
+        "Methods",
+        names,
+        format_func=lambda name: METHODS.get(name).title,
+        key=kept(f"{key}_methods", list(choice.methods)),
+        placeholder="Choose a method",
+        select_all=False,
+        help="Random order, centre-Gaussian and edge map are measured beside them.",
+    )
+    if picked:
+        choice.methods = tuple(name for name in METHODS.names() if name in picked)
+    else:
+        st.caption("Choose at least one; the last ones stay in use.")
+
+
+def protocol(choice: CurvesChoice, key: str) -> None:
+    """The protocol, and what it means in one line; substrates and parameters in a popover."""
+    choice.protocol = (
+        st.segmented_control(
+            "Protocol",
+            list(PROTOCOLS),
+            format_func=lambda name: PROTOCOLS[name].title,
+            key=kept(f"{key}_protocol", choice.protocol),
+            required=True,
+        )
+        or choice.protocol
+    )
+    chosen = get_protocol(choice.protocol)
+    positions = len(chosen.counts((224, 224)))
+    what = "the normalised drop in confidence" if chosen.drop else "the confidence left"
+    st.caption(
+        f"{positions} positions at 224 px. Insertion: {direction(True)}. Deletion draws {what}: "
+        f"**{direction(chosen.drop)}**."
+    )
+    with st.container(horizontal=True):
+        with st.popover("Settings", icon=":material/tune:", key=f"{key}_settings"):
+            controls.view(choice, key)
+            for metric, words in zip(CURVES, ("Insertion starts from", "Deletion ends at"), strict=True):
+                setattr(choice, metric, _substrate(choice, metric, words, f"{key}_{metric}"))
+            controls.settings(choice, (), key)
+        with st.popover("Figures of the studies", icon=":material/menu_book:", key=f"{key}_presets"):
+            st.caption("VGG16, ResNet50 and GoogLeNet, Grad-CAM, protocol of study 1.")
+            st.button("Study 1, figures 6 and 7", key=f"{key}_preset", on_click=lambda: preset(choice, key))
+
+
+def _substrate(choice: CurvesChoice, metric: str, words: str, key: str) -> str:
+    """What stands for missing pixels: the protocol's own (""), another one, or a colour."""
+    own = get_protocol(choice.protocol).substrate(metric)
+    now = getattr(choice, metric)
+    titles = {"": f"the protocol's own ({own})", "blur": "blur", "mean": "mean colour", "black": "black"}
+    titles[COLOUR] = "a colour"
+    first = COLOUR if now.startswith("#") else now
+    picked = st.selectbox(words, list(titles), format_func=titles.__getitem__, key=kept(f"{key}_kind", first))
+    if picked != COLOUR:
+        return picked
+    value = now if now.startswith("#") else "#808080"
+    return str(st.color_picker("Colour", key=kept(f"{key}_colour", value)))
+
+
+def preset(choice: CurvesChoice, key: str) -> None:
+    """Study 1's figures 6 and 7."""
+    recipe = FIGURES_6_7["recipe"]
+    names = [name for name in FIGURES_6_7["models"] if name in MODELS]
+    weights = {net.name: net.weights for net in choice.nets}
+    choice.nets = tuple(Net(name, weights.get(name, "imagenet")) for name in names)
+    choice.methods, choice.protocol, choice.baselines = recipe.methods, recipe.protocol, False
+    choice.insertion = choice.deletion = ""
+    settings: dict[str, Any] = {
+        f"{key}_nets": names,
+        f"{key}_methods": list(recipe.methods),
+        f"{key}_protocol": recipe.protocol,
+        f"{key}_insertion_kind": "",
+        f"{key}_deletion_kind": "",
+        f"{key}_baselines": False,
+    }
+    for place, value in settings.items():
+        st.session_state[place] = value
+
+
+def use_random(choice: CurvesChoice, nets: tuple[Net, ...]) -> None:
+    """Go on with random weights where there are no others; every figure says so."""
+    choice.nets = tuple(Net(net.name, "random:0") if net in nets else net for net in choice.nets)
+
+
+def which(choice: CurvesChoice, pictures: Pictures, key: str) -> None:
+    """The image under the scrubber."""
+    names = [piece.item.key for piece in pictures.pieces]
+    choice.which = min(choice.which, len(names) - 1)
+    place = f"{key}_which"
+    st.session_state[place] = choice.which
+    st.selectbox(
+        "Picture",
+        range(len(names)),
+        format_func=names.__getitem__,
+        key=place,
+        on_change=lambda: setattr(choice, "which", st.session_state[place]),
+    )

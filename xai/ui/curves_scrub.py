@@ -1,0 +1,127 @@
+"""The scrubber through the steps of one image, drawn in the browser from packets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from xai.explain._spec import METHODS
+from xai.files import safe_name
+from xai.metrics._engine import rank_pixels
+from xai.metrics._protocol import get_protocol
+from xai.metrics.curves import CURVES, pictures_at
+from xai.render import input_picture
+from xai.studies.faithfulness import Faithfulness
+from xai.types import Run
+from xai.ui.browser import component, packet
+from xai.ui.curves_sight import Sight
+from xai.ui.figures import COLORS
+from xai.ui.work import png
+
+INKS = tuple(color for place, color in enumerate(COLORS) if place != 2)
+GREY = COLORS[2]
+DASHES = (("5 4", "dash"), ("1.5 3", "dot"), ("7 3 1.5 3", "dashdot"))
+"""Baselines are grey and dashed, so that they are told from methods without a colour."""
+
+_scrub = component("olhar_scrub", ("paint.js", "chart.js", "scrub.js"), "tiles.css", "sweep.css", "scrub.css")
+
+
+def inks(names: Sequence[str], baseline: Mapping[str, bool] | None = None) -> dict[str, tuple[str, str, str]]:
+    """How each line is drawn: RGB, SVG's dashes, plotly's dashes."""
+    found, methods, others = {}, 0, 0
+    for name in names:
+        if (baseline or {}).get(name, name in METHODS and METHODS.get(name).family == "baseline"):
+            found[name] = (GREY, *DASHES[others % len(DASHES)])
+            others += 1
+        else:
+            found[name] = (INKS[methods % len(INKS)], "" if methods < len(INKS) else "9 3", "solid")
+            methods += 1
+    return found
+
+
+def mount(key: str, items: Sequence[tuple[str, str, str]], words: str) -> None:
+    """Mount the scrubber. items: (packet, network, title) that it may show; words: said while none has arrived."""
+    _scrub(
+        key=key,
+        data={"items": [{"id": i, "net": net, "title": title} for i, net, title in items], "words": words},
+    )
+
+
+def axis(metric: str, drop: bool) -> str:
+    """What the curve's height is."""
+    return "drop in confidence D(t), 0 to 1" if metric == "deletion" and drop else "confidence p(t), 0 to 1"
+
+
+def direction(up: bool) -> str:
+    """Which way is better, in words."""
+    return "higher is better" if up else "lower is better"
+
+
+def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) -> bytes:
+    """Everything that the scrubber moves through: the image, what stands for missing pixels, ranks, curves.
+
+    Ranks are the library's own (stable order of ties), 16 bits where the image has no more pixels than that.
+    """
+    names = sight.names()
+    seen = sight.seen(names, run)
+    x, classifier, network = seen.x, sight.classifier, found.networks[0]
+    protocol = get_protocol(sight.terms.protocol)
+    size = (int(x.shape[-2]), int(x.shape[-1]))
+    counts = protocol.counts(size)
+    body: list[bytes] = []
+
+    def add(data: bytes) -> list[int]:
+        start = sum(map(len, body))
+        body.append(data + b"\0" * (-len(data) % 4))
+        return [start, len(data)]
+
+    kind = "u2" if counts[-1] <= 65536 else "u4"
+    metrics: dict[str, Any] = {}
+    for metric in CURVES:
+        chosen: str = sight.terms.insertion if metric == "insertion" else sight.terms.deletion
+        share = 0.0 if metric == "insertion" else 1.0
+        behind = pictures_at(classifier, x, seen.maps[names[0]][0], [share], metric, protocol.name, chosen)[0]
+        metrics[metric] = {
+            "behind": add(png(input_picture(behind))),
+            "up": found.better_up(metric),
+            "sentence": found.curve(network, names[0], metric).protocol.sentence,
+            "axis": axis(metric, protocol.drop),
+        }
+    methods = []
+    for name in names:
+        spec = METHODS.get(name)
+        line: dict[str, Any] = {"name": name, "title": spec.title, "baseline": spec.family == "baseline"}
+        ink, dash, _ = inks(names)[name]
+        line |= {"ink": f"rgb({ink})", "dash": dash}
+        line["ranks"] = add(rank_pixels(seen.maps[name])[0].numpy().astype(f"<{kind}").tobytes())
+        line["blank"] = seen.blank[name][0]
+        for metric in CURVES:
+            curve = found.curve(network, name, metric)
+            line[metric] = {"y": _numbers(curve.y[0]), "auc": _numbers(curve.auc)[0]}
+        methods.append(line)
+    target = int(seen.target[0])
+    head = {
+        "id": packet_id,
+        "kind": "scrub",
+        "network": classifier.title,
+        "random": classifier.random,
+        "picture": sight.piece.item.key,
+        "label": classifier.labels[target],
+        "p": float(seen.logits.softmax(-1)[0, target]),
+        "h": size[0],
+        "w": size[1],
+        "dtype": kind,
+        "counts": list(counts),
+        "image": add(png(input_picture(x[0]))),
+        "metrics": metrics,
+        "methods": methods,
+        "protocol": protocol.title,
+        "file": safe_name(f"{sight.piece.item.key}-{sight.net.name}-{protocol.name}"),
+    }
+    return packet(head, b"".join(body))
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    return [None if value != value else value for value in values.double().tolist()]

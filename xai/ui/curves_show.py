@@ -1,0 +1,263 @@
+"""The figures and tables of the metric curves page."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from xai.explain._spec import METHODS
+from xai.files import safe_name
+from xai.metrics._protocol import PROTOCOLS, get_protocol
+from xai.metrics._spec import METRICS
+from xai.metrics.curves import CURVES
+from xai.statistics import Interval
+from xai.studies.faithfulness import BASELINES, rank_flips
+from xai.ui import figures
+from xai.ui.curves import CurvesChoice, Pictures, command, to_query
+from xai.ui.curves_scrub import axis, direction, inks
+from xai.ui.curves_work import SetFound
+from xai.ui.session import link_of
+
+VERBS = {"insertion": "put in", "deletion": "taken away"}
+FORMATS = ("svg", "png")
+WRAP = 64
+"""Letters in a line of a figure's own caption: it fits a telephone."""
+
+
+def title(found: SetFound, network: str, method: str) -> str:
+    """What a line or row is called."""
+    name = METHODS.get(method).title
+    return f"{name}, {network}" if len(found.result.networks) > 1 else name
+
+
+def figure(found: SetFound, metric: str, baselines: bool) -> go.Figure:
+    """Mean curves with intervals; what was measured, and random weights, are said in the figure itself."""
+    shown = [
+        (network, method)
+        for network in found.result.networks
+        for method in found.result.methods(network)
+        if baselines or method not in BASELINES
+    ]
+    means = [found.means[network, method, metric] for network, method in shown]
+    names = [title(found, *pair) for pair in shown]
+    style = inks(names, {name: method in BASELINES for name, (_, method) in zip(names, shown, strict=True)})
+    drop = get_protocol(found.request.terms.protocol).drop
+    up = found.result.better_up(metric)
+    made = figures.bands(
+        (100 * means[0].x).tolist(),
+        [(name, mean.band) for name, mean in zip(names, means, strict=True)],
+        f"pixels {VERBS[metric]}, % of the picture",
+        axis(metric, drop),
+        (0.0, 1.02),
+    )
+    dense = len(means[0].x) > 40
+    current = iter(names)
+    name = next(current)
+    for trace in made.data:
+        ink, _, dash = style[name]
+        trace.legendgroup = name
+        if trace.fillcolor:
+            trace.fillcolor = f"rgba({ink}, {0.08 if dash != 'solid' else 0.16})"
+        elif trace.name:
+            trace.line = {"color": f"rgb({ink})", "width": 1.6 if dash != "solid" else 2.4, "dash": dash}
+            trace.marker = {"size": 5}
+            trace.mode = "lines" if dense else "lines+markers"
+            trace.hovertemplate = "%{y:.3f}"
+            name = next(current, name)
+    _caption(made, found, metric, up)
+    return made
+
+
+def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
+    """Direction above; the protocol, what the band is, and the number of images below: they travel with the file."""
+    n = found.means[next(key for key in found.means if key[2] == metric)].band.n
+    about = f"Mean of {n} pictures; the band is the bootstrap 95 % interval." if n > 1 else "One picture: no interval."
+    lines = textwrap.wrap(f"{about} {found.sentence(metric)}", WRAP)
+    rows = math.ceil(sum(1 for trace in made.data if trace.name) / 3)
+    foot, head = 62 + 15 * len(lines), 44 + 22 * rows
+    heading = f"<b>{METRICS.get(metric).title}</b>: {direction(up)} {'↑' if up else '↓'}"
+    if any("random:" in name for name in found.result.networks):
+        heading += '  <span style="color:#d13b30"><b>RANDOM WEIGHTS: these curves mean nothing</b></span>'
+    made.update_layout(
+        height=300 + foot + head,
+        margin={"l": 8, "r": 8, "t": head, "b": foot},
+        title={
+            "text": heading,
+            "x": 0,
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 8},
+            "font": {"size": 16},
+        },
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}},
+    )
+    made.add_annotation(
+        text="<br>".join(lines),
+        xref="paper",
+        yref="paper",
+        x=0,
+        y=0,
+        yshift=-52,
+        xanchor="left",
+        yanchor="top",
+        align="left",
+        showarrow=False,
+        font={"size": 11},
+    )
+
+
+def curves(found: SetFound, choice: CurvesChoice, key: str, turn: str) -> None:
+    """The two figures side by side, and how they are drawn."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        choice.baselines = st.toggle("Baselines", value=choice.baselines, key=f"{key}_baselines")
+        kind = st.segmented_control(
+            "Figures as files", FORMATS, default=FORMATS[0], format_func=str.upper, key=f"{key}_format", required=True
+        )
+        st.caption("The camera in a figure's corner saves it.")
+    for place, metric in zip(st.columns(2, gap="large"), CURVES, strict=True):
+        name = safe_name(f"{metric}-{found.request.terms.protocol}-{found.request.pictures.name}")
+        place.plotly_chart(
+            figure(found, metric, choice.baselines),
+            width="stretch",
+            key=f"{key}_{metric}_{turn}",
+            config={
+                "displaylogo": False,
+                "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+                "toImageButtonOptions": {"format": kind or FORMATS[0], "filename": name, "scale": 2},
+            },
+        )
+    for network in found.result.networks:
+        share = found.result.correct(network)
+        if share is not None:
+            st.caption(f"{network} names {share} of these images as they are labelled.")
+
+
+def number(value: Interval) -> str:
+    """A mean with its interval, short."""
+    return f"{value.mean:.3f}" if math.isnan(value.low) else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def ranks(found: SetFound) -> None:
+    """AUC with intervals and ranks; average drop and increase; how often a method beats random order."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for metric, scores in found.scores.items():
+        up = found.result.better_up(metric)
+        head = f"{METRICS.get(metric).title}{' AUC' if metric in CURVES else ''} {'↑' if up else '↓'}"
+        for score in scores:
+            row = rows.setdefault((score.network, score.method), {"": title(found, score.network, score.method)})
+            row[head] = number(score.mean)
+            if metric in CURVES:
+                row[f"{head} rank"] = score.rank
+                row[f"{head} against random"] = score.against.sentence if score.against else ""
+    place = {(s.network, s.method): s.rank for s in found.scores["insertion"]}
+    ordered = sorted(rows, key=lambda pair: (found.result.networks.index(pair[0]), place[pair]))
+    st.dataframe([rows[pair] for pair in ordered], hide_index=True, height="content")
+    n = len(found.result.images)
+    st.caption(
+        f"Mean over {n} picture{'s' * (n > 1)} with its bootstrap 95 % interval; ↑ higher is better, ↓ lower is "
+        f"better; 1 is the best rank. {found.sentence('insertion')} {found.sentence('deletion')}"
+    )
+    for each in found.result.refused:
+        st.caption(f"{METHODS.get(each.method).title} is left out on {each.network}: {each.reason}")
+    problems = found.result.problems
+    if problems:
+        with st.expander(f"{len(problems)} file{'s' * (len(problems) > 1)} left out"):
+            st.dataframe([{"file": p.key, "reason": p.reason} for p in problems], hide_index=True)
+
+
+def pair(found: SetFound, key: str) -> None:
+    """Two methods over the same pictures."""
+    with st.container(horizontal=True):
+        network = found.result.networks[0]
+        if len(found.result.networks) > 1:
+            network = st.selectbox("Classifier", found.result.networks, key=f"{key}_pair_net")
+        names = list(found.result.methods(network))
+        other = names.index("random") if "random" in names else len(names) - 1
+        one = st.selectbox("First", names, 0, format_func=lambda n: METHODS.get(n).title, key=f"{key}_pair_a")
+        two = st.selectbox("Second", names, other, format_func=lambda n: METHODS.get(n).title, key=f"{key}_pair_b")
+    if one == two:
+        st.caption("Choose two different methods.")
+        return
+    rows = []
+    for metric in CURVES:
+        paired = found.result.compare(network, one, two, metric)
+        up = found.result.better_up(metric)
+        rows.append(
+            {
+                "": f"{METRICS.get(metric).title} AUC, {direction(up)}",
+                "mean difference [95 %]": number(paired.difference),
+                "first against second": paired.sentence,
+                "Wilcoxon p": "all tie" if math.isnan(paired.p) else f"{paired.p:.3g}",
+                "test": "exact" if paired.exact else "normal approximation",
+            }
+        )
+    st.dataframe(rows, hide_index=True, height="content")
+    st.caption(
+        f"{METHODS.get(one).title} minus {METHODS.get(two).title}, picture by picture; two-sided signed-rank test. "
+        f"{get_protocol(found.request.terms.protocol).title}, {network}."
+    )
+
+
+def flips(results: dict[str, SetFound]) -> None:
+    """Ranks by protocol, and which pairs of methods change places."""
+    first = next(iter(results.values()))
+    rows = []
+    for network in first.result.networks:
+        for method in first.result.methods(network):
+            row: dict[str, Any] = {"": title(first, network, method)}
+            for metric in CURVES:
+                for name, spec in PROTOCOLS.items():
+                    scores = results[name].scores[metric] if name in results else ()
+                    known = {(score.network, score.method): score.rank for score in scores}
+                    row[f"{METRICS.get(metric).title}: {spec.title}"] = known.get((network, method))
+            rows.append(row)
+    st.dataframe(rows, hide_index=True, height="content")
+    done = [results[name] for name in PROTOCOLS if name in results]
+    found = [
+        flip.sentence
+        for metric in CURVES
+        for i, one in enumerate(done)
+        for two in done[i + 1 :]
+        for flip in rank_flips(one.result, two.result, metric)
+    ]
+    if len(done) < 2:
+        st.caption("Ranks, 1 is best. Compute another protocol to see whether they hold.")
+    elif not found:
+        st.success("The ranking is the same by every protocol that is done.", icon=":material/check:")
+    else:
+        pairs = f"{len(found)} pair{'s' * (len(found) > 1)} of methods change{'s' * (len(found) == 1)} places"
+        st.warning(f"The ranking depends on the protocol: {pairs}.", icon=":material/swap_vert:")
+        with st.expander("Which"):
+            st.markdown("\n".join(f"- {sentence}" for sentence in found))
+
+
+def save(found: SetFound, choice: CurvesChoice, pictures: Pictures, key: str) -> None:
+    """Rows as CSV and Parquet, the link, the command."""
+    left, right = st.columns([2, 3], gap="large")
+    name = safe_name(f"curves-{found.request.terms.protocol}-{pictures.name}")
+    with left:
+        st.markdown("**The rows**")
+        st.caption("One row for each picture, classifier and method: scores, curves, and the protocol in every row.")
+        with st.container(horizontal=True):
+            _download("CSV", lambda: found.files().csv(), f"{name}.csv", "text/csv", f"{key}_csv")
+            kind = "application/octet-stream"
+            _download("Parquet", lambda: found.files().parquet(), f"{name}.parquet", kind, f"{key}_parquet")
+    with right:
+        st.markdown("**A link that restores these choices**")
+        if choice.source == "upload":
+            st.caption("Your own pictures are not in the link: they stay on this machine. Drop them in again.")
+        st.code(link_of(to_query(choice)), language=None, wrap_lines=True)
+        st.markdown("**The same in the terminal**")
+        if not pictures.data:
+            st.caption("FOLDER is a folder with these pictures.")
+        st.code(command(choice, pictures), language="bash", wrap_lines=True)
+
+
+def _download(label: str, data: Callable[[], bytes], name: str, mime: str, key: str) -> None:
+    st.download_button(label, data, name, mime, key=key, on_click="ignore")
