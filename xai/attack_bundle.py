@@ -89,13 +89,17 @@ def image_files(study: EpsilonStudy, classifier: Classifier, folder: str, index:
         f"{folder}/epsilon.csv": csv_bytes(table(study, classifier, index)),
         f"{folder}/maps.npz": _maps_bytes(study, index),
     }
+    telling = {len(study.attacked) - 1}
+    for reached in (study.success, study.survives_png):
+        telling |= {int(reached[:, index].float().argmax())} if bool(reached[:, index].any()) else set()
     for place, result in enumerate(study.attacked):
         name = step_name(float(study.epsilons[place]), norm)
         levels = Image.fromarray(result.levels[index].permute(1, 2, 0).numpy())
         delta = result.adversarial[index] - result.clean[index]
         files[f"{folder}/adversarial-{name}.png"] = render.png_bytes(levels)
         files[f"{folder}/perturbation-{name}.npy"] = npy_bytes(delta.numpy())
-        files[f"{folder}/overview-{name}.png"] = render.png_bytes(overview(study, classifier, place, index))
+        if place in telling:
+            files[f"{folder}/overview-{name}.png"] = render.png_bytes(overview(study, classifier, place, index))
     return files
 
 

@@ -1,0 +1,118 @@
+"""Moving epsilon in a real browser: the pictures are those of the chosen epsilon, and nobody is asked for them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import NewPage
+from tests.browser.helpers import NARROW, ROOT, AppServer, low_contrast, overflow, screenshot, settle
+
+QUICK = "/adversarial_attack?attack=fgsm"
+ALL = 33
+
+
+def pixels(page: Page, tile: str) -> np.ndarray:
+    """What a tile's canvas shows, (H,W,3)."""
+    data = page.locator(f'[data-tile="{tile}"] canvas').evaluate("(canvas) => canvas.toDataURL('image/png')")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB")).astype(int)
+
+
+def finished(page: Page) -> None:
+    """Wait until all positions are there."""
+    expect(page.locator(f'[data-count="{ALL}"]')).to_be_visible(timeout=120_000)
+    settle(page, timeout_s=120)
+
+
+def test_opens_attacked_and_the_slider_moves_among_finished_results(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    sent: list[int] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
+    page.goto(server.url + QUICK)
+    expect(page.locator('[data-tile="attacked"] canvas')).to_be_visible(timeout=60_000)
+    finished(page)
+    assert "Smallest epsilon that changes the class" in page.locator(".verdict").inner_text()
+    handle = page.get_by_role("slider", name="Epsilon", exact=True)
+    handle.focus()
+    handle.press("Home")
+    clean = pixels(page, "clean")
+    assert (pixels(page, "attacked") == clean).all()
+    settle(page)
+    with page.expect_download(timeout=60_000) as download:
+        page.get_by_role("button", name="Download the study").click()
+    archive = zipfile.ZipFile(Path(download.value.path()))
+    manifest = json.loads(archive.read("manifest.json"))
+    folder = manifest["images"][0]["folder"]
+    before = len(sent)
+    for _ in range(16):
+        handle.press("ArrowRight")
+        page.wait_for_timeout(30)  # keys pressed in one breath are let go once
+    text = page.locator(".readout").inner_text()
+    assert text == "4/255"
+    kept = np.asarray(Image.open(io.BytesIO(archive.read(f"{folder}/adversarial-4of255.png")))).astype(int)
+    assert (pixels(page, "attacked") == kept).all()
+    assert 0 < abs(pixels(page, "attacked") - clean).max() <= 4
+    row = next(each for each in manifest["images"][0]["epsilons"] if abs(each["epsilon"] * 255 - 4) < 1e-6)
+    assert row["predicted"] in page.locator('[data-tile="attacked"] .klass').inner_text()
+    assert float(page.locator("[data-latency]").get_attribute("data-latency") or "nan") > 0
+    assert len(sent) - before <= 16  # a place is sent when the key is let go; no picture is asked for
+    screenshot(page, "attack-light", whole=True)
+
+
+def test_many_pictures_give_a_rate_with_its_interval(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    page.goto(server.url + QUICK)
+    finished(page)
+    page.get_by_role("tab", name="Many pictures").click()
+    page.get_by_role("button", name="Attack them all").click()
+    expect(page.get_by_text("bootstrap 95 % interval")).to_be_visible(timeout=120_000)
+    settle(page)
+    expect(page.locator(".st-key-aa_rates .js-plotly-plot")).to_be_visible()
+    with page.expect_download() as download:
+        page.locator(".st-key-aa_set_csv button").click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert lines[0] == "picture,says,probability,smallest epsilon"
+    assert len(lines) == 6
+    screenshot(page, "attack-many", whole=True)
+
+
+def test_a_bad_file_leaves_the_page_as_it_was(server: AppServer, new_page: NewPage, tmp_path: Path) -> None:
+    page = new_page()
+    page.goto(server.url + QUICK)
+    finished(page)
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    page.locator('[class*="st-key-aa_upload_"] input[type=file]').set_input_files(bad)
+    expect(page.get_by_test_id("stAlert")).to_contain_text("bad.png")
+    finished(page)
+    assert "espresso" in page.locator('[data-tile="clean"] .klass').inner_text()
+
+
+def test_an_own_picture_and_a_link(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    page.goto(server.url + QUICK)
+    finished(page)
+    page.locator('[class*="st-key-aa_upload_"] input[type=file]').set_input_files(ROOT / "assets/samples/chelsea.png")
+    expect(page.locator('[data-tile="clean"] .klass')).to_contain_text("cat", timeout=120_000)
+    restored = new_page()
+    restored.goto(f"{server.url}/adversarial_attack?attack=fgsm&norm=l2&image=rocket&target=404")
+    finished(restored)
+    assert "reaches the chosen class" in restored.locator(".verdict").inner_text()
+    assert "missile" in restored.locator('[data-tile="clean"] .klass').inner_text()
+    assert "L2 norm" in restored.locator(".plot").first.inner_text()
+
+
+def test_dark_and_narrow(server: AppServer, new_page: NewPage) -> None:
+    page = new_page(colour="dark", size=NARROW)
+    page.goto(server.url + QUICK)
+    finished(page)
+    assert overflow(page) == 0
+    assert low_contrast(page) == []
+    screenshot(page, "attack-dark-narrow", whole=True)
