@@ -1,8 +1,9 @@
 """A run is a folder: what was asked, how far it is, what it measured. Written by its own process, read by everybody.
 
 `config.json` what was asked for; `status.json` how far it is, replaced whole; `metrics.jsonl` one line a step;
-`summary.json` the headline figures; `log.txt`. The process that works holds a lock on `.lock`, which the system lets go
-of however the process ends: a run whose state says "running" while nobody holds the lock was killed.
+`summary.json` the headline figures; `log.txt`; `pid` the process while it works. The process that works holds a lock on
+`.lock`, which the system lets go of however the process ends: a run whose state says "running" while nobody holds the
+lock was killed.
 """
 
 from __future__ import annotations
@@ -100,6 +101,17 @@ class RunFolder:
         except Busy:
             return True
 
+    def cancel(self) -> bool:
+        """Ask the process that works on it to stop at its next clean place (SIGTERM); False where none does."""
+        try:
+            process = int((self.path / "pid").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return False
+        if not self.busy():
+            return False
+        os.kill(process, signal.SIGTERM)
+        return True
+
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the run; raises `InputError` where it is missing or damaged."""
         try:
@@ -152,6 +164,8 @@ class RunFolder:
             except Busy:
                 raise InputError(f"{self.path} is being worked on by another process; wait, or stop that.") from None
             stop = stack.enter_context(stoppable())
+            write_atomic(self.path / "pid", str(os.getpid()).encode())
+            stack.callback((self.path / "pid").unlink, missing_ok=True)
             reporter = _Reporter(self, run)
             own = replace(run, on_progress=reporter, cancelled=lambda: stop() or run.cancelled())
             try:

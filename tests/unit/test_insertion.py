@@ -377,3 +377,17 @@ def test_a_class_of_no_probability_has_no_drop():
     classifier = linear_classifier(torch.ones(2, 2), gain=4000.0)
     curve = deletion(classifier, torch.ones(1, 3, 2, 2, dtype=torch.float64), torch.ones(1, 2, 2), "study", targets=0)
     assert float(curve.y.abs().max()) == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_curves_on_a_gpu_are_those_of_the_cpu():
+    x, maps = drawn(5, 3, 224, 224).float(), drawn(5, 224, 224, seed=1).float()
+    on_cpu, on_gpu = (
+        curves(xai.load_model("efficientnet_lite0", device=device), x, {"m": maps}, "study")
+        for device in ("cpu", "cuda")
+    )
+    for metric in ("insertion", "deletion"):
+        one, two = on_cpu.curves["m"][metric], on_gpu.curves["m"][metric]
+        assert two.y.device.type == "cpu"
+        assert torch.allclose(one.y, two.y, rtol=0, atol=2e-3)  # TF32 convolutions

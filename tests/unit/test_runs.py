@@ -163,6 +163,23 @@ def test_a_killed_process_leaves_no_lock_and_says_failed(tmp_path):
     assert folder.status().state == "done"
 
 
+def test_a_run_can_be_cancelled_from_outside(tmp_path):
+    folder = RunFolder.create(tmp_path / "r", {})
+    assert not folder.cancel()
+
+    def work() -> None:
+        with folder.working(Run()) as run:
+            run.report(1, 9)
+            assert RunFolder.open(folder.path).cancel()  # as another process would ask
+            run.report(2, 9)
+
+    with pytest.raises(Cancelled):
+        work()
+    assert folder.status().state == "cancelled"
+    assert not folder.cancel()
+    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "config.json", "log.txt", "status.json"]
+
+
 def test_a_forked_worker_does_not_keep_its_parents_lock(tmp_path):
     path = tmp_path / "lock"
     stop = multiprocessing.get_context("fork").Event()

@@ -62,6 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, or begin it")
     parser.add_argument("--batch", type=int, metavar="B", help="images a forward pass (default: by device)")
+    parser.add_argument("--chunk", type=int, metavar="C", help="images between two savings (default: by device)")
     parser.add_argument("--workers", type=int, metavar="W", help="processes that decode (default: by device)")
     add_run(parser)
     add_json(parser, "the summary")
@@ -114,7 +115,7 @@ def _request(args: argparse.Namespace) -> Request:
         params=parse_params(args.param, [*args.method, *args.baseline]),
     )
     models = tuple(dict.fromkeys(zip(args.model, weights, strict=True)))
-    return Request(args.data, models, recipe, args.layout, args.view, args.images)
+    return Request(args.data, models, recipe, args.layout, args.view, args.images, args.chunk)
 
 
 def _show(found: Faithfulness, args: argparse.Namespace) -> None:

@@ -39,8 +39,8 @@ from xai.studies._team import Team
 from xai.studies.faithfulness import Faithfulness, Refused, check_networks
 from xai.types import Run
 
-CHUNK = 8
-"""Images of one unit of work: what a killed process loses at most, times one network."""
+CHUNK = {"cpu": 8, "cuda": 32}
+"""Images of one unit of work, by device type: what a killed process loses at most, on one network."""
 
 ERROR_IMAGES = 8
 """Images on which bf16 is also measured in float32."""
@@ -50,7 +50,8 @@ ERROR_IMAGES = 8
 class Request:
     """What is evaluated. Everything here is part of the run: resuming asks for the same.
 
-    models: (name, weights) of each classifier. images: a seeded sample of so many, None for all.
+    models: (name, weights) of each classifier. images: a seeded sample of so many, None for all. chunk: images of a
+    unit; None: as the run began, or by device.
     """
 
     data: str
@@ -59,7 +60,7 @@ class Request:
     layout: str = "auto"
     view: str = "crop"
     images: int | None = None
-    chunk: int = CHUNK
+    chunk: int | None = None
 
 
 def evaluate(
@@ -82,7 +83,8 @@ def evaluate(
     if team.size > 1 and device == "auto" and torch.cuda.is_available():
         device = f"cuda:{team.local}"
     with team.together():
-        job = _Job.of(request, device, workers, batch)
+        chosen = resolve_device(device)
+        job = _Job.of(_cut(request, out, chosen), chosen, workers, batch)
         folder = _folder(job, out, resume, team)
         if team.rank > 0:
             try:
@@ -102,6 +104,17 @@ def evaluate(
         return result
 
 
+def _cut(request: Request, out: Path, device: torch.device) -> Request:
+    """The request with its chunk size settled; a run that exists keeps its own, whatever device goes on with it."""
+    if request.chunk is not None:
+        if request.chunk < 1:
+            raise InputError(f"chunk is {request.chunk}; give 1 or more images.")
+        return request
+    if (out / "config.json").is_file():
+        return dataclasses.replace(request, chunk=RunFolder(out).config().get("chunk"))
+    return dataclasses.replace(request, chunk=CHUNK.get(device.type, CHUNK["cpu"]))
+
+
 @dataclass(frozen=True, eq=False)
 class _Job:
     """The request with its data set and classifiers open."""
@@ -115,8 +128,7 @@ class _Job:
     batch: int | None
 
     @classmethod
-    def of(cls, request: Request, device: str, workers: int | None, batch: int | None) -> _Job:
-        chosen = resolve_device(device)
+    def of(cls, request: Request, chosen: torch.device, workers: int | None, batch: int | None) -> _Job:
         data = open_dataset(request.data, request.layout)
         if request.images is not None:
             data = data.sample(request.images, request.recipe.seed)
@@ -136,7 +148,7 @@ class _Job:
 
     @property
     def chunks(self) -> list[range]:
-        size = self.request.chunk
+        size = self.request.chunk or len(self.data)
         return [range(start, min(start + size, len(self.data))) for start in range(0, len(self.data), size)]
 
     @property
