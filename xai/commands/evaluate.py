@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     with Progress() as progress:
 
         def show(done: int, total: int, note: str) -> None:
-            if alone:
-                progress(done / max(1, total), note)
+            if alone:  # the bar has its own time left
+                progress(done / max(1, total), note.rsplit(", ", 1)[0] if note.endswith(" left") else note)
 
         found = evaluate(
             request, args.out, args.resume, args.device, args.workers, args.batch, Run(seed=args.seed, on_progress=show)
