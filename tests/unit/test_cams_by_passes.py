@@ -191,6 +191,7 @@ def test_a_layer_that_runs_twice_is_taken_at_its_last_run(tiny64: Classifier) ->
 
 
 def test_scorecam_passes(tiny: Classifier) -> None:
+    tiny.layers()  # traced once, by a pass of its own
     x = images(1, dtype=torch.float32)
     assert bool((look(tiny, x, "relu2").flatten(2).std(2) > 0).all())  # no constant map
     spec = METHODS.get("scorecam")
