@@ -18,6 +18,7 @@ from tests.conftest import make_tiny
 from xai.errors import Cancelled, InputError, NotApplicableError
 from xai.hooks import ModuleState
 from xai.models.classifier import Classifier, InputModel
+from xai.studies import _weight_stages
 from xai.studies._weight_stages import MOST, shuffle, weight_stages
 from xai.studies.randomisation import randomisation_check
 from xai.types import Run
@@ -103,6 +104,17 @@ def test_shuffling_permutes_entries_and_keeps_the_rest() -> None:
         assert torch.equal(tensor, expected), name
         assert not torch.equal(tensor, before[name]), name
         assert torch.equal(tensor.flatten().sort().values, before[name].flatten().sort().values), name
+
+
+def test_a_large_tensor_is_shuffled_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_weight_stages, "LARGE", 59)
+    tiny = make_tiny()
+    before = tiny.module.net.get_parameter("fc.weight").clone()  # (5,12): 60 entries
+    shuffle(tiny.module, weight_stages(tiny.module, (64, 64))[-1], Run(seed=1))
+    after = tiny.module.net.get_parameter("fc.weight")
+    generator = Run(seed=1).generator("shuffle", "fc.weight")
+    for row, old in zip(after, before, strict=True):
+        assert torch.equal(row, old[torch.randperm(12, generator=generator)])
 
 
 # ---------------------------------------------------------------- the check

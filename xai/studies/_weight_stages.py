@@ -18,6 +18,9 @@ MOST = 12
 FEWEST = 6
 """Blocks are opened (a `features` sequence into its parts) until there are this many, where they can be."""
 
+LARGE = 2**24
+"""Entries up to which a tensor is permuted as a whole; beyond are only the widest linear layers (VGG's first)."""
+
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -93,14 +96,18 @@ def shuffle(module: InputModel, stage: WeightStage, run: Run) -> None:
     """Permute the entries of each tensor of `stage`, in place, by `run.generator("shuffle", name)`.
 
     Every tensor keeps its distribution (mean, spread, the positive variances of a batch norm) and loses what was
-    learned: which entry stands where.
+    learned: which entry stands where. A tensor of more than `LARGE` entries is permuted row by row, each output's
+    weights over its inputs, because one permutation of it would take several times its memory.
     """
     tensors = _tensors(module.net)
     with torch.no_grad():
         for name in stage.tensors:
-            tensor = tensors[name]
-            order = torch.randperm(tensor.numel(), generator=run.generator("shuffle", name))
-            tensor.copy_(tensor.contiguous().view(-1)[order.to(tensor.device)].view(tensor.shape))
+            tensor, generator = tensors[name], run.generator("shuffle", name)
+            flat = tensor.contiguous().view(1 if tensor.numel() <= LARGE else len(tensor), -1)
+            for row in flat:
+                run.check()
+                row.copy_(row[torch.randperm(row.numel(), generator=generator).to(row.device)])
+            tensor.copy_(flat.view(tensor.shape))
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
