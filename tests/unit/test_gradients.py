@@ -408,3 +408,16 @@ def test_explainers_are_frozen_values() -> None:
         explainer = METHODS.get(name).explainer()
         assert dataclasses.is_dataclass(explainer)
         assert explainer == METHODS.get(name).explainer()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_cuda_agrees_with_the_cpu(tiny64: Classifier, name: str) -> None:
+    params = {"steps": 3} if name == "integrated_gradients" else {"samples": 3} if name == "smoothgrad" else {}
+    explain, x = explainer_of(name, **params), pixels(3)
+    module = make_tiny(torch.float64).module.cuda()
+    found = explain(module, x.cuda(), None, Run(device=torch.device("cuda")))
+    again = explain(module, x.cuda(), None, Run(device=torch.device("cuda")))
+    assert torch.allclose(found.values.cpu(), explain(tiny64.module, x, None, Run()).values, rtol=1e-8, atol=1e-13)
+    assert torch.equal(found.values, again.values)
