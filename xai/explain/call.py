@@ -70,7 +70,7 @@ def attribute(
     if spec.uses_layer and getattr(explainer, "layer", None) is None:
         explainer = dataclasses.replace(explainer, layer=classifier.default_layer)  # type: ignore[type-var]
     start = time.perf_counter()
-    with classifier.lease(run) as module:
+    with classifier.lease(run) as module, torch.enable_grad():  # the caller's `no_grad` is not ours
         found = explainer(module, pixels, _as_tensor(targets, len(x)), run)
     values = found.values.detach().float().cpu()
     seconds = time.perf_counter() - start
