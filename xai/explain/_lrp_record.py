@@ -67,17 +67,22 @@ _NAMES = {
     "batch_norm": "batch norm in training mode",
     "matmul": "products of activations",
     "mul": "products of activations",
+    "div": "quotients of activations",
+    "rdiv": "quotients of activations",
     "sigmoid": "a sigmoid that is no gate",
     "hardsigmoid": "a hardsigmoid that is no gate",
 }
 
 
 class Recorder(TorchFunctionMode):
-    """Within it, this thread's torch functions are noted on `tape`, from `start(x)` on."""
+    """Within it, this thread's torch functions are noted on `tape`, from `start(x)` on.
+
+    rules: they say what has to be kept for the way back.
+    """
 
     def __init__(self, rules: Rules) -> None:
         super().__init__()
-        self._rules = rules
+        self.rules = rules
         self._values: dict[int, tuple[weakref.ref[Tensor], Value]] = {}
         self.tape = Tape(Value())
 
@@ -120,11 +125,6 @@ class Recorder(TorchFunctionMode):
         value = self.value(result)
         return target if value is None else self._track(target, value)
 
-    @property
-    def rules(self) -> Rules:
-        """The rules that say what has to be kept."""
-        return self._rules
-
 
 class Call:
     """One call of a torch function some of whose arguments depend on the pixels."""
@@ -147,7 +147,8 @@ class Call:
     @property
     def values(self) -> tuple[Value, ...]:
         """What is known of the arguments that depend on the pixels."""
-        return tuple(self.recorder._values[id(tensor)][1] for tensor in self.tracked)
+        found = (self.recorder.value(tensor) for tensor in self.tracked)
+        return tuple(value for value in found if value is not None)
 
     def out_of_place(self) -> None:
         """Make it the form that writes nowhere: `add` for `add_` and `__iadd__`, `inplace=False`."""

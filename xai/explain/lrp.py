@@ -124,13 +124,15 @@ def record(module: InputModel, x: Tensor, rules: Rules) -> tuple[Recorder, Tenso
     with recorder:
         logits = module(pixels)
     end = recorder.value(logits)
-    if end is None or logits.dim() != 2:
+    if end is None:
+        raise NoRuleError("its logits do not depend on the pixels")
+    if logits.dim() != 2:
         raise NoRuleError("it needs a network that gives one row of logits for each image")
     return recorder, logits, recorder.tape.finish(end)
 
 
 def lrp_coverage(classifier: Classifier, explainer: Any) -> Coverage:
-    """What is merged, split, held constant and passed, from one forward on a grey image that is kept; or the reason."""
+    """What is merged, split, held constant and passed, from one forward on noise that is kept; or the reason."""
     del explainer
     if "lrp" not in classifier._memo:
         classifier._memo["lrp"] = _examine(classifier)
@@ -141,12 +143,13 @@ def lrp_coverage(classifier: Classifier, explainer: Any) -> Coverage:
 def _examine(classifier: Classifier) -> Coverage:
     rules = Rules(COMPOSITES["epsilon-plus-flat"], 0.0, 0.0, WeightStore())
     with classifier.lease() as module, torch.no_grad():
-        grey = torch.full((1, 3, *classifier.input_size), 0.5, device=classifier.device, dtype=module.mean.dtype)
+        noise = torch.rand((1, 3, *classifier.input_size), generator=torch.Generator("cpu").manual_seed(0))
+        noise = noise.to(device=classifier.device, dtype=module.mean.dtype)
         try:
-            _, logits, counts = record(module, grey, rules)
+            _, logits, counts = record(module, noise, rules)
         except NoRuleError as error:
             return Coverage("refused", limits=(error.reason,))
-        plain = module(grey)
+        plain = module(noise)
         if float((plain - logits).abs().max()) > SAME_LOGITS * float(plain.abs().max()):
             return Coverage("refused", limits=("it rewrites activations that are in use elsewhere",))
     return described(counts)
