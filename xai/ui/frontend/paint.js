@@ -53,11 +53,9 @@ function styleOf(head, display) {
   return { kind: "signed", colors: display.diverging };
 }
 
-// Own scale, or the union over all maps drawn in the same way in the same group.
-function scaleOf(packet, kind, display, group) {
-  const own = packet.head.scales[kind];
-  if (display.scale !== "shared") return own;
-  const scales = group.map((other) => other.head.scales[kind]).filter(Boolean);
+// A map's own scale, or one that holds all of `scales`.
+function scaleOf(packet, kind, display, scales) {
+  if (display.scale !== "shared") return packet.head.scales[kind];
   return {
     low: Math.min(...scales.map((s) => s.low)),
     high: Math.max(...scales.map((s) => s.high)),
@@ -96,9 +94,9 @@ function heatPixels(packet, base, style, scale, luts, smooth) {
 }
 
 // Draw one map over its picture. mode: overlay, map, or split (picture left of the divider, overlay right of it).
-function paintMap(canvas, packet, base, display, group, luts) {
+function paintMap(canvas, packet, base, display, scales, luts) {
   const style = styleOf(packet.head, display);
-  const scale = style.kind === "relief" ? null : scaleOf(packet, style.kind, display, group);
+  const scale = style.kind === "relief" ? null : scaleOf(packet, style.kind, display, scales);
   const heat = heatPixels(packet, base, style, scale, luts, display.smooth);
   const { width: W, height: H, data: picture } = base;
   const image = new ImageData(W, H);

@@ -55,7 +55,9 @@ class Picker {
   drop(event) {
     this.depth = 0;
     this.veil.style.display = "none";
-    if (!this.files(event.dataTransfer) || event.defaultPrevented) return;
+    // Streamlit's own drop zones take what falls on them; elsewhere its uploader only keeps the browser from leaving.
+    const zone = event.composedPath().some((part) => part.dataset?.testid === "stFileUploaderDropzone");
+    if (zone || !this.files(event.dataTransfer)) return;
     event.preventDefault();
     this.hand(event.dataTransfer.files);
   }

@@ -56,7 +56,7 @@ class Tile {
     });
   }
 
-  // Take the slot's status from the bus; rebuild only what changed.
+  // Take the slot's status from the bus; true if that changed what is to be shown.
   update() {
     const { status } = this;
     this.packet = status.id ? (bus.packets.get(status.id) ?? null) : null;
@@ -64,13 +64,15 @@ class Tile {
     this.root.dataset.state = ready ? "done" : status.state === "done" ? "waiting" : status.state;
     this.root.setAttribute("aria-busy", String(!ready && ["waiting", "running"].includes(status.state)));
     const content = ready ? this.packet.head.id : JSON.stringify(status);
-    if (content === this.shown) return;
+    if (content === this.shown) return false;
     this.shown = content;
+    delete this.root.dataset.painted;
     this.mark.hidden = !(ready && this.packet.head.random);
     this.wait.hidden = Boolean(ready);
     this.base = null;
     if (ready) this.describe(this.packet.head);
     else this.waiting(status);
+    return true;
   }
 
   waiting(status) {
@@ -154,26 +156,34 @@ class Tile {
   async paint() {
     const { packet, grid } = this;
     if (this.root.dataset.state !== "done") return;
-    if (packet.head.kind === "view") {
-      const picture = await pictureOf(packet);
-      Object.assign(this.canvas, { width: picture.width, height: picture.height });
-      this.canvas.getContext("2d").putImageData(picture, 0, 0);
-      this.base = picture;
-      this.divider.hidden = true;
-      this.canvas.setAttribute("aria-label", `The picture as the network sees it. ${packet.head.caption}`);
+    const view = packet.head.kind === "view" ? packet : bus.packets.get(packet.head.view);
+    if (!view) {
+      this.shown = ""; // the picture is on its way; the next packet tries again
       return;
     }
-    const view = bus.packets.get(packet.head.view);
-    if (!view) return;
     const base = await pictureOf(view);
     if (packet !== this.packet) return;
-    const kind = styleOf(packet.head, grid.display).kind;
-    const { style, scale } = paintMap(this.canvas, packet, base, grid.display, grid.group(packet, kind), grid.luts);
     this.base = base;
+    if (packet === view) this.paintPicture(base);
+    else this.paintMap(packet, base, grid);
+    this.root.dataset.painted = packet.head.id;
+  }
+
+  paintPicture(base) {
+    Object.assign(this.canvas, { width: base.width, height: base.height });
+    this.canvas.getContext("2d").putImageData(base, 0, 0);
+    this.divider.hidden = true;
+    this.canvas.setAttribute("aria-label", `The picture as the network sees it. ${this.packet.head.caption}`);
+  }
+
+  paintMap(packet, base, grid) {
+    const { display, luts } = grid;
+    const kind = styleOf(packet.head, display).kind;
+    const { style, scale } = paintMap(this.canvas, packet, base, display, grid.scales(packet, kind), luts);
     this.drawn = { style, scale };
-    this.divider.hidden = grid.display.mode !== "split";
-    this.divider.style.left = `${100 * grid.display.split}%`;
-    this.divider.setAttribute("aria-valuenow", Math.round(100 * grid.display.split));
+    this.divider.hidden = display.mode !== "split";
+    this.divider.style.left = `${100 * display.split}%`;
+    this.divider.setAttribute("aria-valuenow", Math.round(100 * display.split));
     this.canvas.setAttribute("aria-label", `${this.spec.title}, ${packet.head.caption}. ${packet.head.alt}`);
     this.showScale(style, scale);
   }

@@ -87,22 +87,33 @@ class Grid {
     this.refresh();
   }
 
+  // Only tiles that changed are painted: while work runs, the status comes many times a second.
   refresh() {
-    for (const tile of this.tiles.values()) tile.update();
-    this.repaint();
+    const changed = [...this.tiles.values()].filter((tile) => tile.update());
+    if (changed.length && this.display.scale === "shared") return this.repaint();
+    for (const tile of changed) tile.paint();
+    if (changed.length) this.settle();
   }
 
   repaint() {
     for (const tile of this.tiles.values()) tile.paint();
-    this.toolbar.reflect([...this.tiles.values()].map((tile) => tile.packet?.head).filter(Boolean));
-    this.point(this.cursor, false);
+    this.settle();
   }
 
-  group(packet, kind) {
-    const shown = [...this.tiles.values()].map((tile) => tile.packet).filter((p) => p?.head.kind === "map");
-    return shown.filter(
-      (p) => styleOf(p.head, this.display).kind === kind && (this.share === "all" || p.head.method === packet.head.method),
-    );
+  settle() {
+    this.toolbar.reflect([...this.tiles.values()].map((tile) => tile.packet?.head).filter(Boolean));
+    if (this.cursor) this.point(this.cursor, false);
+  }
+
+  // The own scales of all maps drawn in the same sort of colours: two-coloured ones, or one-coloured ones.
+  scales(packet, kind) {
+    const found = [];
+    for (const { packet: other } of this.tiles.values()) {
+      if (other?.head.kind !== "map" || (this.share !== "all" && other.head.method !== packet.head.method)) continue;
+      const style = styleOf(other.head, this.display).kind;
+      if (style !== "relief" && (style === "signed") === (kind === "signed")) found.push(other.head.scales[style]);
+    }
+    return found;
   }
 
   // One display for every grid of the tab; only the grid with the controls tells Python, and only when they rest.
