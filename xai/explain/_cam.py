@@ -13,6 +13,7 @@ from xai.batching import in_batches
 from xai.errors import LayerError
 from xai.hooks import cut_at
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.models.layers import layout_at, to_maps
 from xai.types import Coverage, Explained, Run, one_each, resolve_target
 
 Combine = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -43,12 +44,12 @@ def signed_map(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One cut forward and the gradient above the cut: (map before the ReLU (N,h,w), logits (N,K), target (N,))."""
     activation, logits = cut_at(module, module.net, path, x)
-    maps_required(path, activation)
+    maps = maps_at(module, path, activation.detach())
     chosen = resolve_target(logits, target)
     score = logits.gather(1, chosen[:, None])[:, 0]
     (gradient,) = torch.autograd.grad(score.sum(), activation)
     with torch.no_grad():
-        return combine(activation.detach(), gradient, score.detach()), logits.detach(), chosen
+        return combine(maps, maps_at(module, path, gradient), score.detach()), logits.detach(), chosen
 
 
 def each_image(
@@ -76,6 +77,18 @@ def nth_of(run: Run, index: int, count: int) -> Run:
     )
 
 
+def maps_at(module: InputModel, path: str, activation: Tensor) -> Tensor:
+    """The output of layer `path` as maps (N,C,h,w): a transformer's tokens are laid out on their grid.
+
+    Raises `LayerError` where it is no stack of maps larger than 1 x 1.
+    """
+    if activation.dim() in (3, 4) and module.tokens is not None:
+        layout = layout_at(module.net, path, activation, module.tokens)
+        activation = to_maps(activation, layout, module.tokens)
+    maps_required(path, activation)
+    return activation
+
+
 def maps_required(path: str, activation: Tensor) -> None:
     """Raise `LayerError` unless the activation is a stack of maps larger than 1 x 1."""
     if activation.dim() != 4 or min(activation.shape[-2:]) < 2:
@@ -95,7 +108,7 @@ def channels_at(classifier: Classifier, explainer: Any) -> int:
     """Number of feature maps at the explainer's layer; raises `LayerError` where the layer gives none."""
     path = explainer.layer or classifier.default_layer
     classifier.layer(path)
-    found = next((layer.channels for layer in classifier.layers() if layer.path == path), None)
+    found = next((layer.channels for layer in classifier.layers(tokens=True) if layer.path == path), None)
     if found is None:
         raise LayerError(f"layer {path!r} of {classifier.title} gives no stack of maps; choose a convolutional layer.")
     return found
@@ -104,7 +117,7 @@ def channels_at(classifier: Classifier, explainer: Any) -> int:
 def cam_coverage(classifier: Classifier, explainer: Any) -> Coverage:
     """A CAM needs a layer that gives maps; how many cells it will have is said."""
     path = explainer.layer or classifier.default_layer
-    size = next((layer.size for layer in classifier.layers() if layer.path == path), None)
+    size = next((layer.size for layer in classifier.layers(tokens=True) if layer.path == path), None)
     if size is None:
         classifier.layer(path)  # a path that does not exist gets its own message
         return Coverage("refused", limits=(f"layer {path} of {classifier.title} gives no stack of maps",))

@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from xai.batching import DEFAULT_BATCH, in_batches
-from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_required
+from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_at
 from xai.explain._spec import METHODS, MethodSpec
 from xai.hooks import look_at, resume_at
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.models.layers import by_channel, layout_at
 from xai.registry import Source
 from xai.types import Explained, Run, resolve_target
 
@@ -55,17 +56,18 @@ class AblationCAM:
 
     def _one(self, module: InputModel, path: str, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         activation, logits, runs = look_at(module, module.net, path, x)
-        maps_required(path, activation)
+        maps = maps_at(module, path, activation)
+        layout = layout_at(module.net, path, activation, module.tokens)
         chosen = resolve_target(logits, target)
         shared = one_stands_for_all(module, path, x, activation, logits, runs)
-        live = activation[0].flatten(1).any(1).nonzero()[:, 0]
+        live = maps[0].flatten(1).any(1).nonzero()[:, 0]
         score = logits[0, chosen]
-        without = score.repeat(activation.shape[1])
+        without = score.repeat(maps.shape[1])
 
         def work(start: int, stop: int) -> Tensor:
             count = stop - start
-            part = activation.repeat(count, 1, 1, 1)
-            part[torch.arange(count, device=part.device), live[start:stop]] = 0
+            part = activation.repeat(count, *[1] * (activation.dim() - 1))
+            by_channel(part, layout, module.tokens)[torch.arange(count, device=part.device), live[start:stop]] = 0
             below = x if shared else x.expand(count, -1, -1, -1)
             return resume_at(module, module.net, path, below, part, runs)[:, chosen[0]]
 
@@ -73,7 +75,7 @@ class AblationCAM:
         for start, stop, found in in_batches(work, len(live), run, "maps taken away", size):
             without[live[start:stop]] = found
         weights = (score - without) / torch.where(score == 0, 1, score.abs())
-        signed = torch.einsum("k,nkhw->nhw", weights, activation)
+        signed = torch.einsum("k,nkhw->nhw", weights, maps)
         facts = {**before_relu(signed), "scored": [len(live)], "shared": [shared]}
         return Explained(signed.clamp(min=0), logits, chosen, facts)
 
@@ -142,7 +144,7 @@ def passes(classifier: Classifier, explainer: Any) -> int:
     each batch, and above the layer for each map, by their share of a pass's multiplications."""
     path = explainer.layer or classifier.default_layer
     maps = channels_at(classifier, explainer)
-    size = next(layer.size for layer in classifier.layers() if layer.path == path)
+    size = next(layer.size for layer in classifier.layers(tokens=True) if layer.path == path)
     batches = math.ceil(maps / batch_size(maps, maps * size[0] * size[1], classifier.device.type))
     share = share_above(classifier, path)
     return TRIALS + math.ceil(batches * (1 - share) + maps * share)

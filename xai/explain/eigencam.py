@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xai.batching import in_batches
-from xai.explain._cam import before_relu, cam_coverage, maps_required
+from xai.explain._cam import before_relu, cam_coverage, maps_at
 from xai.explain._spec import METHODS, MethodSpec
 from xai.hooks import look_at
 from xai.models.classifier import InputModel, find_layer
@@ -52,8 +52,8 @@ class EigenCAM:
 
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             activation, logits, _ = look_at(module, module.net, path, x[start:stop])
-            maps_required(path, activation)
-            return torch.stack([first_component(maps) for maps in activation]), logits
+            maps = maps_at(module, path, activation)
+            return torch.stack([first_component(each) for each in maps]), logits
 
         found = [part for _, _, part in in_batches(work, len(x), run, "principal components")]
         signed, logits = (torch.cat(column) for column in zip(*found, strict=True))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xai.batching import in_batches
 from xai.errors import InputError
-from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_required
+from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_at
 from xai.explain._perturb import blend, colour_of
 from xai.explain._spec import METHODS, MethodSpec
 from xai.hooks import look_at
@@ -58,9 +58,8 @@ class ScoreCAM:
 
     def _one(self, module: InputModel, path: str, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         activation, logits, _ = look_at(module, module.net, path, x)
-        maps_required(path, activation)
         chosen = resolve_target(logits, target)
-        maps = self._picked(activation[0])
+        maps = self._picked(maps_at(module, path, activation)[0])
         scores, scored = self._scores(module, x, int(chosen), maps, run)
         signed = torch.einsum("k,khw->hw", scores.softmax(0), maps)[None]
         facts = {**before_relu(signed), "scored": [scored]}

@@ -86,6 +86,23 @@ def to_maps(output: Tensor, layout: str, tokens: Tokens | None = None) -> Tensor
     raise LayerError(f"an output of shape {tuple(output.shape)} is not {layout}; choose another layer.")
 
 
+def layout_at(net: nn.Module, path: str, output: Tensor, tokens: Tokens | None) -> str:
+    """The layout of `output`, which the layer at `path` gave: by its dimensions, then by the layer's type."""
+    layer = net.get_submodule(path)
+    if output.dim() == 3:
+        return SEQUENCE
+    if tokens is None or tokens.layout != CHANNELS_LAST or isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+        return MAPS
+    return MAPS if isinstance(layer, Permute) and tuple(layer.dims) == (0, 3, 1, 2) else CHANNELS_LAST
+
+
+def by_channel(output: Tensor, layout: str, tokens: Tokens | None = None) -> Tensor:
+    """A view of a layer's output whose second dimension is the channel; writing to it writes to `output`."""
+    if layout == SEQUENCE:
+        return output[:, tokens.prefix if tokens else 0 :].transpose(1, 2)
+    return output.movedim(-1, 1) if layout == CHANNELS_LAST else output
+
+
 def find_layer(net: nn.Module, path: str) -> nn.Module:
     """The submodule of `net` at `path`; raises `LayerError` that suggests near paths."""
     try:

@@ -204,7 +204,7 @@ def _load(
 def _classifier(
     spec: ModelSpec, net: nn.Module, weights: str, labels: tuple[str, ...], fingerprint: str, device: torch.device
 ) -> Classifier:
-    module = InputModel(net, spec.preset.mean, spec.preset.std)
+    module = InputModel(net, spec.preset.mean, spec.preset.std, spec.tokens)
     module.eval().requires_grad_(False)
     module.to(device=device).to(memory_format=torch.channels_last)
     size = (spec.preset.crop, spec.preset.crop)
