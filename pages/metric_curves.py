@@ -14,7 +14,7 @@ head[0].title("Metric curves")
 progress = head[1].empty()
 said = st.empty()
 
-top = st.columns([10, 11, 11], gap="large")
+top = st.columns([12, 11, 10], gap="large")
 with top[0]:
     curves_forms.pictures(choice, KEY)
 with top[1]:
@@ -27,11 +27,10 @@ live = Live(choice, KEY)
 if not pictures.pieces:
     st.info("Choose pictures above: samples, your own, or a folder on the server.")
 else:
-    st.subheader("One picture, step by step")
     curves_forms.which(choice, pictures, KEY)
     items = curves_live.one(choice, live, pictures)
     curves_scrub.mount(f"{KEY}_scrub", items, "The curves of this picture appear here.")
-    st.subheader(f"Mean over {len(pictures.pieces)} pictures" if len(pictures.pieces) > 1 else "The same as numbers")
+    st.subheader(f"Mean over {len(pictures.pieces)} pictures" if len(pictures.pieces) > 1 else "The same in numbers")
     curves_live.every(choice, live, pictures, KEY)
 
 if choice.problem:

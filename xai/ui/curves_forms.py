@@ -21,7 +21,7 @@ from xai.ui.curves import MOST_IMAGES, SOURCES, CurvesChoice, Pictures, open_ser
 from xai.ui.curves_scrub import direction
 from xai.ui.work import Net, Photo, samples
 
-SOURCE_TITLES = {"samples": "Samples", "upload": "Upload", "server": "Folder on the server"}
+SOURCE_TITLES = {"samples": "Samples", "upload": "Upload", "server": "Server"}
 ZIP_BYTES = 200 * 2**20
 """The server takes no larger file; larger zips are opened where they lie."""
 
@@ -48,6 +48,7 @@ def pictures(choice: CurvesChoice, key: str) -> None:
             selection_mode="multi",
             key=kept(f"{key}_samples", list(choice.picked)),
             label_visibility="collapsed",
+            wrap=True,
         )
         _follow(choice, "samples", picked=tuple(name for name in samples() if name in names))
 
@@ -149,6 +150,7 @@ def networks(choice: CurvesChoice, key: str) -> None:
         key=kept(f"{key}_methods", list(choice.methods)),
         placeholder="Choose a method",
         select_all=False,
+        wrap=True,
         help="Random order, centre-Gaussian and edge map are measured beside them.",
     )
     if picked:
@@ -163,7 +165,6 @@ def protocol(choice: CurvesChoice, key: str) -> None:
         st.segmented_control(
             "Protocol",
             list(PROTOCOLS),
-            format_func=lambda name: PROTOCOLS[name].title,
             key=kept(f"{key}_protocol", choice.protocol),
             required=True,
         )
@@ -173,7 +174,7 @@ def protocol(choice: CurvesChoice, key: str) -> None:
     positions = len(chosen.counts((224, 224)))
     what = "the normalised drop in confidence" if chosen.drop else "the confidence left"
     st.caption(
-        f"{positions} positions at 224 px. Insertion: {direction(True)}. Deletion draws {what}: "
+        f"{chosen.title}: {positions} positions at 224 px. Insertion: {direction(True)}. Deletion draws {what}: "
         f"**{direction(chosen.drop)}**."
     )
     with st.container(horizontal=True):
@@ -227,14 +228,17 @@ def use_random(choice: CurvesChoice, nets: tuple[Net, ...]) -> None:
 
 
 def which(choice: CurvesChoice, pictures: Pictures, key: str) -> None:
-    """The image under the scrubber."""
+    """The image under the scrubber, beside the heading of its part."""
     names = [piece.item.key for piece in pictures.pieces]
     choice.which = min(choice.which, len(names) - 1)
     place = f"{key}_which"
     st.session_state[place] = choice.which
-    st.selectbox(
+    left, right = st.columns([3, 2], vertical_alignment="center")
+    left.subheader("One picture, step by step")
+    right.selectbox(
         "Picture",
         range(len(names)),
+        label_visibility="collapsed",
         format_func=names.__getitem__,
         key=place,
         on_change=lambda: setattr(choice, "which", st.session_state[place]),

@@ -108,6 +108,9 @@ def every(choice: CurvesChoice, live: Live, pictures: Pictures, key: str) -> Non
 
     lane = choice.nets[0].text
     live.work(request.key, f"Measuring {_count(pictures)}", request.work, show, cost=0.1, lane=lane)
+    job = BOARD.get(request.key)
+    if job is None or job.active:
+        live.tasks[-1].place.caption("Means, ranks and files appear here when all pictures are measured.")
     for name, other in asked.items():
         if name != choice.protocol and other.go and other.key not in choice.stopped:
             before = BOARD.get(other.key)
@@ -137,11 +140,11 @@ def _count(pictures: Pictures) -> str:
 def _results(choice: CurvesChoice, pictures: Pictures, asked: dict[str, SetRequest], found: SetFound, key: str) -> None:
     """Figures, ranks, protocols, two methods, files."""
     curves_show.curves(found, choice, key, short(*found.request.key))
-    st.markdown("#### Who is ahead")
+    st.markdown("**Who is ahead**")
     curves_show.ranks(found)
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown("#### Does the ranking hold by another protocol?")
+        st.markdown("**Does the ranking hold by another protocol?**")
         done = {
             name: job.result
             for name, request in asked.items()
@@ -156,6 +159,6 @@ def _results(choice: CurvesChoice, pictures: Pictures, asked: dict[str, SetReque
                         text, key=f"{key}_protocol_{name}", on_click=lambda base=request.base: choice.go.add(base)
                     )
     with right:
-        st.markdown("#### Two methods, picture by picture")
+        st.markdown("**Two methods, picture by picture**")
         curves_show.pair(found, key)
     curves_show.save(found, choice, pictures, key)

@@ -62,7 +62,7 @@ def figure(found: SetFound, metric: str, baselines: bool) -> go.Figure:
         ink, _, dash = style[name]
         trace.legendgroup = name
         if trace.fillcolor:
-            trace.fillcolor = f"rgba({ink}, {0.08 if dash != 'solid' else 0.16})"
+            trace.fillcolor = f"rgba({ink}, {0.04 if dash != 'solid' else 0.12})"
         elif trace.name:
             trace.line = {"color": f"rgb({ink})", "width": 1.6 if dash != "solid" else 2.4, "dash": dash}
             trace.marker = {"size": 5}
@@ -148,16 +148,17 @@ def ranks(found: SetFound) -> None:
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for metric, scores in found.scores.items():
         up = found.result.better_up(metric)
-        head = f"{METRICS.get(metric).title}{' AUC' if metric in CURVES else ''} {'↑' if up else '↓'}"
+        name = METRICS.get(metric).title
+        head = f"{name}{' AUC, rank' if metric in CURVES else ''} {'↑' if up else '↓'}"
         for score in scores:
             row = rows.setdefault((score.network, score.method), {"": title(found, score.network, score.method)})
             row[head] = number(score.mean)
             if metric in CURVES:
-                row[f"{head} rank"] = score.rank
-                row[f"{head} against random"] = score.against.sentence if score.against else ""
+                row[head] = f"**{score.rank}** · {row[head]}"
+                row[f"{name} against random"] = score.against.sentence if score.against else ""
     place = {(s.network, s.method): s.rank for s in found.scores["insertion"]}
     ordered = sorted(rows, key=lambda pair: (found.result.networks.index(pair[0]), place[pair]))
-    st.dataframe([rows[pair] for pair in ordered], hide_index=True, height="content")
+    st.table([rows[pair] for pair in ordered], border="horizontal", hide_index=True)
     n = len(found.result.images)
     st.caption(
         f"Mean over {n} picture{'s' * (n > 1)} with its bootstrap 95 % interval; ↑ higher is better, ↓ lower is "
@@ -194,30 +195,31 @@ def pair(found: SetFound, key: str) -> None:
                 "mean difference [95 %]": number(paired.difference),
                 "first against second": paired.sentence,
                 "Wilcoxon p": "all tie" if math.isnan(paired.p) else f"{paired.p:.3g}",
-                "test": "exact" if paired.exact else "normal approximation",
             }
         )
-    st.dataframe(rows, hide_index=True, height="content")
+    st.table(rows, border="horizontal", hide_index=True)
     st.caption(
-        f"{METHODS.get(one).title} minus {METHODS.get(two).title}, picture by picture; two-sided signed-rank test. "
+        f"{METHODS.get(one).title} minus {METHODS.get(two).title}, picture by picture; two-sided signed-rank test, "
+        f"{'exact' if paired.exact else 'normal approximation'}. "
         f"{get_protocol(found.request.terms.protocol).title}, {network}."
     )
 
 
 def flips(results: dict[str, SetFound]) -> None:
     """Ranks by protocol, and which pairs of methods change places."""
-    first = next(iter(results.values()))
+    first = next(iter(results.values())).result
     rows = []
-    for network in first.result.networks:
-        for method in first.result.methods(network):
-            row: dict[str, Any] = {"": title(first, network, method)}
-            for metric in CURVES:
-                for name, spec in PROTOCOLS.items():
-                    scores = results[name].scores[metric] if name in results else ()
-                    known = {(score.network, score.method): score.rank for score in scores}
-                    row[f"{METRICS.get(metric).title}: {spec.title}"] = known.get((network, method))
-            rows.append(row)
-    st.dataframe(rows, hide_index=True, height="content")
+    for network in first.networks:
+        for metric in CURVES:
+            for name in PROTOCOLS:
+                scores = results[name].scores[metric] if name in results else ()
+                known = {(score.network, score.method): score.rank for score in scores}
+                head = f"{METRICS.get(metric).title}, {name}"
+                row = {"": f"{network}: {head}" if len(first.networks) > 1 else head}
+                for method in dict.fromkeys(each for net in first.networks for each in first.methods(net)):
+                    row[METHODS.get(method).title] = str(known.get((network, method), "–"))
+                rows.append(row)
+    st.table(rows, border="horizontal", hide_index=True)
     done = [results[name] for name in PROTOCOLS if name in results]
     found = [
         flip.sentence
@@ -256,7 +258,7 @@ def save(found: SetFound, choice: CurvesChoice, pictures: Pictures, key: str) ->
         st.markdown("**The same in the terminal**")
         if not pictures.data:
             st.caption("FOLDER is a folder with these pictures.")
-        st.code(command(choice, pictures), language="bash", wrap_lines=True)
+        st.code(command(choice, pictures), language=None, wrap_lines=True)
 
 
 def _download(label: str, data: Callable[[], bytes], name: str, mime: str, key: str) -> None:

@@ -17,7 +17,7 @@ export default function ({ data, parentElement }) {
 class Curves extends Chart {
   constructor() {
     super();
-    this.box = { W: 400, H: 236, left: 46, right: 12, top: 10, bottom: 40 };
+    this.box = { W: 340, H: 236, left: 46, right: 12, top: 10, bottom: 40 };
     this.svg.setAttribute("viewBox", `0 0 ${this.box.W} ${this.box.H}`);
   }
 
@@ -31,6 +31,7 @@ class Curves extends Chart {
       this.dots[i].style.fill = line.ink;
       this.dots[i].setAttribute("r", line.front ? 5 : 2.5);
       keys[i].style.borderColor = line.ink;
+      if (line.dash?.startsWith("1")) keys[i].style.borderTopStyle = "dotted";
       keys[i].parentElement.classList.toggle("front", line.front);
     });
   }
