@@ -46,6 +46,15 @@ def fitted(spec: ModelSpec, net: nn.Module, state: Mapping[str, Tensor]) -> Mapp
     return spec.adapt(without_prefix(state, foreign))
 
 
+def not_finite(state: Mapping[str, Tensor]) -> str:
+    """Name of the first tensor that holds infinities or no numbers; "" where all are finite."""
+    for key, value in state.items():
+        # A sum is quick to take and finite where all values are, unless it overflows.
+        if not bool(torch.isfinite(value.sum())) and not bool(torch.isfinite(value).all()):
+            return key
+    return ""
+
+
 def loaded_network(spec: ModelSpec, state: Mapping[str, Tensor], classes: int, weights: str) -> nn.Module:
     """The network with the tensors of `state`, as float32; raises `WeightsError` that counts and names what differs."""
     net = _skeleton(spec, classes)
@@ -55,9 +64,6 @@ def loaded_network(spec: ModelSpec, state: Mapping[str, Tensor], classes: int, w
     report = shape_report(net, state)
     if report:
         raise WeightsError(f"{weights} does not fit {spec.title}: {report}")
-    bad = next((key for key, value in state.items() if not bool(torch.isfinite(value).all())), None)
-    if bad is not None:
-        raise WeightsError(f"{weights} holds values that are not finite numbers, in {bad}; it cannot be used.")
     net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
     if any(t.is_meta for t in (*net.parameters(), *net.buffers())):  # something that no state dict holds
         net = _initialised(spec, 0, classes)

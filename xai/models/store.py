@@ -6,17 +6,17 @@ import gc
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from xai.errors import InputError
-from xai.models._build import calibrate, classes_in, loaded_network, untrained_network
+from xai.errors import InputError, WeightsError
+from xai.models._build import calibrate, classes_in, loaded_network, not_finite, untrained_network
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
 from xai.models.classifier import Classifier, InputModel
@@ -187,7 +187,7 @@ def _load(
         fingerprint = digest(spec.name, net)  # of what the seed gives; what is measured varies in its last bits
         calibrate(net, spec)
     else:
-        state = spec.imagenet() if path is None else read_state_dict(path)
+        state = spec.imagenet() if path is None else _from_file(path)
         known = spec.labels()
         count = len(known) if path is None else classes_in(spec, state) or len(known)
         labels = names or (known if count == len(known) else tuple(f"class {index}" for index in range(count)))
@@ -199,6 +199,14 @@ def _load(
             what = "ImageNet's" if labels is known else "numbers, because there is no labels file"
             spec = replace(spec, notes=(*spec.notes, f"class names: {what}"))
     return _classifier(spec, net, weights if path is None else f"file:{path.name}", labels, fingerprint, device)
+
+
+def _from_file(path: Path) -> Mapping[str, Tensor]:
+    state = read_state_dict(path)
+    bad = not_finite(state)
+    if bad:
+        raise WeightsError(f"{path.name} holds values that are not finite numbers, in {bad}; it cannot be used.")
+    return state
 
 
 def _classifier(
