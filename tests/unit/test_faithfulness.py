@@ -3,6 +3,7 @@
 import io
 import math
 
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from xai.metrics import curves, drop, energy, pointing
 from xai.studies._measure import SCHEMA, SCORES
 from xai.studies.faithfulness import (
     FIGURES_6_7,
+    Faithfulness,
     Recipe,
     faithfulness,
     measured,
@@ -152,9 +154,14 @@ def test_protocols_switch_without_explaining_again_and_flips_are_found(tiny):
                     expected.add(frozenset((a, b)))
         assert {frozenset((flip.first, flip.second)) for flip in flips} == expected
     assert rank_flips(one, one) == ()
-    sentences = [flip.sentence for metric in ("insertion", "deletion") for flip in rank_flips(one, two, metric)]
-    assert sentences
-    assert all("by Study 1, behind it by RISE, as evaluated." in sentence for sentence in sentences)
+    # Turned upside down, every pair changes places.
+    place = two.table.schema.get_field_index("insertion")
+    upside = two.table.set_column(place, two.table.schema.field(place), pc.subtract(1.0, one.table["insertion"]))
+    flips = rank_flips(one, Faithfulness(upside, two.recipe), "insertion")
+    assert len(flips) == 10
+    best = min(one.scores("insertion"), key=lambda score: score.rank)
+    assert {best.method} == {flip.first for flip in flips if best.method in (flip.first, flip.second)}
+    assert all("by Study 1, behind it by RISE, as evaluated." in flip.sentence for flip in flips)
 
 
 def test_the_whole_is_cut_into_chunks_that_change_nothing(tiny, monkeypatch):
