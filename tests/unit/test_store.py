@@ -160,13 +160,17 @@ def test_a_load_that_fails_fails_for_all_who_wait_and_is_tried_again(monkeypatch
 
     def load(*_: object) -> Classifier:
         calls.append(1)
-        time.sleep(0.2)
+        while len(asked) < 3:
+            time.sleep(0.01)
+        time.sleep(0.5)  # from asking to waiting is a few lines
         raise InputError("no such thing.")
 
     monkeypatch.setattr(store, "_load", load)
     errors: list[str] = []
+    asked: list[int] = []
 
     def ask() -> None:
+        asked.append(1)
         try:
             load_model("vgg16", "random:0", "cpu")
         except InputError as error:
@@ -259,3 +263,16 @@ def test_waiting_for_a_lease_can_be_cancelled() -> None:
         thread.join(10)
         assert not thread.is_alive()
     assert isinstance(outcome[0], Cancelled)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "vit_b_32"])
+def test_cuda_answers_as_the_cpu_does(name: str) -> None:
+    here, there = (load_model(name, "random:0", device=device) for device in ("cpu", "cuda"))
+    assert there.device.type == "cuda"
+    assert there.fingerprint == here.fingerprint
+    assert there._lock is not here._lock
+    x = here.preprocess(load_image(ASSETS / "samples" / "china.jpg"))
+    torch.testing.assert_close(there.predict(x), here.predict(x), rtol=1e-2, atol=1e-2)
+    assert there.predict(x).device.type == "cpu"
