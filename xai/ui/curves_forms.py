@@ -36,6 +36,7 @@ def pictures(choice: CurvesChoice, key: str) -> None:
         format_func=SOURCE_TITLES.__getitem__,
         key=kept(f"{key}_source", choice.source),
         required=True,
+        wrap=True,
     )
     if source == "upload":
         _upload(choice, key)
@@ -101,7 +102,7 @@ def _take(choice: CurvesChoice, key: str, place: str) -> None:
             load_image(data)
             photos.append(Photo(image_digest(data), file.name, "", data))
         except (InputError, OSError) as error:
-            bad.append(str(error))
+            bad.append(f"{file.name}: {error}")
     if photos:
         choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), None, 0
     left = f" ({len(bad) - 1} more files like this.)" if len(bad) > 1 else ""
@@ -167,6 +168,7 @@ def protocol(choice: CurvesChoice, key: str) -> None:
             list(PROTOCOLS),
             key=kept(f"{key}_protocol", choice.protocol),
             required=True,
+            wrap=True,
         )
         or choice.protocol
     )

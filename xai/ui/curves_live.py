@@ -103,7 +103,9 @@ def every(choice: CurvesChoice, live: Live, pictures: Pictures, key: str) -> Non
             _results(choice, pictures, asked, job.result, key)
         elif isinstance(job.result, Held):
             _hold(choice, request, job.result, f"{_count(pictures)}, {PROTOCOLS[choice.protocol].title}")
-        elif job.error and not isinstance(job.problem, WeightsError):
+        elif isinstance(job.problem, WeightsError):
+            st.caption("There is nothing to average before a classifier above can be used.")
+        elif job.error:
             st.warning(job.error)
 
     lane = choice.nets[0].text

@@ -59,6 +59,11 @@ def direction(up: bool) -> str:
     return "higher is better" if up else "lower is better"
 
 
+def rank_kind(pixels: int) -> str:
+    """The type of ranks: 16 bits where they hold every rank, else 32."""
+    return "u2" if pixels <= 2**16 else "u4"
+
+
 def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) -> bytes:
     """Everything that the scrubber moves through: the image, what stands for missing pixels, ranks, curves.
 
@@ -77,7 +82,7 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
         body.append(data + b"\0" * (-len(data) % 4))
         return [start, len(data)]
 
-    kind = "u2" if counts[-1] <= 65536 else "u4"
+    kind = rank_kind(counts[-1])
     metrics: dict[str, Any] = {}
     for metric in CURVES:
         chosen: str = sight.terms.insertion if metric == "insertion" else sight.terms.deletion

@@ -25,7 +25,7 @@ from xai.ui.session import link_of
 
 VERBS = {"insertion": "put in", "deletion": "taken away"}
 FORMATS = ("svg", "png")
-WRAP = 64
+WRAP = 52
 """Letters in a line of a figure's own caption: it fits a telephone."""
 
 
@@ -78,7 +78,8 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
     n = found.means[next(key for key in found.means if key[2] == metric)].band.n
     about = f"Mean of {n} pictures; the band is the bootstrap 95 % interval." if n > 1 else "One picture: no interval."
     lines = textwrap.wrap(f"{about} {found.sentence(metric)}", WRAP)
-    rows = math.ceil(sum(1 for trace in made.data if trace.name) / 3)
+    names = [trace.name for trace in made.data if trace.name]
+    rows = min(6, math.ceil(len(names) / max(1, 230 // (46 + 6 * max(map(len, names))))))
     foot, head = 62 + 15 * len(lines), 44 + 22 * rows
     heading = f"<b>{METRICS.get(metric).title}</b>: {direction(up)} {'↑' if up else '↓'}"
     if any("random:" in name for name in found.result.networks):

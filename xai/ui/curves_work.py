@@ -31,7 +31,7 @@ from xai.ui.work import Held, Net, short
 AUTO_SECONDS = 30.0
 """Curves that are estimated to take longer wait until the person has seen their cost and says go ..."""
 
-FREE_PASSES = 450
+FREE_PASSES = 300
 """... unless they are fewer forward passes than this: the first curves are never held."""
 
 

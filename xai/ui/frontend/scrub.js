@@ -58,6 +58,7 @@ class Scrub {
     this.body = element("div", {}, head, this.says, pair);
     this.wait = element("div", { class: "hold" });
     this.root = element("div", { class: "olhar scrub" }, this.wait, this.body);
+    this.show(false);
     parent.append(this.root);
   }
 
@@ -91,12 +92,16 @@ class Scrub {
     if (item) this.network.value = item.net;
     for (const option of this.network.options) option.disabled = !there.some((each) => each.net === option.value);
     this.wait.textContent = this.words;
-    this.wait.hidden = Boolean(packet);
-    this.body.hidden = !packet;
-    this.root.dataset.id = packet ? packet.head.id : "";
     if (packet === this.packet) return;
     this.packet = packet;
     if (packet) this.begin(packet);
+    else this.show(false);
+  }
+
+  show(ready) {
+    this.wait.hidden = ready;
+    this.body.hidden = !ready;
+    this.root.dataset.id = ready ? this.packet.head.id : "";
   }
 
   async begin(packet) {
@@ -122,6 +127,7 @@ class Scrub {
       panel.way.textContent = about.up ? "higher is better ↑" : "lower is better ↓";
       panel.sentence.textContent = about.sentence;
     }
+    this.show(true);
     this.curves();
     const total = head.counts.at(-1);
     const nearest = head.counts.reduce((best, count, i) => (Math.abs(count / total - this.share) < Math.abs(head.counts[best] / total - this.share) ? i : best), 0);
