@@ -107,7 +107,8 @@ def shuffle(module: InputModel, stage: WeightStage, run: Run) -> None:
             for row in flat:
                 run.check()
                 row.copy_(row[torch.randperm(row.numel(), generator=generator).to(row.device)])
-            tensor.copy_(flat.view(tensor.shape))
+            if flat.data_ptr() != tensor.data_ptr():  # `contiguous` made a copy: the tensor lay in another order
+                tensor.copy_(flat.view(tensor.shape))
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
