@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 # Playwright is a development requirement; without it the folder cannot be collected, and pytest says so.
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.helpers import CHROMIUM_FLAGS, NOTE_ACTIVITY, WIDE, AppServer, Watch, find_chromium, serve
 
 NewPage = Callable[..., Page]
 HERE = Path(__file__).parent
+
+expect.set_options(timeout=30_000)  # ms; a busy machine is slow, and waiting costs only where something is wrong
+
+
+def pytest_configure() -> None:
+    """Being terminated (a job's time limit) becomes an interrupt, so that servers and browsers are still ended."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -72,7 +82,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=colour, reduced_motion="reduce", **options
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         context.add_init_script(NOTE_ACTIVITY)
         watch = Watch()
         watch.follow(context)

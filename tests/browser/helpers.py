@@ -172,7 +172,7 @@ class Watch:
         return [*self.errors, *self.foreign, *shown]
 
 
-def settle(page: Page, quiet_ms: int = 300, timeout_s: float = 60) -> None:
+def settle(page: Page, quiet_ms: int = 300, timeout_s: float = 120) -> None:
     """Wait until the script has run, the pictures are there and nothing has moved for `quiet_ms` from now on.
 
     "Not running" alone would be too early: a rerun begins some 100 ms after the click that asks for it. A page that
@@ -182,7 +182,7 @@ def settle(page: Page, quiet_ms: int = 300, timeout_s: float = 60) -> None:
     page.wait_for_function(QUIET, arg=quiet_ms, timeout=timeout_s * 1000, polling=50)
 
 
-def visit(page: Page, url: str, timeout_s: float = 60) -> None:
+def visit(page: Page, url: str, timeout_s: float = 120) -> None:
     """Open an address of the app and wait until it has settled."""
     page.goto(url)
     settle(page, timeout_s=timeout_s)

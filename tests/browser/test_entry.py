@@ -50,21 +50,20 @@ def navigation(page: Page) -> list[str]:
     return [link.inner_text().strip().splitlines()[-1].strip() for link in links.all()]
 
 
-def current(page: Page) -> str:
-    """The title of the link that is marked as the page one is on."""
+def arrived(page: Page, server: AppServer, entry: Entry) -> None:
+    """The page is there: its address, its mark in the sidebar, a heading. What it computes may still be under way."""
+    expect(page).to_have_url(server.url + entry.path)
     marked = page.get_by_test_id("stSidebarNav").locator("a[aria-current='page']")
-    return marked.inner_text().strip().splitlines()[-1].strip()
+    expect(marked).to_have_count(1)
+    expect(marked).to_contain_text(entry.title)
+    expect(page.locator("h1").first).to_be_visible()
+    assert page.get_by_text("Page not found").count() == 0
 
 
 def choose(page: Page, server: AppServer, entry: Entry) -> None:
     """Go to a page by the sidebar."""
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=entry.title, exact=True).click()
-    expect(page).to_have_url(server.url + entry.path)
-    settle(page)
-
-
-def heading(page: Page) -> str:
-    return page.locator("h1").first.inner_text().strip()
+    arrived(page, server, entry)
 
 
 def test_every_page_file_is_listed() -> None:
@@ -74,30 +73,21 @@ def test_every_page_file_is_listed() -> None:
 
 def test_the_entry_page_leads_to_every_other(server: AppServer, page: Page) -> None:
     visit(page, server.url)
-    assert heading(page)
-    assert page.title() == "Olhar"
-    main = page.get_by_test_id("stMain")
+    arrived(page, server, PAGES[0])
+    expect(page).to_have_title("Olhar")
     for entry in DEEP:
-        link = main.get_by_role("link", name=entry.title).first
-        expect(link).to_be_visible()
-        link.click()
-        expect(page).to_have_url(server.url + entry.path)
-        settle(page)
-        assert current(page) == entry.title
+        page.get_by_test_id("stMain").get_by_role("link", name=entry.title).first.click()
+        arrived(page, server, entry)
         page.go_back()
-        expect(page).to_have_url(server.url + "/")
-        settle(page)
+        arrived(page, server, PAGES[0])
 
 
 def test_every_page_is_reached_by_the_sidebar(server: AppServer, page: Page) -> None:
     visit(page, server.url)
-    assert navigation(page) == [entry.title for entry in PAGES]
     for entry in [*PAGES, PAGES[0]]:
         choose(page, server, entry)
-        assert current(page) == entry.title
         assert navigation(page) == [each.title for each in PAGES]
         assert page.get_by_test_id("stSidebarNav").count() == 1
-        assert heading(page)
 
 
 @pytest.mark.parametrize("entry", DEEP, ids=[entry.slug for entry in DEEP])
@@ -106,22 +96,22 @@ def test_an_address_opened_first_of_all_shows_its_page(
 ) -> None:
     """Streamlit runs a page's file without the entry file for the very first visitor of a server."""
     page = new_page()
-    visit(page, fresh_server.url + entry.path)
+    page.goto(fresh_server.url + entry.path)
+    arrived(page, fresh_server, entry)
+    expect(page).to_have_title("Olhar")
     assert navigation(page) == [each.title for each in PAGES]
     assert page.get_by_test_id("stSidebarNav").count() == 1
-    assert current(page) == entry.title
-    assert page.title() == "Olhar"
-    assert page.get_by_text("Page not found").count() == 0
-    first = heading(page)
+    first = page.locator("h1").first.inner_text()
 
     choose(page, fresh_server, PAGES[0])
-    assert current(page) == PAGES[0].title
+    expect(page.locator("h1").first).not_to_have_text(first)
     choose(page, fresh_server, entry)
-    assert heading(page) == first
+    expect(page.locator("h1").first).to_have_text(first)
 
     second = new_page()
-    visit(second, fresh_server.url + entry.path)
-    assert heading(second) == first
+    second.goto(fresh_server.url + entry.path)
+    arrived(second, fresh_server, entry)
+    expect(second.locator("h1").first).to_have_text(first)
     assert navigation(second) == [each.title for each in PAGES]
 
 
