@@ -30,7 +30,7 @@ else:
     curves_forms.which(choice, pictures, KEY)
     items = curves_live.one(choice, live, pictures)
     curves_scrub.mount(f"{KEY}_scrub", items, "The curves of this picture appear here.")
-    st.subheader(f"Mean over {len(pictures.pieces)} pictures" if len(pictures.pieces) > 1 else "The same in numbers")
+    st.subheader("Mean over the pictures" if len(pictures.pieces) > 1 else "The same in numbers")
     curves_live.every(choice, live, pictures, KEY)
 
 if choice.problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -9,6 +10,7 @@ import streamlit as st
 from xai.data.archive import keep_upload, open_archive
 from xai.errors import ImageError, InputError
 from xai.explain._spec import METHODS
+from xai.files import safe_name
 from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
 from xai.metrics._protocol import PROTOCOLS, get_protocol
 from xai.metrics.curves import CURVES
@@ -93,7 +95,7 @@ def _take(choice: CurvesChoice, key: str, place: str) -> None:
             if file.name.lower().endswith(".zip"):
                 if file.size > ZIP_BYTES:
                     raise InputError(f"{file.name} is larger than {ZIP_BYTES // 2**20} MB; put it on the server.")
-                found = open_archive(keep_upload(file.getvalue()))
+                found = replace(open_archive(keep_upload(file.getvalue())), name=safe_name(file.name[:-4]))
                 choice.source, choice.whole, choice.uploads, choice.which, choice.problem = "upload", found, (), 0, ""
                 return
             if file.size > MAX_UPLOAD_BYTES:
@@ -131,7 +133,8 @@ def _said(choice: CurvesChoice, key: str) -> None:
     if len(choice.whole) > 1:
         choice.count = int(
             st.number_input(
-                f"Images measured, drawn at random (at most {most}; more in the terminal)",
+                "Images measured, drawn at random"
+                + (f" (at most {most}; more in the terminal)" if len(choice.whole) > most else ""),
                 1,
                 most,
                 min(choice.count, most),

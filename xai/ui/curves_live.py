@@ -47,7 +47,7 @@ def one(choice: CurvesChoice, live: Live, pictures: Pictures) -> list[tuple[str,
         elif isinstance(job.result, Held):
             _hold(choice, request, job.result, f"{piece.item.key} on {request.net.title}")
         elif not isinstance(job.problem, WeightsError) and job.error:
-            st.warning(job.error)
+            st.warning(f"{piece.item.key} on {request.net.title}: {job.error}")
         jobs = [BOARD.get(each.key) for each in requests]
         if not any(each is None or each.active for each in jobs):
             _without_weights(choice, requests, [each for each in jobs if each is not None])

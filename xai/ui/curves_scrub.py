@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from torch import Tensor
@@ -123,7 +124,7 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
         "metrics": metrics,
         "methods": methods,
         "protocol": protocol.title,
-        "file": safe_name(f"{sight.piece.item.key}-{sight.net.name}-{protocol.name}"),
+        "file": safe_name(f"{PurePosixPath(sight.piece.item.key).stem}-{sight.net.name}-{protocol.name}"),
     }
     return packet(head, b"".join(body))
 

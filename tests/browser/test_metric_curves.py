@@ -1,0 +1,161 @@
+"""Walking through a curve in a real browser: the picture is the library's, and a move asks nobody."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import NewPage
+from tests.browser.helpers import NARROW, AppServer, low_contrast, overflow, screenshot, settle
+from xai.metrics import pictures_at
+from xai.models.classifier import Classifier
+from xai.ui.work import samples
+
+ONE = "/metric_curves?images=chelsea&method=gradcam"
+TWO = "/metric_curves?images=chelsea,coffee&method=gradcam"
+STUDY = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+RANKS = """(name) => {
+  const packet = [...globalThis.__olhar.packets.values()].find((each) => each.head.kind === 'scrub');
+  return [...packet.ranks[name]];
+}"""
+
+
+def drawn(page: Page, metric: str) -> np.ndarray:
+    """What the canvas of a metric shows, (H,W,3)."""
+    canvas = page.locator(f'canvas[data-metric="{metric}"]')
+    data = canvas.evaluate("(canvas) => canvas.toDataURL('image/png')")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB")).astype(float)
+
+
+def opened(page: Page, address: str) -> None:
+    """Open, and wait until curves and means are there."""
+    page.goto(address)
+    expect(page.locator(".scrub[data-index]")).to_be_visible(timeout=180_000)
+    expect(page.locator(".st-key-cu_csv")).to_be_visible(timeout=180_000)
+    settle(page, timeout_s=180)
+
+
+def words(file: Path) -> str:
+    """The words of an SVG file, whatever lines they stand in."""
+    return " ".join(re.sub(r"<[^>]+>", " ", file.read_text(encoding="utf-8")).split())
+
+
+def marker(page: Page) -> list[str]:
+    """Where the moving points stand: x and y of the front line's dot in both charts."""
+    dots: list[str] = page.locator(".scrub .plot circle").evaluate_all(
+        "(dots) => dots.map((dot) => `${dot.getAttribute('cx')} ${dot.getAttribute('cy')}`)"
+    )
+    return dots
+
+
+def test_every_step_shows_the_librarys_picture_and_asks_nobody(
+    server: AppServer, new_page: NewPage, lite0: Classifier
+) -> None:
+    page = new_page()
+    sent: list[int] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
+    opened(page, server.url + ONE)
+    x = lite0.preprocess(samples()["chelsea"].decoded())
+    slider = page.get_by_role("slider", name="Share of the pixels that has changed")
+    slider.focus()
+    before = len(sent)
+    for name in ("gradcam", "center"):
+        page.get_by_label("Whose order of pixels").select_option(name)
+        # A map with exactly these ranks: the composition is compared, whatever rounding did to the map itself.
+        map_ = -torch.tensor(page.evaluate(RANKS, name)).view(224, 224).float()
+        exact = {m: pictures_at(lite0, x, map_, STUDY, m, "study") for m in ("insertion", "deletion")}
+        slider.focus()
+        slider.press("Home")
+        places = []
+        for step, share in enumerate(STUDY):
+            places.append(marker(page))
+            assert page.locator(".scrub .readout").inner_text() == f"{100 * share:g} %"
+            for metric, pictures in exact.items():
+                wanted = pictures[step].permute(1, 2, 0).numpy() * 255
+                assert np.abs(drawn(page, metric) - wanted).max() <= 1
+            slider.press("ArrowRight")
+        assert len({str(place) for place in places}) == len(STUDY)
+    assert len(sent) == before
+    assert slider.get_attribute("aria-valuetext") == "100 %, 50176 of 50176 pixels"
+
+
+def test_figures_and_rows_go_home_with_their_protocol(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    opened(page, server.url + TWO)
+    screenshot(page, "metric-curves", whole=True)
+    sentence = page.locator(".scrub .said").last.inner_text()
+    assert sentence.endswith("higher is better (Study 1).")
+    with page.expect_download() as download:
+        page.locator(".scrub").get_by_role("button", name="SVG").last.click()
+    written = words(Path(download.value.path()))
+    assert download.value.suggested_filename == "chelsea-efficientnet_lite0-study-deletion.svg"
+    assert sentence in written
+    assert "Grad-CAM, AUC" in written
+    with page.expect_download() as download:
+        page.locator(".st-key-cu_csv button").click()
+    rows = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + 2 * 4
+    assert all(sentence in row for row in rows[1:])
+    plot = page.locator("[data-testid=stPlotlyChart]").first
+    plot.hover()
+    with page.expect_download() as download:
+        plot.locator('[data-title*="Download plot"]').click()
+    assert download.value.suggested_filename == "insertion-study-pictures.svg"
+    assert "the band is the bootstrap 95 % interval." in words(Path(download.value.path()))
+
+
+def test_one_click_changes_the_protocol_and_its_direction(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    opened(page, server.url + ONE)
+    assert page.locator(".scrub .way").all_inner_texts() == ["higher is better ↑", "higher is better ↑"]
+    page.locator(".st-key-cu_protocol").get_by_text("rise", exact=True).click()
+    slider = page.get_by_role("slider", name="Share of the pixels that has changed")
+    expect(slider).to_have_attribute("max", "28", timeout=180_000)
+    assert page.locator(".scrub .way").all_inner_texts() == ["higher is better ↑", "lower is better ↓"]
+    expect(page.locator(".st-key-cu_csv")).to_be_visible(timeout=180_000)
+    settle(page, timeout_s=180)
+    table = page.get_by_test_id("stTable").nth(1).inner_text()
+    assert "Deletion, rise\t" in table.replace("\n\t", "\t")
+    told = page.get_by_text("The ranking is the same").or_(page.get_by_text("The ranking depends on the protocol"))
+    expect(told).to_be_visible()
+    page.locator(".st-key-cu_protocol").get_by_text("study", exact=True).click()  # there already: nothing to wait for
+    expect(slider).to_have_attribute("max", "4", timeout=15_000)
+
+
+def test_figures_of_study_1_say_which_weights_are_missing(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    opened(page, server.url + ONE)
+    page.get_by_role("button", name="Figures of the studies").click()
+    page.get_by_role("button", name="Study 1, figures 6 and 7").click()
+    said = page.get_by_text("VGG16, ResNet50 and GoogLeNet cannot be measured with ImageNet's weights")
+    expect(said).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Use random weights (marked in every figure)")).to_be_visible()
+    assert page.get_by_text("whose answers mean nothing").count() == 1
+
+
+def test_bad_input_is_one_sentence_on_a_dark_telephone(server: AppServer, new_page: NewPage, tmp_path: Path) -> None:
+    page = new_page(colour="dark", size=NARROW)
+    opened(page, server.url + ONE)
+    assert overflow(page) == 0
+    assert low_contrast(page) == []
+    page.locator(".st-key-cu_source").get_by_text("Server", exact=True).click()
+    box = page.locator(".st-key-cu_path input")
+    box.fill("/nowhere/at/all")
+    box.press("Enter")
+    expect(page.get_by_text("data '/nowhere/at/all' does not exist")).to_be_visible()
+    page.locator(".st-key-cu_source").get_by_text("Upload", exact=True).click()
+    bad = tmp_path / "x.png"
+    bad.write_bytes(b"no picture")
+    page.locator("[class*=cu_upload_] input[type=file]").set_input_files(bad)
+    expect(page.get_by_text("x.png: the image is not an image that can be read here")).to_be_visible()
+    settle(page)
+    assert overflow(page) == 0
+    assert page.locator(".scrub[data-index]").is_visible()  # what was there stays
