@@ -166,11 +166,18 @@ def matrix(layer: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple[T
     return columns.T.contiguous(), zero
 
 
-def divide(q: Tensor, constant: Tensor, relevance: Tensor, sign: Tensor | None = None, e: float = E) -> Tensor:
-    """R_i = sum_j q_ji R_j / (sum_i q_ji + constant_j +- e rms)."""
+def divide(
+    q: Tensor,
+    constant: Tensor,
+    relevance: Tensor,
+    sign: Tensor | None = None,
+    e: float = E,
+    scale: Tensor | None = None,
+) -> Tensor:
+    """R_i = sum_j q_ji R_j / (sum_i q_ji + constant_j +- e rms); scale: what the rms is of, if not of that sum."""
     d = q.sum(1) + constant
     sign = torch.ones_like(d) if sign is None else sign
-    return (relevance / (d + sign * e * d.square().mean().sqrt())) @ q
+    return (relevance / (d + sign * e * (d if scale is None else scale).square().mean().sqrt())) @ q
 
 
 def by_matrix(
@@ -186,7 +193,7 @@ def by_matrix(
         return divide(c.clamp(min=0), b.clamp(min=0), relevance)
     assert rule == "gamma"
     same = (c * sign[:, None]).clamp(min=0) * sign[:, None]
-    return divide(c + gamma * same, b + gamma * (b * sign).clamp(min=0) * sign, relevance, sign)
+    return divide(c + gamma * same, b + gamma * (b * sign).clamp(min=0) * sign, relevance, sign, scale=z)
 
 
 def first_by_matrix(rule: str, layer: Callable[[Tensor], Tensor], ones: Tensor, x: Tensor, relevance: Tensor) -> Tensor:

@@ -167,7 +167,8 @@ def test_padding_by_name_is_padding_by_number() -> None:
         assert max(unaccounted(both[0])) < 1e-6
 
 
-def test_a_layer_with_two_users_keeps_its_batch_norm_apart() -> None:
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_a_layer_with_two_users_keeps_its_batch_norm_apart(norm_first: bool) -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -175,7 +176,8 @@ def test_a_layer_with_two_users_keeps_its_batch_norm_apart() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.a(x)
-            return self.fc(torch.cat([F.relu(x), F.relu(self.norm(x))], 1).mean((2, 3)))
+            parts = (self.norm(x), F.relu(x)) if norm_first else (F.relu(x), self.norm(x))
+            return self.fc(F.relu(torch.cat(parts, 1)).mean((2, 3)))
 
     module = wrapped(randomise(Twice(), 1))
     x = pixels(2, 3, 6, 6)

@@ -27,7 +27,7 @@ from xai.explain._lrp_rules import (
     signs,
     total,
 )
-from xai.explain._lrp_weights import Norm, WeightStore
+from xai.explain._lrp_weights import Norm, Weights, WeightStore
 
 
 class NoRuleError(NotApplicableError):
@@ -108,7 +108,7 @@ class Op:
 class Linear(Op):
     """Convolution or fully connected layer, with the batch norm behind it once that is merged.
 
-    x: its input. z: its output behind the batch norm, kept only where the rule asks for it.
+    x: its input. z: its output behind the batch norm, kept only where the rule asks for it, made again if it was not.
     """
 
     geometry: Geometry
@@ -132,8 +132,7 @@ class Linear(Op):
         if self.rule == ZPLUS:
             positive = None if w.bias is None else w.bias.clamp(min=0)
             return (positive_rule(at, *signs(x, source.signed), w, positive, relevance, ledger),)
-        z = self.z
-        assert z is not None  # kept at recording for these rules
+        z = at.output(x, w) if self.z is None else self.z
         if self.rule == EPSILON:
             return (epsilon_rule(at, x, z, w, relevance, rules.epsilon, ledger),)
         clipped = self.output.clipped
@@ -164,20 +163,31 @@ class BatchNorm(Op):
     """
 
     norm: Norm
-    out: Tensor
+    out: Tensor | None
 
     def down(self, relevance: Tensor, rules: Rules, ledger: Ledger) -> Sequence[Tensor]:
         """By the shift rule, with a constant a channel."""
         constant = self.norm.affine()[1]
         constant = constant.view(-1, *[1] * (relevance.dim() - 2))
-        return (shift_rule(self.out, constant, relevance, ledger, clipped=self.output.clipped),)
+        maker, out = self.inputs[0].maker, self.out
+        if out is None and isinstance(maker, Linear):
+            out = maker.geometry.output(maker.x, Weights.of(maker.weight, maker.bias, self.norm))
+        assert out is not None  # only a norm behind a linear layer goes without
+        return (shift_rule(out, constant, relevance, ledger, clipped=self.output.clipped),)
 
     def linear_before(self) -> Linear | None:
-        """The layer that it can be merged into."""
-        maker = self.inputs[0].maker
-        if not isinstance(maker, Linear) or maker.norm is not None or len(self.inputs[0].users) != 1:
+        """The layer that it can be merged into, as far as is known by now."""
+        maker, users = self.inputs[0].maker, self.inputs[0].users
+        if not isinstance(maker, Linear) or maker.norm is not None or users not in ([], [self]):
             return None
-        return None if isinstance(maker.geometry, Dense) and self.out.dim() != 2 else maker
+        return None if isinstance(maker.geometry, Dense) and maker.x.dim() != 2 else maker
+
+    def keep(self, out: Tensor) -> None:
+        """Keep the output only where it will be asked for: most norms will be merged, and then nobody asks."""
+        linear = self.linear_before()
+        if linear is not None:
+            linear.z = None
+        self.out = out if linear is None or linear.rule in NEEDS_OUTPUT else None
 
 
 @dataclass(eq=False)

@@ -322,7 +322,9 @@ def _batch_norm(
     bounds = call.bounds()
     if bounds is not None:  # in front of the first layer it is a normalisation of the pixels
         return call.recorder.emit(Pass(call.values, "scale"), out, bounds=bounds)
-    return call.recorder.emit(BatchNorm(call.values, Norm(running_mean, running_var, weight, bias, eps), out), out)
+    op = BatchNorm(call.values, Norm(running_mean, running_var, weight, bias, eps), None)
+    op.keep(out)
+    return call.recorder.emit(op, out)
 
 
 def _add(call: Call, *args: Any, **kwargs: Any) -> Any:

@@ -14,9 +14,10 @@ stabiliser e that takes the sign of its denominator:
               depends on the image and t a constant (a batch norm that cannot be merged, an added constant)
     norm      R_i = a_i R / (sum_i a_i + e)                         sums and average pools
 
-A sum over an image's layer is over its own outputs alone, and e = 1e-6 times the rms of the denominators of that image
-and layer (but for epsilon's own), so that networks with tiny activations are explained as well as others; at least
-1e-30, so that 0 / 0 is 0. Every rule tells a `Ledger` what it did not hand on: sum(R) + biases + stabilisers = score.
+e is 1e-6 times the rms of the denominators (gamma: of z) of that image and layer, so that networks with tiny
+activations are explained as well as others; at least 1e-30, so that 0 / 0 is 0. Every rule tells a `Ledger` what it did
+not hand on: sum(R) + biases + stabilisers = score. An output that nothing contributes to loses its relevance to the
+stabiliser.
 
 Sources: Bach et al., PLoS ONE 2015 (epsilon, alpha-beta); Montavon et al., Pattern Recognition 2017 (z-plus, z-box);
 Lapuschkin et al., Nature Communications 2019 (flat); Montavon et al., Explainable AI 2019 (gamma); Andeol et al. 2021
@@ -71,6 +72,10 @@ def stabiliser(d: Tensor, share: float = STABILISER) -> Tensor:
 class Geometry(Protocol):
     """A linear map of activations by given weights, its transpose, and where its channels are."""
 
+    def output(self, x: Tensor, w: Weights) -> Tensor:
+        """The layer's output, bias included."""
+        ...
+
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """sum_i x_i w_ij, without a bias."""
         ...
@@ -94,6 +99,10 @@ class Geometry(Protocol):
 
 class Dense:
     """Fully connected: x (N,...,C), weight (D,C)."""
+
+    def output(self, x: Tensor, w: Weights) -> Tensor:
+        """(N,...,C) -> (N,...,D)."""
+        return F.linear(x, w.weight, w.bias)
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """(N,...,C) -> (N,...,D)."""
@@ -129,6 +138,10 @@ class Conv:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+
+    def output(self, x: Tensor, w: Weights) -> Tensor:
+        """(N,C,H,W) -> (N,D,h,w)."""
+        return F.conv2d(x, w.weight, w.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """(N,C,H,W) -> (N,D,h,w)."""
@@ -230,45 +243,45 @@ def gamma_rule(
 ) -> Tensor:
     """The gamma rule. signed: x has negative values. clipped: a rectifier follows, so that z < 0 has no relevance.
 
-    Sums over negative contributions are differences of all and the positive ones: one pass forward and two back where
-    x >= 0, one back where the outputs are clipped as well; with signed x two forward, and three or two back.
+    With p = sum_i c+_ij + b+_j, the sum on the side of the output is q = p - z-, and |d| = |z| + gamma q + e is never
+    zero. Sums over negative contributions are differences of all and the positive ones, so that there are one pass
+    forward (two with signed x), and one (clipped) to three (signed x and outputs) back.
     """
     up, down = signs(x, signed)
-    part = geometry.forward(up, w.positive)
+    d = geometry.forward(up, w.positive)
     if down is not None:
-        part += geometry.forward(down, w.negative)
+        d += geometry.forward(down, w.negative)
     if w.bias is not None:
-        part += geometry.spread(w.bias.clamp(min=0))
-    above = z >= 0
-    d = torch.where(above, part, z - part).mul_(gamma).add_(z)
-    e = stabiliser(d)
-    s = relevance / (d + torch.where(above, e, -e))
-    first = torch.where(above, s, 0)
-    second = None if clipped else s - first
-    _book_gamma(geometry, first, second, w, gamma, e.flatten(), ledger)
-    if second is None and down is None:
-        return geometry.back(first, torch.add(w.weight, w.positive, alpha=gamma), x).mul_(x)
-    plain = geometry.back(first, w.weight, x)
-    cross = geometry.back(first if second is None else first - second, w.positive, x)
-    other = None if second is None else geometry.back(second, w.weight, x)
-    # x (A + B) + gamma x+ (B + E) + gamma x- (A - E), with A, B, E = plain, other, cross
-    shared = (plain if other is None else plain + other) * x
-    shared.addcmul_(up, cross if other is None else other + cross, value=gamma)
-    if down is not None:
-        shared.addcmul_(down, plain - cross, value=gamma)
-    return shared
+        d += geometry.spread(w.bias.clamp(min=0))
+    e = stabiliser(z)
+    if clipped:
+        d.mul_(gamma).add_(z.clamp(min=0)).add_(e)
+    else:
+        d.sub_(z.clamp(max=0)).mul_(gamma).add_(z.abs()).add_(e)
+    t = torch.div(relevance, d, out=d)
+    s = t if clipped else torch.copysign(torch.ones_like(z), z).mul_(t)  # R / d with its sign
+    below = None if clipped else (s - t).mul_(0.5)  # the part of s where z < 0
+    _book_gamma(geometry, t, s, w, gamma, e.flatten(), ledger)
+    # x (A + B) + gamma x+ (B + E) + gamma x- (A - E): A, B from s where z >= 0 and z < 0 by w, E from t by w+
+    if down is None and below is None:
+        return geometry.back(t, torch.add(w.weight, w.positive, alpha=gamma), x).mul_(x)
+    cross = geometry.back(t, w.positive, x)
+    if down is None and below is not None:
+        return geometry.back(s.add_(below, alpha=gamma), w.weight, x).add_(cross, alpha=gamma).mul_(x)
+    both = geometry.back(s, w.weight, x)
+    low = torch.zeros_like(both) if below is None else geometry.back(below, w.weight, x)
+    shared = (both * x).addcmul_(up, low + cross, value=gamma)
+    return shared if down is None else shared.addcmul_(down, both - low - cross, value=gamma)
 
 
-def _book_gamma(
-    geometry: Geometry, first: Tensor, second: Tensor | None, w: Weights, gamma: float, e: Tensor, ledger: Ledger
-) -> None:
-    up = geometry.per_channel(first)
-    down = torch.zeros_like(up) if second is None else geometry.per_channel(second)
+def _book_gamma(geometry: Geometry, t: Tensor, s: Tensor, w: Weights, gamma: float, e: Tensor, ledger: Ledger) -> None:
+    sizes = geometry.per_channel(t)
     bias = None
     if w.bias is not None:
-        above, below = w.bias.clamp(min=0), w.bias.clamp(max=0)
-        bias = (up + down) @ w.bias + gamma * (up @ above + down @ below)
-    ledger.book(bias, (up - down).sum(1) * e)
+        each = sizes if s is t else geometry.per_channel(s)
+        above, below = (each + sizes) / 2, (each - sizes) / 2
+        bias = each @ w.bias + gamma * (above @ w.bias.clamp(min=0) + below @ w.bias.clamp(max=0))
+    ledger.book(bias, sizes.sum(1) * e)
 
 
 def flat_rule(geometry: Geometry, inside: Tensor, w: Weights, relevance: Tensor, ledger: Ledger) -> Tensor:
@@ -282,7 +295,7 @@ def shift_rule(out: Tensor, shift: Tensor, relevance: Tensor, ledger: Ledger, *,
     """The shift rule for out = u + shift, shift broadcasting. clipped: a rectifier follows."""
     if clipped:
         return _shift_above(out, shift, relevance, ledger)
-    above = torch.where(out >= 0, relevance, 0)
+    above = relevance * (out >= 0)
     return _shift_above(out, shift, above, ledger) + _shift_above(-out, -shift, relevance - above, ledger)
 
 
