@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import json
 import os
 import re
 import shlex
@@ -96,8 +97,9 @@ def test_the_commands_work(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     if "--out" in words:
         out = tmp_path / words[words.index("--out") + 1]
-        assert (out / "manifest.json").is_file()
-        assert list(out.rglob("*.npy"))
+        told = "summary.json" if "evaluate" in words else "manifest.json"
+        assert json.loads((out / told).read_text(encoding="utf-8"))
+        assert [path for path in out.rglob("*") if path.suffix in (".npy", ".parquet")]
     else:
         assert done.stdout.strip()
 
