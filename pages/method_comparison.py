@@ -56,9 +56,16 @@ for place, scene in enumerate(scenes):
     rows.append(tiles.Row(scene.net.title if len(scenes) > 1 else "", tuple(cells)))
 
 grid = f"{KEY}_grid"
-share = "method" if len(scenes) > 1 else "all"
 with maps_place:
-    tiles.grid(grid, rows, choice.display, lambda: live.act_from(grid), lambda: live.display_from(grid), share)
+    tiles.grid(
+        grid,
+        rows,
+        choice.display,
+        on_act=lambda: live.act_from(grid),
+        on_display=lambda: live.display_from(grid),
+        share="method" if len(scenes) > 1 else "all",
+        jump=("Methods", "olhar-methods"),
+    )
 if not choice.methods:
     st.info("Choose a method above to see what the network looked at.")
 

@@ -389,7 +389,7 @@ def test_random_weights_are_marked_on_every_tile(server: AppServer, page: Page) 
     assert page.locator(".mark:visible").count() == 3
     expect(tile(page, "row1.gradcam").locator(".mark")).to_be_hidden()
     expect(page.locator(".net .random")).to_have_count(1)
-    expect(page.get_by_test_id("stSidebar")).to_contain_text("random weights")
+    expect(page.get_by_test_id("stSidebar")).to_contain_text("MobileNetV3-Large random")
     screenshot(page, "comparison-random", whole=True)
 
 

@@ -102,7 +102,7 @@ def refresh_status() -> None:
     loaded = loaded_models()
     lines.append("**Classifiers in memory**" + ("" if loaded else " none yet"))
     for classifier in reversed(loaded):
-        mark = ":red-background[random weights]" if classifier.random else f":gray[{classifier.weights}]"
+        mark = ":red-background[random]" if classifier.random else f":gray[{classifier.weights}]"
         lines.append(f"{classifier.title} {mark}")
     memory = _memory(device)
     if memory:

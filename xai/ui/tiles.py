@@ -79,10 +79,12 @@ def grid(
     on_display: Callable[[], None],
     share: str = "all",
     controls: bool = True,
+    jump: tuple[str, str] | None = None,
 ) -> None:
     """Mount a grid. share: maps of "all" methods, or only those of one "method", have a scale in common when shared.
 
-    The callbacks find what happened in `acted(key)` and `displayed(key)`.
+    jump: (words, container key) of controls that a narrow page shows below the grid. The callbacks find what happened
+    in `acted(key)` and `displayed(key)`.
     """
     data = {
         "rows": [
@@ -92,6 +94,7 @@ def grid(
         "colormaps": colormaps(),
         "share": share,
         "controls": controls,
+        "jump": {"text": jump[0], "key": jump[1]} if jump else None,
     }
     _grid(key=key, data=data, on_act_change=on_act, on_display_change=on_display)
 

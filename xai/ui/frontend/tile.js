@@ -6,7 +6,7 @@ class Tile {
     this.signature = JSON.stringify(spec);
     this.packet = null;
     this.canvas = element("canvas", { width: 224, height: 224, tabindex: 0, role: "img", "aria-label": spec.title });
-    this.cross = element("div", { class: "cross", "aria-hidden": "true" });
+    this.cross = element("div", { class: "cross", "aria-hidden": "true", hidden: true });
     this.mark = element("div", { class: "mark", text: "random weights" });
     this.note = element("div", { class: "note" });
     this.divider = element("div", { class: "divider", role: "slider", tabindex: 0, "aria-label": "Divider" });
@@ -131,7 +131,7 @@ class Tile {
     this.foot.replaceChildren();
     if (head.kind === "map") {
       this.ramp = element("canvas", { class: "ramp", "aria-hidden": "true" });
-      this.needle = element("i", { class: "needle" });
+      this.needle = element("i", { class: "needle", hidden: true });
       this.ends = element("div", { class: "ends" });
       this.legend.append(element("div", { class: "band" }, this.ramp, this.needle), this.ends);
       if (head.coverage) this.foot.append(badge(head.coverage.status, head.coverage.status, head.coverage.sentence));

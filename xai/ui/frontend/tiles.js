@@ -5,13 +5,13 @@ const MODES = [
   ["split", "Split"],
 ];
 const SIGNED = [
-  ["signed", "For and against"],
-  ["strength", "Strength only"],
-  ["relief", "Colour relief"],
+  ["signed", "For, against", "Two colours: what speaks for the class, and what against it"],
+  ["strength", "Strength", "The size of each value without its sign"],
+  ["relief", "Relief", "Each colour channel by itself, around grey"],
 ];
 const SCALES = [
-  ["own", "Each its own"],
-  ["shared", "Shared"],
+  ["own", "Own", "Each map from its own lowest to its own highest value"],
+  ["shared", "Shared", "One scale for all maps"],
 ];
 
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
@@ -55,10 +55,11 @@ class Grid {
   fit() {
     const width = this.rows.clientWidth;
     const gap = 14;
-    const least = width < 420 ? 140 : 180;
+    const least = width < 420 ? 140 : 164;
     const fitting = Math.max(1, Math.floor((width + gap) / (least + gap)));
     const lines = Math.ceil(this.widest / fitting);
     this.rows.style.setProperty("--columns", Math.ceil(this.widest / lines));
+    this.toolbar.fit?.();
   }
 
   arrange(data) {
@@ -146,7 +147,7 @@ class Toolbar {
       mode: this.choices("mode", "View", MODES),
       opacity: this.slider(display),
       colors: this.select("colors", "Colours", maps("sequential")),
-      signed: this.select("signed", "Signed maps", SIGNED),
+      signed: this.select("signed", "Signed", SIGNED),
       diverging: this.select("diverging", "Signed colours", maps("diverging")),
       scale: this.select("scale", "Scale", SCALES),
       smooth: this.check("smooth", "Smooth"),
@@ -155,6 +156,17 @@ class Toolbar {
     if (maps("diverging").length < 2) delete this.parts.diverging;
     this.root = element("div", { class: "toolbar", role: "group", "aria-label": "How the maps are drawn" });
     this.root.append(...Object.values(this.parts));
+    if (data.jump) this.root.append(this.jump(data.jump));
+  }
+
+  // A way to controls that the page's width has put below the maps.
+  jump({ text, key }) {
+    const target = () => document.querySelector(`.st-key-${key}`);
+    const below = () => target()?.getBoundingClientRect().top > this.root.getBoundingClientRect().top;
+    const go = () => target()?.scrollIntoView({ block: "center" });
+    const button = element("button", { type: "button", class: "act jump", text, on: { click: go } });
+    this.fit = () => (button.hidden = !below());
+    return button;
   }
 
   choices(name, label, options) {
