@@ -149,6 +149,13 @@ def test_ablation_takes_a_channel_from_every_patch(vit: Classifier, x: Tensor) -
     torch.testing.assert_close(found.values[0], expected.float(), atol=1e-5, rtol=1e-4)
 
 
+def test_guided_gradcam_lays_tokens_on_their_grid_too(vit: Classifier, x: Tensor) -> None:
+    found = attribute(vit, x, "guided_gradcam", targets=1, extension=True)
+    cam = attribute(vit, x, "gradcam", targets=1).maps()[:, None]
+    guided = attribute(vit, x, "guided_backprop", targets=1, extension=True).values
+    torch.testing.assert_close(found.values, cam * guided, atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize("method", [*CAMS, "attention_rollout", "attention_gradient"])
 def test_batches_equal_one_by_one(vit: Classifier, x: Tensor, method: str) -> None:
     both = attribute(vit, x, method, targets=[0, 2])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xai.batching import in_batches
 from xai.errors import LayerError
-from xai.explain._cam import cam_coverage, maps_required
+from xai.explain._cam import cam_coverage, maps_at
 from xai.explain._gradient import class_score, joined, targets_of
 from xai.explain._guided import GuidedMode, Switch, guided_coverage
 from xai.explain._spec import METHODS, MethodSpec
@@ -56,14 +56,14 @@ class GuidedGradCAM:
             if path not in kept:
                 raise LayerError(f"layer {path!r} does not run in this network's forward; choose another layer.")
             activation = kept[path]
-            maps_required(path, activation)
+            maps = maps_at(module, path, activation.detach())
             score, chosen = class_score(logits, target)
         switch.on = False
         (plain,) = torch.autograd.grad(score, activation, retain_graph=True)
         switch.on = True
         (guided,) = torch.autograd.grad(score, x)
         with torch.no_grad():
-            signed = combine(activation.detach(), plain, score.detach())
+            signed = combine(maps, maps_at(module, path, plain), score.detach())
             cam = F.interpolate(signed.clamp(min=0)[:, None], x.shape[-2:], mode="bilinear", align_corners=False)
             return guided * cam, logits.detach(), chosen, signed.amin((1, 2)), signed.amax((1, 2))
 
