@@ -30,17 +30,21 @@ with whole.container(key="olhar-verdict"):
 with whole.container(key="olhar-methods", gap="xsmall"):
     controls.methods(choice, KEY)
     with st.container(horizontal=True):
-        settings = st.popover("Settings", icon=":material/tune:", key=f"{KEY}_settings")
-        presets = st.popover("Figures of the studies", icon=":material/menu_book:", key=f"{KEY}_presets")
+        settings = st.popover("Settings", icon=":material/tune:", key=f"{KEY}_settings", on_change="rerun")
+        presets = st.popover(
+            "Figures of the studies", icon=":material/menu_book:", key=f"{KEY}_presets", on_change="rerun"
+        )
 maps_place = whole.container(key="olhar-maps")
 
 live = Live(choice, KEY)
 scenes = [Scene(choice.photo, choice.view, net) for net in choice.nets]
 looks = [look for scene in scenes if (look := live.looked(scene)) is not None]
-with settings:
-    controls.settings(choice, looks, KEY)
-with presets:
-    controls.presets(choice, KEY)
+if settings.open:
+    with settings:
+        controls.settings(choice, looks, KEY)
+if presets.open:
+    with presets:
+        controls.presets(choice, KEY)
 with verdict:
     bars(f"{KEY}_bars", choice, scenes)
     controls.target(choice, looks[0] if looks else None, KEY)

@@ -16,8 +16,9 @@ from xai.explain import attribute
 from xai.explain._spec import METHODS
 from xai.models.classes import class_index, target_classes
 from xai.models.classifier import Classifier
+from xai.similarity import spearman
 from xai.studies import comparison
-from xai.studies.comparison import compare, cost, each_tile, forward_seconds, passes
+from xai.studies.comparison import agreement, compare, cost, each_tile, forward_seconds, passes
 from xai.types import Run
 
 
@@ -173,3 +174,15 @@ def test_target_classes(tiny: Classifier) -> None:
         target_classes(tiny, "top6", logits)
     with pytest.raises(InputError, match="target 'top0' does not exist"):
         target_classes(tiny, "top0", logits)
+
+
+def test_agreement_is_spearmans_correlation_of_every_two_maps(tiny64: Classifier) -> None:
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found = compare([tiny64], x, ["gradcam", "saliency", "center"]).explained()
+    table = agreement(found)
+    assert table.shape == (2, 3, 3)
+    for one in range(3):
+        for two in range(3):
+            expected = spearman(found[one].maps(), found[two].maps())
+            assert table[:, one, two].tolist() == pytest.approx(expected.tolist(), abs=1e-9)
+    assert table[:, 0, 0].tolist() == pytest.approx([1.0, 1.0], abs=1e-12)

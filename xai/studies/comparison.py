@@ -23,6 +23,7 @@ from xai.explain._spec import METHODS
 from xai.explain.call import attribute, make_explainer
 from xai.models.classes import target_classes
 from xai.models.classifier import Classifier
+from xai.similarity import pearson, ranks
 from xai.types import Attribution, Run
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -125,6 +126,16 @@ def each_tile(
                 yield _tile(classifier, seen, method, chosen, layer, params, part)
             done += weight
     run.report(total, total, "")
+
+
+def agreement(explained: Sequence[Attribution]) -> Tensor:
+    """Spearman's rank correlation between the maps of every two attributions, image by image: (N,A,A) in [-1, 1].
+
+    Maps are compared signed, as they are, at the input size; constant maps as in `xai.similarity.pearson`.
+    """
+    maps = [each.maps() for each in explained]
+    ordered = torch.stack([ranks(each.flatten(1)).view(each.shape) for each in maps])  # (A,N,H,W), each sorted once
+    return torch.stack([torch.stack([pearson(one, two) for two in ordered], -1) for one in ordered], -2)
 
 
 def check_request(methods: Sequence[str], layer: str | None = None, params: Params | None = None) -> None:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from functools import partial
 
 import streamlit as st
-import torch
+from torch import Tensor
 
 from xai.explain._spec import METHODS
-from xai.similarity import spearman
+from xai.studies import comparison
 from xai.ui import figures, tiles
 from xai.ui.controls import layer
 from xai.ui.live import Live
 from xai.ui.session import Choice
 from xai.ui.tiles import Row, class_words
-from xai.ui.work import Ask, Look, Scene, Shown
+from xai.ui.work import Ask, Look, Recent, Scene, Shown
 
 
 def wait_for_look() -> None:
@@ -119,12 +119,21 @@ HARDLY = ("guided_backprop", "deconvnet")
 
 
 def _say_alike(name: str, found: Sequence[Shown]) -> None:
-    value = float(spearman(*(each.attribution.maps() for each in found))[0])
+    value = float(alike(found)[0, 1])
     title = METHODS.get(name).title
     if value >= ALIKE:
         st.warning(f"Correlation {value:.2f}: {title} hardly depends on the class here.", icon=":material/warning:")
     else:
         st.markdown(f"Correlation {value:.2f}")
+
+
+_alike: Recent[Tensor] = Recent(64)
+
+
+def alike(found: Sequence[Shown]) -> Tensor:
+    """Rank correlation of every two of these maps, computed once."""
+    key = tuple(tiles.map_id(each) for each in found)
+    return _alike.get(key, lambda: comparison.agreement([each.attribution for each in found])[0])
 
 
 def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:
@@ -137,8 +146,7 @@ def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:
         if len(found) < 2:
             return
         titles = [_title(each, found) for each in found]
-        maps = torch.cat([each.attribution.maps() for each in found])
-        table = [spearman(maps, one[None]).tolist() for one in maps]
+        table = alike(found).tolist()
         st.plotly_chart(figures.matrix(table, titles, "Rank correlation"), width="stretch", key="mc_agreement")
 
     st.caption(
