@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -134,6 +135,14 @@ class Classifier:
             except ModuleStateError:  # hooks and flags are back, so what is left cannot be put back
                 self._memo["damaged"] = str(changed)
             raise
+
+    def private(self, run: Run | None = None) -> Classifier:
+        """The same classifier on a copy of the network, with a lease of its own.
+
+        For long work that nobody else should wait for; it costs the weights' memory once more while it lives.
+        """
+        with self.lease(run) as module:
+            return replace(self, module=copy.deepcopy(module), _lock=threading.RLock(), _memo={})
 
     def layer(self, path: str | None = None) -> nn.Module:
         """The submodule at `path` (the default layer for None); raises `LayerError` with near paths."""

@@ -162,7 +162,7 @@ class Board:
     def ahead_of(self, job: Job) -> str:
         """The title of what a waiting job waits for: the running job of its lane, or "" where there is none."""
         with self._changed:
-            titles = [j.title for j in self._jobs.values() if j.state == "running" and j.lane == job.lane]
+            titles = [j.title for j in self._running() if job.lane and j.lane == job.lane]
             return titles[0] if titles else ""
 
     def _leave(self, owner: str, key: Hashable) -> None:

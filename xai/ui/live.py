@@ -162,6 +162,7 @@ class Live:
         started, bar, told, turn, under_way = time.monotonic(), None, None, 0, 1
         while True:
             seen = BOARD.version
+            ended = [job for job in self._jobs() if not job.active]
             self._advance()
             self._tell()
             with hidden:
@@ -175,8 +176,10 @@ class Live:
             if len(active) < under_way:
                 refresh_status()
             under_way = len(active)
+            if all(job in ended for job in self._jobs()):
+                break  # what ends while a round goes on is passed on by the next one
             if not active:
-                break
+                continue
             if bar is None and time.monotonic() - started > SHOW_AFTER:
                 bar = self._bar(progress)
             if bar is not None:
@@ -260,15 +263,15 @@ class Live:
         first = BOARD.get(ask.key)
         held = first.result if first is not None and isinstance(first.result, Held) else None
         if ask.key in self.choice.go or BOARD.get(gone.key) is not None:
-            return self._submit(gone, seen.result, held.cost.seconds if held else 0.01)
-        return self._submit(ask, seen.result, 0.01)
+            return self._submit(gone, seen.result, held.cost.seconds if held else 0.01, "")
+        return self._submit(ask, seen.result, 0.01, ask.scene.net.text)
 
-    def _submit(self, ask: Ask, seen: Look, cost: float) -> Job:
+    def _submit(self, ask: Ask, seen: Look, cost: float, lane: str) -> Job:
         def work(run: Any) -> Shown | Held:
             return explain(ask, seen, run)
 
         title = f"{ask.title} on {seen.title}"
-        return BOARD.submit(self.choice.visitor.name, ask.key, title, work, cost, ask.scene.net.text)
+        return BOARD.submit(self.choice.visitor.name, ask.key, title, work, cost, lane)
 
     def _resolved(self, slot: Slot) -> Ask:
         """The ask with its class: the predicted one where none was chosen."""

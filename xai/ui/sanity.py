@@ -57,7 +57,6 @@ def panel(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
             partial(_check, asked),
             partial(_show, choice, live, asked, look),
             cost=10.0,
-            lane=look.scene.net.text,
         )
     return None
 

@@ -244,13 +244,18 @@ def look(scene: Scene, run: Run) -> Look:
 
 
 def explain(ask: Ask, look_at: Look, run: Run) -> Shown | Held:
-    """Run one method, or hold it where it is slow and nobody has said go. Raises what `attribute` raises."""
+    """Run one method, or hold it where it is slow and nobody has said go. Raises what `attribute` raises.
+
+    What a person has agreed to wait for runs on a copy of the network: nobody else waits for its lease.
+    """
     classifier = ask.scene.net.load()
     params = {ask.method: dict(ask.params)}
-    if not ask.go and passes(classifier, ask.method, layer=ask.layer, params=params) > AUTO_PASSES:
+    if passes(classifier, ask.method, layer=ask.layer, params=params) > AUTO_PASSES:
         known = cost(classifier, ask.method, layer=ask.layer, params=params, run=run)
         if known.seconds > AUTO_SECONDS:
-            return Held(known)
+            if not ask.go:
+                return Held(known)
+            classifier = classifier.private(run)
     x = ask.scene.tensor(classifier)
     found = attribute(classifier, x, ask.method, ask.target, ask.layer, ask.seed, run, **dict(ask.params))
     return Shown(ask, found, look_at)
@@ -276,6 +281,9 @@ def known_method(name: str) -> str:
 def known_net(text: str) -> Net:
     """The network that `text` writes; raises `UnknownNameError` where there is none of that name."""
     net = Net.of(text)
+    kind = net.weights.partition(":")[0]
+    if kind not in ("imagenet", "random"):  # a link must not make the server open a file
+        raise UnknownNameError(f"weights {net.weights!r} are not taken from a link.")
     if net.name not in MODELS:
         raise UnknownNameError(f"model {net.name!r} is not known.")
     return net
