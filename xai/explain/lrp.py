@@ -65,7 +65,9 @@ class LRP:
     instead of .87 of the positive relevance lies on the photograph of the class).
 
     facts, per image: score (y_c), relevance_sum, ratio = relevance_sum / score, bias_share, stabiliser_share (None
-    where the score is 0). The network is only watched while it runs, never changed, so threads do not meet.
+    where the score is 0). Relevance of outputs to which nothing contributes counts with the stabilisers: all of it under
+    alpha1-beta0 for a class whose last weights are negative. The network is only watched while it runs, never changed,
+    so threads do not meet.
     """
 
     composite: CompositeName = "epsilon-plus-flat"
@@ -172,11 +174,12 @@ def described(counts: Counts) -> Coverage:
     return Coverage("limited" if limited else "full", "layers get relevance", *counts.layers, limits)
 
 
-PASSES = {FLAT: 4, ZPLUS: 4, EPSILON: 3, BOX: 5, GAMMA: 5}
+PASSES = {EPSILON: 3, ZPLUS: 4, GAMMA: 5}
+"""Cost by the convolutions' rule, in forward passes; measured (`benchmarks/lrp.py`)."""
 
 
 def lrp_passes(classifier: Classifier, explainer: LRP) -> int:
-    """A forward to record, then by the convolutions' rule: denominators anew, and one or two transposed passes."""
+    """The recorded forward, another for the denominators, and one or two passes back."""
     del classifier
     return PASSES[COMPOSITES[explainer.composite].conv]
 
