@@ -65,9 +65,10 @@ class LRP:
     instead of .87 of the positive relevance lies on the photograph of the class).
 
     facts, per image: score (y_c), relevance_sum, ratio = relevance_sum / score, bias_share, stabiliser_share (None
-    where the score is 0). Relevance of outputs to which nothing contributes counts with the stabilisers: all of it under
-    alpha1-beta0 for a class whose last weights are negative. The network is only watched while it runs, never changed,
-    so threads do not meet.
+    where the score is 0). Relevance of outputs to which nothing contributes counts with the stabilisers: all of it
+    under alpha1-beta0 for a class whose last weights are negative. The flat rule spreads evenly under each kernel, so a
+    stem of stride 2 leaves a fine grid in the map. The network is only watched while it runs, never changed, so threads
+    do not meet.
     """
 
     composite: CompositeName = "epsilon-plus-flat"
