@@ -27,6 +27,7 @@ live = Live(choice, KEY)
 scene = Scene(choice.photo, choice.view, choice.nets[0])
 live.look("row0", scene)
 look = live.looked(scene)
+known = attack_forms.known(scene)
 with top[1]:
     layer = attack_forms.explanation(choice, look, KEY)
 
@@ -41,3 +42,5 @@ with many:
 if choice.problem:
     said.warning(choice.problem, icon=":material/info:")
 live.follow(progress)
+if attack_forms.known(scene) != known:
+    st.rerun()  # the network has been loaded, or could not be: now the page knows what a study costs

@@ -110,6 +110,7 @@ def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str,
         {
             "source": source,
             "folder": folder,
+            "random_weights": classifier.random,
             "clean": predictions(classifier, study.attacked[0].logits_before[index]),
             "smallest_epsilon": smallest,
             "smallest_epsilon_text": step_text(smallest, norm_of(study)) if smallest == smallest else "none tried",
@@ -131,8 +132,12 @@ def overview(study: EpsilonStudy, classifier: Classifier, place: int, index: int
     before, after = (logits[index].softmax(-1) for logits in (result.logits_before, result.logits_after))
     top, turned = int(before.argmax()), int(after.argmax())
     ink = step_text(float(study.epsilons[place]), norm_of(study))
+    untrained = "RANDOM WEIGHTS, " if classifier.random else ""
     tiles = [
-        (f"clean: {classifier.labels[top]} {float(before[top]):.2f}", render.input_picture(result.clean[index])),
+        (
+            f"{untrained}clean: {classifier.labels[top]} {float(before[top]):.2f}",
+            render.input_picture(result.clean[index]),
+        ),
         (
             f"epsilon {ink}: {classifier.labels[turned]} {float(after[turned]):.2f}",
             render.input_picture(result.adversarial[index]),

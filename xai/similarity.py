@@ -74,6 +74,12 @@ def _centred(rows: Tensor) -> Tensor:
     return rows / torch.where(scale > 0, scale, 1)
 
 
+def top_members(maps: Tensor, fraction: float) -> Tensor:
+    """Membership (N,H,W) in [0, 1] of each pixel in the highest `fraction` of its map; see `topk_iou` for ties."""
+    k = max(1, round(fraction * maps[0].numel()))
+    return _members(maps.flatten(1), k).view_as(maps)
+
+
 def topk_iou(a: Tensor, b: Tensor, fraction: float) -> Tensor:
     """Intersection over union of the highest `fraction` of the pixels of each map: (N,H,W) x 2 -> (N,) in [0, 1].
 

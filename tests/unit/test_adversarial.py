@@ -14,7 +14,7 @@ from xai.attacks import attack
 from xai.attacks.pgd import PGD
 from xai.errors import Cancelled, InputError
 from xai.metrics.distance import image_distance
-from xai.metrics.shift import SHIFTS, explanation_shift, top_region
+from xai.metrics.shift import SHIFTS, explanation_shift
 from xai.models.classifier import Classifier
 from xai.settings import ASSETS
 from xai.studies.adversarial import POSITIONS, epsilon_study, noise_of_equal_norm, security_curve, smallest_epsilon
@@ -65,9 +65,23 @@ def test_shift_by_hand() -> None:
     assert float(still["centroid_drift"]) == pytest.approx(0)
 
 
-def test_top_region_counts_ties_in() -> None:
-    assert int(top_region(torch.arange(400.0).reshape(1, 20, 20)).sum()) == 40
-    assert int(top_region(torch.ones(1, 20, 20)).sum()) == 400
+def test_energy_of_sparse_and_blank_maps() -> None:
+    here, there, blank = torch.zeros(3, 1, 20, 20)
+    here[0, 0, 0] = there[0, 19, 19] = 1.0
+    # One pixel is the top for certain; the other 39 of 40 places are shared by the 399 tied zeros.
+    assert float(explanation_shift(here, there)["energy_kept"]) == pytest.approx(39 / 399)
+    assert float(explanation_shift(blank, there)["energy_kept"]) == pytest.approx(0.1)
+    assert float(explanation_shift(here, here)["energy_kept"]) == pytest.approx(1)
+
+
+def test_a_shift_does_not_depend_on_its_neighbours() -> None:
+    maps = torch.rand(2, 2, 20, 20, generator=torch.Generator().manual_seed(0))
+    maps[:, 1] -= 0.5  # signed
+    together = explanation_shift(*maps)
+    for index in range(2):
+        alone = explanation_shift(*maps[:, index : index + 1])
+        for name, value in together.items():
+            assert float(value[index]) == pytest.approx(float(alone[name]), abs=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -25,11 +25,15 @@ def test_epsilons_by_hand() -> None:
     assert len(parse_epsilons(["0:16:1"], "linf")) == 17
 
 
-@pytest.mark.parametrize("word", ["a", "1:2", "4:0:1", "0:4:0", "0:4:-1"])
+def test_values_that_read_alike_are_one() -> None:
+    assert len(parse_epsilons(["1.00001", "1.00002", "2"], "linf")) == 2
+
+
+@pytest.mark.parametrize("word", ["0:inf:1", "nan", "a", "1:2", "4:0:1", "0:4:0", "0:4:-1"])
 def test_epsilons_that_are_none(word: str) -> None:
     with pytest.raises(InputError, match="is not a number or A:B:STEP"):
         parse_epsilons([word], "linf")
-    with pytest.raises(InputError, match="at most 1000"):
+    with pytest.raises(InputError, match="more than 1000 values"):
         parse_epsilons(["0:16:0.001"], "linf")
 
 
@@ -70,6 +74,9 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert len({each["folder"] for each in manifest["images"]}) == 2
+    assert manifest["complete"]
+    assert manifest["over_images"]["never_turned"] in (0, 1, 2)
+    assert set(manifest["over_images"]["shift_of_the_old_class"]) == {"attack", "noise"}
     rate = manifest["over_images"]["success"]
     assert manifest["over_images"]["images"] == 2
     assert rate["mean"][0] == 0
@@ -94,3 +101,31 @@ def test_bad_requests_exit_2_with_one_line(
     said = capsys.readouterr().err.strip()
     assert sentence in said
     assert len(said.splitlines()) == 1
+
+
+def test_what_was_finished_stays_when_the_rest_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xai.commands import attack
+
+    real, calls = attack.files_of, []
+
+    def fails_the_second_time(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(attack, "files_of", fails_the_second_time)
+    words = ["attack", "sample:coffee", "sample:rocket", "--epsilon", "1", "--attack", "fgsm", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path)]) == 130
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert not manifest["complete"]
+    assert [each["source"] for each in manifest["images"]] == ["sample:coffee"]
+
+
+def test_random_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--weights", "random:0", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(["attack", "sample:coffee", "--epsilon", "1", "--attack", "fgsm", *words]) == 0
+    assert "random weights: this means nothing" in capsys.readouterr().out
+    assert json.loads((tmp_path / "manifest.json").read_text())["images"][0]["random_weights"]
+    assert main(["explain", "sample:coffee", *words]) == 0
+    assert "random weights: this means nothing" in capsys.readouterr().out

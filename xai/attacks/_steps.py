@@ -10,10 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xai.batching import DEFAULT_BATCH
+from xai.errors import InputError
 from xai.models.classifier import InputModel
 from xai.types import Run
 
 TINY = 1e-12
+LOSSES = ("cross_entropy", "margin")
+KEEPS = ("best", "last")
+
+
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise `InputError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InputError(f"{name} {value!r} is not known; use {' or '.join(choices)}.")
 
 
 def margin(logits: Tensor, label: Tensor, targeted: bool) -> Tensor:
@@ -64,7 +73,10 @@ def ascend(current: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor
     """One step of length `step` (N,) along the steepest direction of the norm: sign, or the unit gradient."""
     if norm == "linf":
         return current + expand(step) * gradient.sign()
-    return current + expand(step / l2_norm(gradient).clamp(min=TINY)) * gradient
+    # Scaled to at most 1 before squaring, so that a gradient of 1e-30 has a direction too; a zero one has none.
+    largest = expand(gradient.abs().flatten(1).amax(1))
+    scaled = gradient / torch.where(largest > 0, largest, 1)
+    return current + expand(step / l2_norm(scaled).clamp(min=TINY)) * scaled
 
 
 def random_start(x: Tensor, group: Tensor, epsilon: Tensor, norm: str, run: Run, restart: int) -> Tensor:

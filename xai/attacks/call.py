@@ -159,8 +159,9 @@ def _attack(
 def to_levels(adversarial: Tensor, clean: Tensor, epsilon: Tensor, norm: str) -> Tensor:
     """8-bit levels (N,3,H,W) uint8 of an adversarial image, still inside the ball where the clean image is 8-bit.
 
-    linf: the nearest level within epsilon of the clean pixel. l2: the change is rounded towards zero, so its norm
-    cannot grow. Where no level is within epsilon (a clean image that is not 8-bit), the nearest one to it is taken.
+    linf: the nearest level within epsilon of the clean pixel. l2: the nearest levels, of which those that were rounded
+    away from the clean picture the furthest are taken back by one until the norm holds. Where no level is within
+    epsilon (a clean image that is not 8-bit), the nearest one to it is taken.
     """
     centre, moved = clean.double() * 255, adversarial.double() * 255
     if norm == "linf":
@@ -168,8 +169,28 @@ def to_levels(adversarial: Tensor, clean: Tensor, epsilon: Tensor, norm: str) ->
         low, high = (centre - slack).ceil(), (centre + slack).floor()
         levels = torch.where(low <= high, torch.minimum(torch.maximum(moved.round(), low), high), centre.round())
     else:
-        levels = centre.round() + (moved - centre.round()).trunc()
+        whole = centre.round()
+        levels = torch.stack([_fit(*each) for each in zip(whole, moved - whole, epsilon.double() * 255, strict=True)])
     return levels.clamp(0, 255).to(torch.uint8)
+
+
+def _fit(whole: Tensor, change: Tensor, radius: Tensor) -> Tensor:
+    """Whole levels plus a whole change of norm <= radius, near `change`: (3,H,W)."""
+    near = change.round()
+    excess = float(near.square().sum() - radius.square())
+    if excess <= 0:
+        return whole + near
+    # Taking one level back from a change of n saves 2 |n| - 1 of the squared norm; where rounding had gone outwards the
+    # furthest, taking back costs the attack the least.
+    outward = torch.where(near != 0, (near - change) * near.sign(), -torch.inf).flatten()
+    order = outward.argsort(descending=True, stable=True)
+    saved = (2 * near.flatten()[order].abs() - 1).clamp(min=0).cumsum(0)
+    count = int((saved < excess).sum()) + 1
+    back = torch.zeros_like(outward)
+    back[order[:count]] = 1
+    fitted = near - back.view_as(near) * near.sign()
+    # One level from every changed value may not be enough: then the same again.
+    return whole + fitted if float(fitted.square().sum()) <= float(radius.square()) else _fit(whole, fitted, radius)
 
 
 def _rows(result: AttackResult, rows: slice) -> AttackResult:

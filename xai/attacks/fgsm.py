@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xai.attacks._spec import ATTACKS, AttackSpec
-from xai.attacks._steps import ascend, objective, project
+from xai.attacks._spec import ATTACKS, NORMS, AttackSpec
+from xai.attacks._steps import LOSSES, ascend, objective, one_of, project
 from xai.attacks.call import attack
 from xai.models.classifier import Classifier, InputModel
 from xai.registry import Source
@@ -24,6 +24,10 @@ class FGSM:
     norm: Literal["linf", "l2"] = "linf"
     targeted: bool = False
     loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        one_of("norm", self.norm, NORMS)
+        one_of("loss", self.loss, LOSSES)
 
     def __call__(
         self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run

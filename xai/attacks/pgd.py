@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xai.attacks._spec import ATTACKS, AttackSpec
-from xai.attacks._steps import Best, Climb, climb, random_start
+from xai.attacks._spec import ATTACKS, NORMS, AttackSpec
+from xai.attacks._steps import KEEPS, LOSSES, Best, Climb, climb, one_of, random_start
 from xai.attacks.call import attack
 from xai.errors import InputError
 from xai.models.classifier import Classifier, InputModel
@@ -46,8 +46,9 @@ class PGD:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
             raise InputError(f"steps is {self.steps} and restarts is {self.restarts}; both must be at least 1.")
-        if self.norm not in ("linf", "l2"):
-            raise InputError(f"norm {self.norm!r} is not known; use linf or l2.")
+        one_of("norm", self.norm, NORMS)
+        one_of("loss", self.loss, LOSSES)
+        one_of("keep", self.keep, KEEPS)
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"step_size is {self.step_size}; it must be above 0.")
 

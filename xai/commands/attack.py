@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,14 @@ from xai.errors import InputError
 if TYPE_CHECKING:
     from xai.attacks._spec import Attack
     from xai.models.classifier import Classifier
+    from xai.statistics import Band
     from xai.studies.adversarial import EpsilonStudy
 
 DESCRIPTION = """Attack images at every epsilon: adversarial PNGs, perturbations (.npy), the maps of the old and the new
 class before and after, a table over epsilon beside random noise of equal norm, and manifest.json."""
+
+MOST = 1000
+"""Epsilons that one range may have."""
 
 EPILOG = """Epsilons and --step-size are in 1/255 for --norm linf, and in pixel units of [0, 1] for --norm l2. With more
 than one image the manifest also holds the success rate against epsilon with its 95 % bootstrap interval.
@@ -80,17 +86,19 @@ def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
             numbers = [float(part) for part in word.split(":")]
         except ValueError:
             numbers = []
+        if not all(map(math.isfinite, numbers)):
+            numbers = []
         if len(numbers) == 1:
             found.add(numbers[0])
         elif len(numbers) == 3 and numbers[2] > 0 and numbers[1] >= numbers[0]:
             low, high, step = numbers
-            count = int((high - low) / step + 1e-9) + 1
-            if count > 1000:
-                raise InputError(f"--epsilon {word} has {count} values; give at most 1000.")
-            found.update(low + step * index for index in range(count))
+            if (high - low) / step > MOST - 0.5:
+                raise InputError(f"--epsilon {word} has more than {MOST} values; give a larger step.")
+            found.update(low + step * index for index in range(int((high - low) / step + 1e-9) + 1))
         else:
             raise InputError(f"--epsilon {word!r} is not a number or A:B:STEP, such as 0:16:1.")
-    return [value / unit for value in sorted(found)]
+    # What reads alike (a file is named by it) is one value.
+    return [value / unit for value in sorted({f"{value:.4g}": value for value in sorted(found)}.values())]
 
 
 def attack_of(args: argparse.Namespace) -> Attack:
@@ -110,9 +118,8 @@ def run(args: argparse.Namespace) -> int:
     """Attack, write, and list what could not be attacked."""
     from xai.bundle import make_folder, manifest_bytes
     from xai.explain._spec import METHODS
-    from xai.files import sha256, write_atomic
+    from xai.files import write_atomic
     from xai.models.classes import class_index
-    from xai.provenance import versions
 
     epsilons, params = parse_epsilons(args.epsilon, args.norm), attack_of(args)
     METHODS.get(args.method)
@@ -122,36 +129,62 @@ def run(args: argparse.Namespace) -> int:
     [(classifier, _)] = load_models([args.model], [args.weights], args.device)
     label = None if args.target is None else class_index(classifier, args.target)
     make_folder(args.out)
-    bad = [{"source": source, "reason": reason} for source, reason in unknown]
-    images: list[dict[str, Any]] = []
-    studies: list[EpsilonStudy] = []
-    listed: dict[str, dict[str, Any]] = {}
-    with interruptible() as cancelled, Progress() as progress:
-        for number, picture in enumerate(pictures):
-            share = (number, len(pictures), cancelled, progress)
-            try:
-                study = study_of(picture, classifier, epsilons, params, label, args, share)
-            except InputError as error:
-                bad.append({"source": picture.source, "reason": str(error)})
-                continue
-            files, entry = files_of(study, classifier, picture, [each["folder"] for each in images])
-            for path, data in files.items():
-                write_atomic(args.out / path, data)
-                listed[path] = {"sha256": sha256(data), "bytes": len(data)}
-            images.append(entry)
-            studies.append(study)
-    manifest = {
+    (args.out / "manifest.json").unlink(missing_ok=True)  # an older one would describe files that are about to change
+    done = Done([{"source": source, "reason": reason} for source, reason in unknown])
+    complete = False
+    try:
+        with interruptible() as cancelled, Progress() as progress:
+            for number, picture in enumerate(pictures):
+                share = (number, len(pictures), cancelled, progress)
+                try:
+                    study = study_of(picture, classifier, epsilons, params, label, args, share)
+                except InputError as error:
+                    done.bad.append({"source": picture.source, "reason": str(error)})
+                    continue
+                files, entry = files_of(study, classifier, picture, [each["folder"] for each in done.images])
+                for path, data in files.items():
+                    write_atomic(args.out / path, data)
+                done.keep(study, files, entry)
+        complete = True
+    finally:  # what was finished stays, with a manifest that says whether it is all
+        manifest = manifest_of(done, args, complete)
+        write_atomic(args.out / "manifest.json", manifest_bytes(manifest))
+    return report(manifest, args)
+
+
+@dataclass(eq=False)
+class Done:
+    """What has been attacked so far, and what could not be."""
+
+    bad: list[dict[str, str]]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    studies: list[EpsilonStudy] = field(default_factory=list)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def keep(self, study: EpsilonStudy, files: dict[str, bytes], entry: dict[str, Any]) -> None:
+        """Count an image whose files are written."""
+        from xai.files import sha256
+
+        self.images.append(entry)
+        self.studies.append(study)
+        self.files |= {path: {"sha256": sha256(data), "bytes": len(data)} for path, data in files.items()}
+
+
+def manifest_of(done: Done, args: argparse.Namespace, complete: bool) -> dict[str, Any]:
+    """What was made, by which command, and what could not be."""
+    from xai.provenance import versions
+
+    return {
         "made_by": "olhar attack",
+        "complete": complete,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["python", "-m", "xai", *args.words]),
         "versions": versions(),
-        "images": images,
-        "over_images": over_images(studies) if len(studies) > 1 else None,
-        "bad": bad,
-        "files": dict(sorted(listed.items())),
+        "images": done.images,
+        "over_images": over_images(done.studies) if len(done.studies) > 1 else None,
+        "bad": done.bad,
+        "files": dict(sorted(done.files.items())),
     }
-    write_atomic(args.out / "manifest.json", manifest_bytes(manifest))
-    return report(manifest, args)
 
 
 def study_of(
@@ -197,16 +230,28 @@ def files_of(
     return image_files(study, classifier, folder), entry(study, classifier, folder, picture.source)
 
 
-def over_images(studies: Sequence[EpsilonStudy]) -> dict[str, Any]:
+def over_images(studies: Sequence[EpsilonStudy]) -> Any:
     """Rates against epsilon over all images, each with its bootstrap 95 % interval."""
+    from xai._entry import plain as bundle_plain
     from xai.studies.adversarial import security_curve
 
     curve = security_curve(studies)
     found: dict[str, Any] = {"epsilons": curve.epsilons.tolist(), "images": curve.success.n}
+
+    def plain(band: Band) -> dict[str, list[float]]:
+        return {"mean": band.mean.tolist(), "low": band.low.tolist(), "high": band.high.tolist()}
+
     for name in ("success", "survives_png", "noise_turns"):
-        band = getattr(curve, name)
-        found[name] = {"mean": band.mean.tolist(), "low": band.low.tolist(), "high": band.high.tolist()}
-    return found
+        found[name] = plain(getattr(curve, name))
+    found["shift_of_the_old_class"] = {
+        who: {name: plain(band) for name, band in measures.items()} for who, measures in curve.shift.items()
+    }
+    turned = curve.smallest
+    found["smallest_epsilon"] = (
+        None if turned is None else {"mean": turned.mean, "low": turned.low, "high": turned.high}
+    )
+    found["never_turned"] = curve.never
+    return bundle_plain(found)
 
 
 def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
@@ -219,8 +264,9 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
         for image in manifest["images"]:
             best = image["clean"][0]
             say(
-                f"{image['source']}: {best['name']} ({100 * best['probability']:.1f} %); smallest epsilon that "
-                f"changes it: {image['smallest_epsilon_text']}"
+                f"{image['source']}: {best['name']} ({100 * best['probability']:.1f} %)"
+                + (" (random weights: this means nothing)" if image["random_weights"] else "")
+                + f"; smallest epsilon that changes it: {image['smallest_epsilon_text']}"
             )
         if manifest["images"]:
             say(manifest["images"][0]["protocol"])

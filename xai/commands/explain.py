@@ -211,7 +211,9 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
             for model in image["models"]:
                 if model["predictions"]:
                     best = model["predictions"][0]
-                    say(f"{image['source']}: {model['title']} says {best['name']} ({100 * best['probability']:.1f} %)")
+                    said = f"{model['title']} says {best['name']} ({100 * best['probability']:.1f} %)"
+                    untrained = " (random weights: this means nothing)" if model["weights"].startswith("random") else ""
+                    say(f"{image['source']}: {said}{untrained}")
         say(f"Wrote {len(manifest['files']) + 1 + args.zip} files to {args.out}; open {args.out / 'report.html'}")
     if "failed" in states:
         return 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xai.errors import InputError
-from xai.similarity import centroid_drift, energy_inside, spearman, ssim, topk_iou
+from xai.similarity import centroid_drift, energy_inside, spearman, ssim, top_members, topk_iou
 
 TOP = 0.1
 """Share of the pixels that counts as a map's top region."""
@@ -38,7 +38,7 @@ SHIFTS: Mapping[str, ShiftFact] = {
         0,
         1,
         True,
-        "Share of the new map's positive mass inside the old map's top 10 %.",
+        "Share of the new map's positive mass inside the old map's top 10 % (tied pixels share the last places).",
     ),
 }
 
@@ -50,22 +50,16 @@ def explanation_shift(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     """
     if before.shape != after.shape or before.dim() != 3:
         raise InputError(f"maps have shapes {tuple(before.shape)} and {tuple(after.shape)}; give two of (N, H, W).")
+    one, two = _unit(before), _unit(after)
+    negative = torch.stack([before.amin((1, 2)), after.amin((1, 2))]).amin(0) < 0
     found = {
         "spearman": spearman(before, after),
         "topk_iou": topk_iou(before, after, TOP),
-        "ssim": ssim(_unit(before), _unit(after), data_range=1.0 if float(before.min()) >= 0 else 2.0),
+        "ssim": ssim(one, two, data_range=torch.where(negative, 2.0, 1.0)),
         "centroid_drift": centroid_drift(before, after),
-        "energy_kept": energy_inside(after, top_region(before)),
+        "energy_kept": energy_inside(after, top_members(before, TOP)),
     }
     return {name: value.float() for name, value in found.items()}
-
-
-def top_region(maps: Tensor) -> Tensor:
-    """The highest 10 % of the pixels of each map, (N,H,W) bool; pixels tied at the border are all inside."""
-    flat = maps.flatten(1)
-    count = max(1, round(TOP * flat.shape[1]))
-    border = flat.topk(count, dim=1).values[:, -1:]
-    return (flat >= border).view_as(maps)
 
 
 def _unit(maps: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from xai.attacks._spec import ATTACKS, Attack
 from xai.batching import DEFAULT_BATCH
 from xai.errors import InputError
 from xai.explain import attribute
+from xai.explain._spec import METHODS
+from xai.explain.call import make_explainer
 from xai.metrics.distance import image_distance
 from xai.metrics.shift import explanation_shift
 from xai.models.classifier import Classifier
@@ -129,7 +131,9 @@ def epsilon_study(
     run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
     params = params or ATTACKS.get(attack).params()
     radii = torch.as_tensor(epsilons, dtype=torch.float32).flatten()
-    total = _cost(len(radii), len(x), ATTACKS.get(attack).passes(params))
+    each = len(radii) * len(x)
+    explaining = METHODS.get(method).passes(classifier, make_explainer(METHODS.get(method), layer, **method_params))
+    total = (each * ATTACKS.get(attack).passes(params), each, each * explaining)
     stage = _Stage(run, total)
 
     attacked = tuple(sweep(classifier, x, radii, attack, params, labels, run.seed, stage.next(total[0], "attack")))
@@ -167,6 +171,12 @@ def epsilon_study(
         protocol=_protocol(attack, params, radii, method, run.seed),
         provenance={**provenance(classifier, "attack", attack, params, run.seed), "method": method, "layer": layer},
     )
+
+
+def passes_each(classifier: Classifier, attack: str, params: Attack, method: str, layer: str | None = None) -> int:
+    """Forward passes (a backward counts two) at one epsilon of one image: attack, noise, six maps at the most."""
+    spec = METHODS.get(method)
+    return ATTACKS.get(attack).passes(params) + 1 + 6 * spec.passes(classifier, make_explainer(spec, layer))
 
 
 def noise_of_equal_norm(x: Tensor, result: AttackResult, norm: str, run: Run) -> Tensor:
@@ -294,12 +304,6 @@ def _predict(classifier: Classifier, images: Tensor, run: Run) -> Tensor:
         logits.append(classifier.predict(flat[start : start + size], run))
         run.report(min(start + size, len(flat)), len(flat))
     return _rows(torch.cat(logits), images.shape[:2])
-
-
-def _cost(epsilons: int, images: int, attack_passes: int) -> tuple[int, int, int]:
-    """Forward passes of the attack, of the noise, and (about) of one set of maps."""
-    each = epsilons * images
-    return each * attack_passes, each, each
 
 
 class _Stage:

@@ -7,6 +7,7 @@ import io
 import shlex
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +21,11 @@ from xai.bundle import manifest_bytes, pack
 from xai.explain._spec import METHODS
 from xai.files import safe_name, sha256
 from xai.metrics.shift import SHIFTS
+from xai.models._spec import MODELS
 from xai.models.classifier import Classifier
 from xai.provenance import versions
 from xai.render import Scale, input_picture, scale_of
-from xai.studies.adversarial import CLASSES, POSITIONS, WHO, EpsilonStudy, epsilon_study
+from xai.studies.adversarial import CLASSES, POSITIONS, WHO, EpsilonStudy, epsilon_study, passes_each
 from xai.types import Run
 from xai.ui.browser import packet
 from xai.ui.session import Choice
@@ -34,6 +36,15 @@ FIRST_SAMPLE = "coffee"
 
 FIRST_POSITIONS = (0, 8, 16, 24, 32)
 """Positions of the slider that are computed first, so that there is something to see in a moment."""
+
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "reach": (0.5, 255.0),
+    "size": (0.01, 255.0),
+    "steps": (1, 100),
+    "restarts": (1, 10),
+    "seed": (0, 2**31),
+}
+"""What the page takes, in links as in its widgets; reach and step size in 1/255 for the L-infinity norm."""
 
 REACH: Mapping[str, float] = {"linf": 16 / 255, "l2": 4.0}
 """Largest epsilon of the slider at first, by norm."""
@@ -63,6 +74,10 @@ class Plan:
             own |= {"steps": self.steps, "step_size": self.step_size, "restarts": self.restarts}
         return made(**own)
 
+    def passes(self, classifier: Classifier, layer: str | None) -> int:
+        """Forward passes (a backward counts two) at one epsilon: attack, noise, and the maps of two classes."""
+        return passes_each(classifier, self.attack, self.params(), self.method, layer)
+
     def epsilons(self, places: tuple[int, ...] | None = None) -> tuple[float, ...]:
         """Positions of the slider as epsilons: the 33 of `POSITIONS`, stretched to the reach."""
         every = tuple(position * self.reach / POSITIONS[-1] for position in POSITIONS)
@@ -91,8 +106,7 @@ class Request:
     @property
     def passes(self) -> int:
         """Forward passes that it takes, about (a backward counts two)."""
-        plan = self.plan
-        return len(plan.epsilons(self.places)) * (ATTACKS.get(plan.attack).passes(plan.params()) + 7)
+        return len(self.plan.epsilons(self.places)) * self.plan.passes(self.scene.net.load(), self.layer)
 
     def study(self, run: Run) -> Found:
         """Do it."""
@@ -160,7 +174,7 @@ def from_query(query: Mapping[str, str]) -> AttackChoice:
         if name in query:
             try:
                 take(choice, query[name])
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, OverflowError):
                 unknown.append(f"{name} {query[name]!r}")
     if unknown:
         choice.problem = f"The link asked for {', '.join(unknown)}, which is not here; the rest was restored."
@@ -172,11 +186,35 @@ def _set(choice: AttackChoice, **values: Any) -> None:
     choice.plan.params()  # refuses what the attack does not take
 
 
-def _positive(text: str) -> float:
+def _between(low: float, high: float, text: str) -> float:
     value = float(text)
-    if not 0 < value < 1000:
+    if not low <= value <= high:  # NaN is not between anything either
         raise ValueError(text)
     return value
+
+
+def _set_reach(choice: AttackChoice, text: str) -> None:
+    unit = 255 if choice.plan.norm == "linf" else 1
+    _set(choice, reach=_between(LIMITS["reach"][0] / unit, LIMITS["reach"][1] / unit, text))
+
+
+def _set_step(choice: AttackChoice, text: str) -> None:
+    unit = 255 if choice.plan.norm == "linf" else 1
+    _set(choice, step_size=_between(LIMITS["size"][0] / unit, LIMITS["size"][1] / unit, text))
+
+
+def _set_whole(name: str, choice: AttackChoice, text: str) -> None:
+    low, high = LIMITS[name]
+    _set(choice, **{name: int(_between(low, high, str(int(text))))})
+
+
+def _set_target(choice: AttackChoice, text: str) -> None:
+    count = len(MODELS.get(choice.nets[0].name).labels())
+    _set(choice, target=int(_between(0, count - 1, str(int(text)))))
+
+
+def _set_layer(choice: AttackChoice, text: str) -> None:
+    choice.layers[choice.nets[0].text] = text  # a layer that the network lacks is left out when it is loaded
 
 
 def _take_norm(choice: AttackChoice, text: str) -> None:
@@ -191,13 +229,14 @@ _READERS: Mapping[str, Any] = {
     "model": lambda choice, text: setattr(choice, "nets", (known_net(text),)),
     "attack": lambda choice, text: _set(choice, attack=ATTACKS.get(text).name),
     "norm": _take_norm,
-    "reach": lambda choice, text: _set(choice, reach=_positive(text)),
-    "steps": lambda choice, text: _set(choice, steps=int(text)),
-    "step": lambda choice, text: _set(choice, step_size=_positive(text)),
-    "restarts": lambda choice, text: _set(choice, restarts=int(text)),
-    "target": lambda choice, text: _set(choice, target=int(text)),
+    "reach": _set_reach,
+    "steps": partial(_set_whole, "steps"),
+    "step": _set_step,
+    "restarts": partial(_set_whole, "restarts"),
+    "target": _set_target,
+    "layer": _set_layer,
     "method": lambda choice, text: _set(choice, method=known_method(text)),
-    "seed": lambda choice, text: _set(choice, seed=int(text)),
+    "seed": partial(_set_whole, "seed"),
 }
 
 
@@ -211,9 +250,11 @@ def to_query(choice: AttackChoice) -> dict[str, str]:
     names = {"step_size": "step"}
     for each in dataclasses.fields(plan):
         value = getattr(plan, each.name)
-        if each.name != "norm" and value != getattr(usual, each.name):
+        if each.name not in ("norm", "target") and value != getattr(usual, each.name):
             query[names.get(each.name, each.name)] = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return query
+    query |= {"target": str(plan.target)} if plan.target is not None else {}
+    path = choice.layers.get(choice.nets[0].text)
+    return query | ({"layer": path} if path else {})
 
 
 def command(choice: AttackChoice, layer: str | None) -> str:

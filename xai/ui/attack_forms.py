@@ -22,18 +22,23 @@ from xai.settings import MAX_UPLOAD_BYTES
 from xai.studies.adversarial import POSITIONS, SecurityCurve
 from xai.studies.comparison import forward_seconds
 from xai.ui import attack, figures, sweep
-from xai.ui.attack import REACH, AttackChoice, Found, Request
+from xai.ui.attack import LIMITS, REACH, AttackChoice, Found, Request
 from xai.ui.attack_set import SetFound, SetRequest
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.controls import VIEW_TITLES, kept, layer
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live
 from xai.ui.session import link_of
-from xai.ui.work import Look, Net, Photo, Scene, look_key, samples
+from xai.ui.work import Look, Net, Photo, Recent, Scene, look_key, samples
 
 NORM_TITLES = {"linf": "L∞ (every pixel)", "l2": "L2 (all together)"}
 MAPS = ("cam", "gradient", "relevance", "attention")
-"""Families whose methods are quick enough to follow over 33 positions."""
+"""Families whose methods can be followed; what takes long is asked for first."""
+
+LONG_SECONDS = 60.0
+"""A study that is estimated to take longer waits for a yes."""
+
+_packets: Recent[bytes] = Recent(4)
 
 
 def network(choice: AttackChoice, key: str) -> None:
@@ -92,21 +97,22 @@ def plan(choice: AttackChoice, key: str) -> None:
     reach = now.reach if norm == now.norm else REACH[norm or "linf"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = "Largest ε, in 1/255" if norm == "linf" else "Largest ε"
-        far = st.number_input(label, 0.5, 255.0, reach * unit, 1.0, format="%g", key=f"{key}_reach_{norm}")
+        far = st.number_input(label, *LIMITS["reach"], reach * unit, 1.0, format="%g", key=f"{key}_reach_{norm}")
         steps, size, restarts = now.steps, now.step_size, now.restarts
         if name == "pgd":
-            steps = st.number_input("Steps", 1, 100, now.steps, 1, key=f"{key}_steps")
+            steps = st.number_input("Steps", 1, int(LIMITS["steps"][1]), now.steps, 1, key=f"{key}_steps")
             size = st.number_input(
                 "Step size, in 1/255" if norm == "linf" else "Step size",
-                0.01,
-                255.0,
+                *LIMITS["size"],
                 now.step_size * unit if now.step_size and norm == now.norm else None,
                 0.5,
                 format="%g",
                 placeholder="2.5 ε / steps",
                 key=f"{key}_size_{norm}",
             )
-            restarts = st.number_input("Restarts", 1, 10, now.restarts, 1, key=f"{key}_restarts")
+            restarts = st.number_input(
+                "Restarts", 1, int(LIMITS["restarts"][1]), now.restarts, 1, key=f"{key}_restarts"
+            )
     labels = MODELS.get(choice.nets[0].name).labels() if choice.nets[0].name in MODELS else ()
     target = st.selectbox(
         "Class to reach",
@@ -144,27 +150,43 @@ def explanation(choice: AttackChoice, look: Look | None, key: str) -> str | None
     return choice.layers.get(choice.nets[0].text) if METHODS.get(method).uses_layer else None
 
 
+def known(scene: Scene) -> str:
+    """ "done" or "failed" once the network has been loaded or could not be, else ""."""
+    job = BOARD.get(look_key(scene))
+    return "" if job is None or job.active else job.state
+
+
 def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, key: str) -> None:
     """The slider and all that follows it; below, what a person takes away."""
     fine = Request(scene, choice.plan, layer_path)
     first = dataclasses.replace(fine, places=attack.FIRST_POSITIONS)
     sweep.mount(key, [fine.id, first.id])
-    if fine.key in choice.stopped:
-        st.button("Compute all positions", key=f"{key}_go", on_click=lambda: choice.stopped.discard(fine.key))
-    for request in (first, fine):
+
+    def go(request: Request) -> None:
+        choice.stopped.discard(request.key)
+        choice.go.add(request.key)
+
+    for request, which in ((first, "the first positions"), (fine, "all positions")):
         job = BOARD.get(request.key)
-        if request.key in choice.stopped and (job is None or job.state != "done"):
-            continue
+        if job is None or job.state != "done":
+            seconds = _seconds(request)
+            if seconds is None:
+                continue  # the network is not loaded yet; the page runs again when it is
+            held = seconds > LONG_SECONDS and request.key not in choice.go
+            if held or request.key in choice.stopped:
+                cost = f"{request.passes:,} forward passes, about {seconds:.0f} s"
+                st.button(f"Compute {which}: {cost}", key=f"{key}_go_{len(which)}", on_click=go, args=(request,))
+                continue
         words = f"{ATTACKS.get(choice.plan.attack).title} at {len(choice.plan.epsilons(request.places))} epsilons"
         whole = partial(_take_away, choice, layer_path) if request is fine else _send
-        live.work(request.key, words, request.study, whole, cost=_seconds(request), lane=scene.net.text)
+        live.work(request.key, words, request.study, whole, cost=_seconds(request) or 0.0, lane=scene.net.text)
 
 
-def _seconds(request: Request) -> float:
-    """Estimated from a timed forward where the network is loaded."""
+def _seconds(request: Request) -> float | None:
+    """Estimated from a timed forward; None where the network is not loaded yet."""
     job = BOARD.get(look_key(request.scene))
     if job is None or job.state != "done":
-        return 0.02 * request.passes
+        return None
     return request.passes * forward_seconds(request.scene.net.load())
 
 
@@ -172,7 +194,9 @@ def _send(job: Job) -> None:
     """Carry a finished study to the browser, or say why there is none."""
     if isinstance(job.result, Found):
         with st.container(key=f"{HIDDEN}-{job.result.request.id}"):
-            carry(attack.sweep_packet(job.result), key=f"packet-{job.result.request.id}")
+            found: Found = job.result
+            data = _packets.get(found.request.id, lambda: attack.sweep_packet(found))
+            carry(data, key=f"packet-{found.request.id}")
     elif job.error:
         st.warning(job.error)
 
@@ -219,7 +243,10 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
     if len(photos) < 2:
         st.info("Choose two pictures or more: the rate is over pictures.")
         return
-    seconds = request.passes * forward_seconds(scene.net.load()) if live.looked(scene) else 0.02 * request.passes
+    if live.looked(scene) is None:
+        st.caption("This opens when the network has been loaded.")
+        return
+    seconds = request.passes * forward_seconds(scene.net.load())
     if request.key not in choice.go and BOARD.get(request.key) is None:
         st.write(
             f"{len(photos)} pictures at {len(places)} epsilons: {request.passes:,} forward passes, "

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-from xai.attacks._spec import ATTACKS
 from xai.studies.adversarial import EpsilonStudy, SecurityCurve, epsilon_study, security_curve
 from xai.types import Run
 from xai.ui.attack import Plan
@@ -35,8 +34,7 @@ class SetRequest:
     @property
     def passes(self) -> int:
         """Forward passes that it takes, about (a backward counts two)."""
-        each = ATTACKS.get(self.plan.attack).passes(self.plan.params()) + 7
-        return len(self.photos) * len(self.places) * each
+        return len(self.photos) * len(self.places) * self.plan.passes(self.net.load(), self.layer)
 
     def study(self, run: Run) -> SetFound:
         """One picture after another, so that memory does not grow with their number; only numbers are kept."""

@@ -2,7 +2,7 @@
 const WHO = [
   ["clean", "Clean"],
   ["attack", "Attacked"],
-  ["noise", "With noise of equal norm"],
+  ["noise", "Under noise of equal norm"],
 ];
 const ROWS = ["old", "new"];
 
