@@ -5,8 +5,9 @@ import streamlit as st
 from xai.explain._spec import METHODS
 from xai.ui import controls, export, panels, picture, sanity, shell, tiles
 from xai.ui.bars import bars
+from xai.ui.browser import address
 from xai.ui.live import Live, sentence
-from xai.ui.session import current
+from xai.ui.session import current, to_query
 from xai.ui.work import Scene
 
 shell.enter()
@@ -92,4 +93,5 @@ for tab, name in zip(tabs, PANELS, strict=True):
 
 if choice.problem:
     said.warning(sentence(choice.problem), icon=":material/info:")
+address("method_comparison", to_query(choice))
 live.follow(progress)

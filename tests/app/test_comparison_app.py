@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
+from xai import load_model
+from xai.errors import WeightsError
 from xai.explain._spec import METHODS
 from xai.models._spec import MODELS
 from xai.settings import MAX_PIXELS
 from xai.ui.jobs import BOARD
 from xai.ui.session import Choice, first_methods
-from xai.ui.work import Shown, samples
+from xai.ui.work import Net, Scene, Shown, look_key, samples
 
 
 @pytest.fixture
@@ -156,3 +160,51 @@ def test_each_panel_opens(page: AppTest) -> None:
         page.run()
         assert not page.exception, name
     assert "python -m xai explain sample:chelsea" in page.code[1].value
+
+
+def test_weights_that_cannot_be_had_are_a_sentence_and_not_a_crash(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(name: str, weights: str) -> None:
+        raise WeightsError(f"the weights of {name} ({weights}) cannot be had.")
+
+    monkeypatch.setattr("xai.ui.work.load_model", offline)
+    page.session_state["mc_nets"] = ["vgg19"]
+    page.run()
+    assert not page.exception
+    job = BOARD.get(look_key(Scene(choice(page).photo, "crop", Net("vgg19"))))
+    assert job is not None
+    assert (job.refused, job.error) == (True, "the weights of vgg19 (imagenet) cannot be had.")
+
+
+def test_weights_of_ones_own_are_loaded_from_their_file(page: AppTest, tmp_path: Path) -> None:
+    state = io.BytesIO()
+    trained = load_model("efficientnet_lite0", "random:5").module.net.state_dict()
+    torch.save(trained, state)
+    page.session_state["mc_settings"] = True
+    page.run()
+    uploader = next(each for each in page.file_uploader if each.key == "mc_weights_efficientnet_lite0_file")
+    uploader.set_value(("mine.pth", state.getvalue(), "application/octet-stream")).run()
+    assert not page.exception
+    (net,) = choice(page).nets
+    assert net.of_file
+    job = BOARD.get(look_key(Scene(choice(page).photo, "crop", net)))
+    assert job is not None
+    assert not job.error
+    used = net.load()
+    assert used.weights == "file:mine.pth"
+    assert torch.equal(used.module.net.state_dict()["_fc.weight"], trained["_fc.weight"])
+    assert (tmp_path / "cache" / "weights").is_dir()
+
+
+def test_a_file_that_is_no_weights_is_refused(page: AppTest) -> None:
+    page.session_state["mc_settings"] = True
+    page.run()
+    uploader = next(each for each in page.file_uploader if each.key == "mc_weights_efficientnet_lite0_file")
+    uploader.set_value(("evil.pth", b"cos\nsystem\n(S'true'\ntR.", "application/octet-stream")).run()
+    assert not page.exception
+    (net,) = choice(page).nets
+    job = BOARD.get(look_key(Scene(choice(page).photo, "crop", net)))
+    assert job is not None
+    assert job.refused
+    assert "evil.pth" in job.error

@@ -41,11 +41,20 @@ def test_an_uploaded_picture_is_not_in_the_link() -> None:
     assert to_query(choice) == {}
 
 
+def test_weights_of_ones_own_are_not_in_the_link() -> None:
+    choice = from_query({})
+    choice.nets = (Net("resnet50", "file:/home/me/secret.pth"),)
+    choice.layers = {choice.nets[0].text: "layer3"}
+    assert to_query(choice) == {"model": "resnet50"}
+
+
 @pytest.mark.parametrize(
     ("query", "told"),
     [
         ({"image": "nothing"}, "image 'nothing'"),
         ({"model": "vgg16,nonet"}, "'nonet'"),
+        ({"model": "vgg16@file:/etc/passwd"}, "'vgg16@file:/etc/passwd'"),
+        ({"model": "vgg16@run:1"}, "'vgg16@run:1'"),
         ({"method": "gradcam,magic"}, "'magic'"),
         ({"target": "-1"}, "target '-1'"),
         ({"target": "9" * 40}, "target"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import streamlit as st
@@ -49,6 +50,13 @@ def packet(head: Mapping[str, Any], body: bytes = b"") -> bytes:
 def carry(data: bytes, key: str | None = None) -> None:
     """Send a packet to the browser from the current container; without a key its content is its identity."""
     _carrier(data=data, key=key)
+
+
+def address(page: str, query: Mapping[str, str]) -> None:
+    """Keep `query` in the browser's address while the page of that name is shown."""
+    written = urlencode(query, safe=",:@.")
+    with st.container(key=f"{HIDDEN}-address"):
+        carry(packet({"kind": "address", "page": page, "query": written}), key=f"address-{page}")
 
 
 def quantised(values: NDArray[np.float32]) -> tuple[str, float, bytes]:

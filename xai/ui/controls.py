@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from xai.explain._spec import FAMILIES, METHODS, MethodSpec
+from xai.files import safe_name, sha256, write_atomic
 from xai.models._spec import MODELS
 from xai.models.classifier import VIEWS
+from xai.settings import cache_dir
 from xai.ui.forms import form, parameters
 from xai.ui.session import Choice
 from xai.ui.work import Look, Net
@@ -111,6 +115,7 @@ def by_family() -> dict[str, list[MethodSpec]]:
 
 def settings(choice: Choice, looks: Sequence[Look], key: str) -> None:
     """Layer of the methods that have one, and the parameters of the chosen methods."""
+    weights(choice, key)
     specs = [METHODS.get(name) for name in choice.methods]
     if any(spec.uses_layer for spec in specs):
         for look in looks:
@@ -120,8 +125,49 @@ def settings(choice: Choice, looks: Sequence[Look], key: str) -> None:
             st.markdown(f"**{spec.title}** · [{spec.source.citation.split(',')[0]}]({spec.source.link})")
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 choice.params[spec.name] = form(spec, choice.params.get(spec.name, {}), f"{key}_param")
-    if not any(spec.uses_layer or parameters(spec) for spec in specs):
-        st.caption("The chosen methods have no settings.")
+
+
+WEIGHTS = {"imagenet": "ImageNet", "random:0": "Random (marked on every tile)"}
+WEIGHT_SUFFIXES = ("pth", "pt", "safetensors")
+
+
+def weights(choice: Choice, key: str) -> None:
+    """What each network has learned: ImageNet, nothing, or a file of the person's own."""
+    for net in choice.nets:
+        turn = f"{key}_weights_{net.name}"
+        options = [*WEIGHTS, *([net.weights] if net.weights not in WEIGHTS else [])]
+        st.session_state[turn] = net.weights
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.selectbox(
+                f"Weights of {net.title}",
+                options,
+                format_func=lambda text: WEIGHTS.get(text, Path(text).name),
+                key=turn,
+                on_change=lambda net=net, turn=turn: _use_weights(choice, net, st.session_state[turn]),
+            )
+            st.file_uploader(
+                f"Your own weights for {net.title}",
+                WEIGHT_SUFFIXES,
+                key=f"{turn}_file",
+                on_change=lambda net=net, turn=turn: _take_weights(choice, net, f"{turn}_file"),
+                help="A state dict (.pth, .pt) or .safetensors of this architecture. Pickled code is never run.",
+            )
+
+
+def _use_weights(choice: Choice, net: Net, text: str) -> None:
+    choice.nets = tuple(replace(each, weights=text) if each == net else each for each in choice.nets)
+
+
+def _take_weights(choice: Choice, net: Net, key: str) -> None:
+    """Keep an uploaded file under its hash in the cache folder, and use it; it is checked when it is loaded."""
+    file = st.session_state.get(key)
+    if file is None:
+        return
+    data = file.getvalue()
+    path = cache_dir() / "weights" / sha256(data)[:16] / safe_name(file.name)
+    if not path.exists():
+        write_atomic(path, data)
+    _use_weights(choice, net, f"file:{path}")
 
 
 def layer(choice: Choice, look: Look, key: str, label: str = "") -> None:

@@ -88,6 +88,8 @@ def panel(choice: Choice, live: Live, names: Sequence[str]) -> None:
         st.markdown("**A link that restores these choices**")
         if not choice.photo.sample:
             st.caption("Your own picture is not in the link: it stays on this machine. Drop it in again.")
+        if any(net.of_file for net in choice.nets):
+            st.caption("Your own weights are not in the link; it names the network with its ImageNet weights.")
         st.code(link(choice), language=None, wrap_lines=True)
         st.markdown("**The same in the terminal**")
         st.code(command(choice), language="bash", wrap_lines=True)

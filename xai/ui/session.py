@@ -82,13 +82,13 @@ def to_query(choice: Choice) -> dict[str, str]:
     if choice.view != VIEWS[0]:
         query["view"] = choice.view
     if choice.nets != (FIRST_NET,):
-        query["model"] = ",".join(net.text for net in choice.nets)
+        query["model"] = ",".join(net.name if net.of_file else net.text for net in choice.nets)
     if choice.methods != first_methods():
         query["method"] = ",".join(choice.methods)
     if choice.target is not None:
         query["target"] = str(choice.target)
     for net in choice.nets:
-        if net.text in choice.layers:
+        if net.text in choice.layers and not net.of_file:
             query[f"layer.{net.text}"] = choice.layers[net.text]
     for method in choice.methods:
         for name, value in choice.params.get(method, {}).items():

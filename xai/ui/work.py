@@ -102,6 +102,11 @@ class Net:
         """The network's name for people."""
         return MODELS.get(self.name).title if self.name in MODELS else self.name
 
+    @property
+    def of_file(self) -> bool:
+        """True where the weights are a person's own file, which no link can carry."""
+        return self.weights.startswith("file:")
+
     @classmethod
     def of(cls, text: str) -> Net:
         """Read what `text` writes."""

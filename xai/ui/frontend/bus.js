@@ -15,12 +15,21 @@ function receive(bytes) {
   const packet = unpack(bytes);
   if (packet.head.kind === "status") {
     bus.slots = packet.head.slots;
+  } else if (packet.head.kind === "address") {
+    show(packet.head);
   } else {
     if (bus.packets.has(packet.head.id)) return;
     bus.packets.set(packet.head.id, packet);
     if (bus.packets.size > KEPT_PACKETS) bus.packets.delete(bus.packets.keys().next().value);
   }
   for (const listener of [...bus.listeners]) listener(packet.head);
+}
+
+// Keep the choices in the address, so that a reload or a bookmark restores them; no entry in the history.
+function show({ page, query }) {
+  const { pathname, search } = window.location;
+  if (pathname.split("/").pop() !== page || search === (query && `?${query}`)) return;
+  window.history.replaceState(window.history.state, "", pathname + (query ? `?${query}` : ""));
 }
 
 // Small helpers for building elements; text is never parsed as HTML.
