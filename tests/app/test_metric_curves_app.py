@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
 from xai.commands import evaluate as command_line
@@ -295,6 +296,35 @@ def test_two_sessions_share_one_measurement() -> None:
     assert jobs[0] is jobs[1]
     BOARD.release("a")
     BOARD.release("b")
+
+
+def test_what_ends_while_the_page_looks_elsewhere_is_shown() -> None:
+    def script() -> None:
+        import threading
+        import time
+
+        import streamlit as st
+
+        from xai.ui import curves
+        from xai.ui.live import Live
+
+        gate = threading.Event()
+        live = Live(curves.current(), "late")
+        live.work(("late", id(gate)), "late", lambda run: gate.wait(30), lambda job: st.text(f"shown: {job.state}"))
+        send = live._send
+
+        def late() -> None:  # the job ends after this round has shown what had ended
+            gate.set()
+            while any(task.job is not None and task.job.active for task in live.tasks):
+                time.sleep(0.01)
+            send()
+
+        live._send = late  # type: ignore[method-assign]
+        live.follow(st.empty())
+
+    app = AppTest.from_function(script, default_timeout=60).run()
+    assert not app.exception
+    assert [each.value for each in app.text] == ["shown: done"]
 
 
 def test_ranks_that_change_places_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

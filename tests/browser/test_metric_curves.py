@@ -122,8 +122,13 @@ def test_one_click_changes_the_protocol_and_its_direction(server: AppServer, new
     assert page.locator(".scrub .way").all_inner_texts() == ["higher is better ↑", "lower is better ↓"]
     expect(page.locator(".st-key-cu_csv")).to_be_visible(timeout=180_000)
     settle(page, timeout_s=180)
-    table = page.get_by_test_id("stTable").nth(1).inner_text()
-    assert "Deletion, rise\t" in table.replace("\n\t", "\t")
+    table = " ".join(page.get_by_test_id("stTable").nth(1).inner_text().split())
+    for metric in ("Insertion", "Deletion"):
+        for protocol in ("study", "rise"):
+            ranks = re.search(rf"{metric}, {protocol} ([1-4] [1-4] [1-4] [1-4])", table)
+            assert ranks is not None, table
+            assert "1" in ranks[1]
+        assert f"{metric}, rise-row – – – –" in table
     told = page.get_by_text("The ranking is the same").or_(page.get_by_text("The ranking depends on the protocol"))
     expect(told).to_be_visible()
     page.locator(".st-key-cu_protocol").get_by_text("study", exact=True).click()  # there already: nothing to wait for

@@ -83,7 +83,7 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
     foot, head = 62 + 15 * len(lines), 44 + 22 * rows
     heading = f"<b>{METRICS.get(metric).title}</b>: {direction(up)} {'↑' if up else '↓'}"
     if any("random:" in name for name in found.result.networks):
-        heading += '  <span style="color:#d13b30"><b>RANDOM WEIGHTS: these curves mean nothing</b></span>'
+        heading += '  <span style="color:#d13b30"><b>RANDOM WEIGHTS</b></span>'
     made.update_layout(
         height=300 + foot + head,
         margin={"l": 8, "r": 8, "t": head, "b": foot},
