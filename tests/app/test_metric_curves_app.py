@@ -250,6 +250,15 @@ def test_the_link_restores_the_choices() -> None:
         assert getattr(again, name) == getattr(choice, name)
 
 
+def test_weights_in_a_file_stay_out_of_links_and_their_folder_out_of_figures() -> None:
+    choice = curves.from_query({})
+    choice.nets = (Net("vgg16", "file:/home/me/mine.pth"), Net("resnet50", "random:0"))
+    assert curves.to_query(choice) == {"model": "vgg16,resnet50@random:0"}
+    assert "--weights file:/home/me/mine.pth random:0" in curves.command(choice, choice.pictures())
+    assert curves_show.shown("vgg16 (file:/home/me/mine.pth)") == "vgg16 (mine.pth)"
+    assert curves_show.shown("vgg16 (random:0)") == "vgg16 (random:0)"
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("images", "moon"), ("model", "vgg17"), ("method", "nocam"), ("protocol", "nice"), ("insertion", "pink"),

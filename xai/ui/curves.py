@@ -303,7 +303,8 @@ def to_query(choice: CurvesChoice) -> dict[str, str]:
     if choice.source == "server" and choice.path:
         query |= {"data": choice.path, "count": str(choice.count)}
     query |= {"which": str(choice.which)} if choice.which else {}
-    query |= {"model": ",".join(net.text for net in choice.nets)} if choice.nets != (FIRST_NET,) else {}
+    names = ",".join(net.name if net.of_file else net.text for net in choice.nets)
+    query |= {"model": names} if choice.nets != (FIRST_NET,) else {}
     query |= {"view": choice.view} if choice.view != VIEWS[0] else {}
     query |= {"method": ",".join(choice.methods)} if choice.methods != first_methods() else {}
     query |= {"protocol": choice.protocol} if choice.protocol != FIRST_PROTOCOL else {}

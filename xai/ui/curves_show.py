@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -29,10 +30,15 @@ WRAP = 52
 """Letters in a line of a figure's own caption: it fits a telephone."""
 
 
+def shown(network: str) -> str:
+    """A network's name for people: of weights in a file, the file's name without its folders."""
+    return re.sub(r"\(file:.*/([^/]*)\)$", r"(\1)", network)
+
+
 def title(found: SetFound, network: str, method: str) -> str:
     """What a line or row is called."""
     name = METHODS.get(method).title
-    return f"{name}, {network}" if len(found.result.networks) > 1 else name
+    return f"{name}, {shown(network)}" if len(found.result.networks) > 1 else name
 
 
 def figure(found: SetFound, metric: str, baselines: bool) -> go.Figure:
@@ -136,7 +142,7 @@ def curves(found: SetFound, choice: CurvesChoice, key: str, turn: str) -> None:
     for network in found.result.networks:
         share = found.result.correct(network)
         if share is not None:
-            st.caption(f"{network} names {share} of these images as they are labelled.")
+            st.caption(f"{shown(network)} names {share} of these images as they are labelled.")
 
 
 def number(value: Interval) -> str:
@@ -166,7 +172,7 @@ def ranks(found: SetFound) -> None:
         f"better; 1 is the best rank. {found.sentence('insertion')} {found.sentence('deletion')}"
     )
     for each in found.result.refused:
-        st.caption(f"{METHODS.get(each.method).title} is left out on {each.network}: {each.reason}")
+        st.caption(f"{METHODS.get(each.method).title} is left out on {shown(each.network)}: {each.reason}")
     problems = found.result.problems
     if problems:
         with st.expander(f"{len(problems)} file{'s' * (len(problems) > 1)} left out"):
@@ -178,7 +184,7 @@ def pair(found: SetFound, key: str) -> None:
     with st.container(horizontal=True):
         network = found.result.networks[0]
         if len(found.result.networks) > 1:
-            network = st.selectbox("Classifier", found.result.networks, key=f"{key}_pair_net")
+            network = st.selectbox("Classifier", found.result.networks, format_func=shown, key=f"{key}_pair_net")
         names = list(found.result.methods(network))
         other = names.index("random") if "random" in names else len(names) - 1
         one = st.selectbox("First", names, 0, format_func=lambda n: METHODS.get(n).title, key=f"{key}_pair_a")
@@ -202,7 +208,7 @@ def pair(found: SetFound, key: str) -> None:
     st.caption(
         f"{METHODS.get(one).title} minus {METHODS.get(two).title}, picture by picture; two-sided signed-rank test, "
         f"{'exact' if paired.exact else 'normal approximation'}. "
-        f"{get_protocol(found.request.terms.protocol).title}, {network}."
+        f"{get_protocol(found.request.terms.protocol).title}, {shown(network)}."
     )
 
 
@@ -216,7 +222,7 @@ def flips(results: dict[str, SetFound]) -> None:
                 scores = results[name].scores[metric] if name in results else ()
                 known = {(score.network, score.method): score.rank for score in scores}
                 head = f"{METRICS.get(metric).title}, {name}"
-                row = {"": f"{network}: {head}" if len(first.networks) > 1 else head}
+                row = {"": f"{shown(network)}: {head}" if len(first.networks) > 1 else head}
                 for method in dict.fromkeys(each for net in first.networks for each in first.methods(net)):
                     row[METHODS.get(method).title] = str(known.get((network, method), "–"))
                 rows.append(row)
@@ -255,6 +261,8 @@ def save(found: SetFound, choice: CurvesChoice, pictures: Pictures, key: str) ->
         st.markdown("**A link that restores these choices**")
         if choice.source == "upload":
             st.caption("Your own pictures are not in the link: they stay on this machine. Drop them in again.")
+        if any(net.of_file for net in choice.nets):
+            st.caption("Your own weights are not in the link; it names the network with its ImageNet weights.")
         st.code(link_of(to_query(choice)), language=None, wrap_lines=True)
         st.markdown("**The same in the terminal**")
         if not pictures.data:
