@@ -27,23 +27,19 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder and keep them on one worker, so that they share a server and a browser.
-
-    With workers they come first, since the group is the longest piece of work; without, last, after the fast tests.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder: first with workers, since their files take longest; else after the fast tests."""
     mine = [item for item in items if HERE in item.path.parents]
     others = [item for item in items if HERE not in item.path.parents]
     for item in mine:
         item.add_marker(pytest.mark.browser)
-        item.add_marker(pytest.mark.xdist_group("browser"))
     parallel = "PYTEST_XDIST_WORKER" in os.environ
     items[:] = [*mine, *others] if parallel else [*others, *mine]
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
-    """The app, served once for all tests of a session."""
+    """The app, served once for all tests of a session (with workers, of each of them)."""
     with serve(tmp_path_factory.mktemp("server")) as running:
         yield running
 
