@@ -204,3 +204,13 @@ def test_the_oldest_results_go_when_bounds_are_reached() -> None:
         board.submit("ann", name, name, lambda run: 1)
         ended(board, name)
     assert [board.get(name) is not None for name in "abc"] == [False, True, True]
+
+
+def test_closing_waits_until_nothing_runs() -> None:
+    board, gate = Board(workers=1), Gate()
+    board.submit("ann", "running", "R", gate)
+    board.submit("ann", "waiting", "W", gate)
+    assert gate.entered.wait(5)
+    board.close(seconds=5)
+    assert gate.left.is_set()
+    assert gate.calls == 1

@@ -7,6 +7,7 @@ cancelled. Finished jobs stay, within bounds, as the cache of results; cancelled
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -92,6 +93,7 @@ class Board:
         self._changed = threading.Condition(threading.RLock())
         self._threads = 0
         self._idle = 0
+        self._started: set[Job] = set()
         self._order = 0
 
     def submit(self, owner: str, key: Hashable, title: str, work: Work, cost: float = 0.0, lane: str = "") -> Job:
@@ -159,6 +161,15 @@ class Board:
             self._changed.wait_for(lambda: self.version != seen, timeout)
             return self.version
 
+    def close(self, seconds: float = 3.0) -> None:
+        """Cancel everything and wait for the threads to let go: torch must not be at work when the process ends."""
+        with self._changed:
+            for job in self._started:
+                job.stop.set()
+            for job in [job for job in self._jobs.values() if job.state == "waiting"]:
+                del self._jobs[job.key]
+            self._changed.wait_for(lambda: not self._started, seconds)
+
     def ahead_of(self, job: Job) -> str:
         """The title of what a waiting job waits for: the running job of its lane, or "" where there is none."""
         with self._changed:
@@ -213,6 +224,7 @@ class Board:
                     self._idle -= 1
                     job = self._next()
                 job.state, job.started = "running", time.monotonic()
+                self._started.add(job)
                 self._tell()
             self._do(job)
 
@@ -231,6 +243,7 @@ class Board:
             LOG.exception("%s failed", job.title)
             state, error, job.problem = "failed", f"This failed with {type(problem).__name__}: {problem}", problem
         with self._changed:
+            self._started.discard(job)
             job.result, job.error, job.ended = result, error, time.monotonic()
             job.state = state
             if self._jobs.get(job.key) is job:
@@ -257,3 +270,5 @@ def _size(job: Job) -> int:
 
 BOARD = Board()
 """The process's board."""
+
+atexit.register(BOARD.close)
