@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--repeats", type=int, default=5, help="rounds; figures are their medians (default 5)")
     made.add_argument("--quick", action="store_true", help="a small trial; printed, and written only with --out")
     made.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
+    made.add_argument("--render", action="store_true", help="measure nothing: write the report from what is recorded")
     made.add_argument("--out", type=Path, help="report to write (default benchmarks/RESULTS.md)")
     return made
 
@@ -46,6 +47,11 @@ def measure(name: str, repeats: int, quick: bool, threads: int) -> Section:
     return Section(name, title.rstrip("."), text.strip(), module.FLOOR, conditions(threads, repeats, quick), rows)
 
 
+def write(report: Path) -> None:
+    """The report at `report`, from every section recorded beside it."""
+    report.write_text(render(load(report.parent / "results")), encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print and record; 0 if all ran, 1 if one failed, 2 for bad arguments."""
     options = parser().parse_args(arguments)
@@ -56,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().error("--repeats and --threads take 1 or more.")
     torch.set_num_threads(options.threads)
     out = options.out or (None if options.quick else HERE / "RESULTS.md")
+    if options.render:
+        write(out or HERE / "RESULTS.md")
+        return 0
     failed = []
     for name in options.names or names():
         start = time.perf_counter()
@@ -69,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{section.title} ({time.perf_counter() - start:.0f} s)\n{shown}", flush=True)
         if out is not None:
             save(section, out.parent / "results")
-            out.write_text(render(load(out.parent / "results")), encoding="utf-8")
+            write(out)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -95,6 +95,9 @@ def test_a_partial_run_keeps_the_other_section(
     assert "median of 5" in text
     assert "median of 7" in text
     assert "Title of beta" in capsys.readouterr().out
+    out.unlink()
+    assert command.main(["--render", "--out", str(out)]) == 0
+    assert out.read_text() == text
 
 
 def test_a_failing_benchmark_counts_and_leaves_its_old_section(
