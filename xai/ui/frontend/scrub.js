@@ -92,8 +92,8 @@ class Scrub {
     if (item) this.network.value = item.net;
     for (const option of this.network.options) option.disabled = !there.some((each) => each.net === option.value);
     this.wait.textContent = this.words;
-    if (packet === this.packet) return;
-    this.packet = packet;
+    if (packet === this.coming) return;
+    this.coming = packet;
     if (packet) this.begin(packet);
     else this.show(false);
   }
@@ -114,8 +114,9 @@ class Scrub {
       const Ranks = head.dtype === "u2" ? Uint16Array : Uint32Array;
       packet.ranks = Object.fromEntries(head.methods.map((each) => [each.name, new Ranks(part(each.ranks).buffer)]));
     })();
-    await packet.ready;
-    if (packet !== this.packet) return;
+    await packet.ready; // what was there stays until then
+    if (packet !== this.coming) return;
+    this.packet = packet;
     this.method.replaceChildren(...head.methods.map((each) => element("option", { value: each.name, text: each.title })));
     if (!head.methods.some((each) => each.name === this.chosen)) this.chosen = head.methods[0].name;
     this.method.value = this.chosen;
@@ -127,10 +128,11 @@ class Scrub {
       panel.way.textContent = about.up ? "higher is better ↑" : "lower is better ↓";
       panel.sentence.textContent = about.sentence;
     }
-    this.show(true);
-    this.curves();
     const total = head.counts.at(-1);
     const nearest = head.counts.reduce((best, count, i) => (Math.abs(count / total - this.share) < Math.abs(head.counts[best] / total - this.share) ? i : best), 0);
+    this.index = nearest;
+    this.show(true);
+    this.curves();
     this.move(nearest, true);
   }
 
@@ -155,7 +157,7 @@ class Scrub {
           color: "own", ink: each.ink, dash: each.dash, front: each.name === this.chosen, values: each[metric].y,
         })),
       });
-      panel.chart.mark(this.index ?? 0);
+      panel.chart.mark(this.index);
     }
   }
 
