@@ -166,6 +166,26 @@ def test_cut_of_what_does_not_run_or_is_no_tensor_or_is_missing(net: InPlace, x:
     assert bare(net)
 
 
+def test_cut_leaves_a_forward_of_another_thread_alone(net: InPlace, x: Tensor) -> None:
+    """Another thread runs the network while the hook is set: its output is its own, without a graph."""
+    expected = net(x + 1)
+    found: list[Tensor] = []
+
+    def beside(_module: nn.Module, _args: object) -> None:
+        if not found:
+            found.append(x)
+            thread = threading.Thread(target=lambda: found.append(net(x + 1)))
+            thread.start()
+            thread.join()
+
+    handle = net.pair.register_forward_pre_hook(beside)
+    activation, _ = cut_at(net, net, "norm", x)
+    handle.remove()
+    assert not found[1].requires_grad
+    torch.testing.assert_close(found[1], expected, rtol=0, atol=0)
+    torch.testing.assert_close(activation.detach(), before_relu(net, x), rtol=0, atol=0)
+
+
 def test_cut_after_a_crash_leaves_nothing(net: InPlace) -> None:
     with pytest.raises(RuntimeError):
         cut_at(net, net, "norm", torch.rand(1, 5, 6, 6, dtype=torch.float64))
