@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,6 @@ from xai import load_model
 from xai.errors import WeightsError
 from xai.explain._spec import METHODS
 from xai.models._spec import MODELS
-from xai.settings import MAX_PIXELS
 from xai.ui.jobs import BOARD
 from xai.ui.session import Choice, first_methods
 from xai.ui.work import Net, Scene, Shown, look_key, samples
@@ -101,15 +102,23 @@ def test_an_uploaded_picture_is_explained(page: AppTest) -> None:
     assert "gradcam" in explained(page)
 
 
+def huge_png(side: int) -> bytes:
+    """A real black-and-white PNG of side x side pixels, in a few dozen kilobytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = bytes(side * (1 + (side + 7) // 8))
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    body = zlib.compress(rows, 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
 def bad_files() -> Iterator[tuple[str, bytes, str]]:
     photograph = samples()["china"].data
     yield "text.png", b"this is a text file", "Text.png is not an image"
     yield "cut.jpg", photograph[: len(photograph) // 3], "Cut.jpg is a damaged JPEG file that ends too early"
-    header = png((1, 1))
-    side = 20_000
-    assert side * side > MAX_PIXELS
-    huge = header[:16] + side.to_bytes(4, "big") * 2 + header[24:]
-    yield "huge.png", huge, "Huge.png"
+    yield "huge.png", huge_png(20_000), "Huge.png has 20000 x 20000 pixels (400 megapixels)"
     yield "empty.png", b"", "Empty.png is empty (0 bytes)"
 
 

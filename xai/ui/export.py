@@ -16,7 +16,7 @@ from xai.studies.comparison import Tile
 from xai.ui.live import Live
 from xai.ui.session import Choice, link
 from xai.ui.tiles import DISPLAY
-from xai.ui.work import Shown
+from xai.ui.work import Net, Shown
 
 
 def drawn(choice: Choice) -> Drawn:
@@ -32,24 +32,33 @@ def source(choice: Choice) -> str:
 
 
 def command(choice: Choice) -> str:
-    """The terminal command that makes the same maps."""
+    """The terminal command that makes the same maps; one for each network where their layers were chosen."""
+    own = any(net.text in choice.layers for net in choice.nets)
+    if own and len(choice.nets) > 1:
+        return "\n".join(_command(choice, [net], f"out/{net.name}") for net in choice.nets)
+    return _command(choice, choice.nets, "out")
+
+
+def _command(choice: Choice, nets: Sequence[Net], out: str) -> str:
     words = ["python", "-m", "xai", "explain", source(choice)]
-    words += ["--model", *(net.name for net in choice.nets)]
-    weights = {net.weights for net in choice.nets}
-    words += ["--weights", next(iter(weights))] if weights != {"imagenet"} and len(weights) == 1 else []
+    words += ["--model", *(net.name for net in nets)]
+    words += ["--weights", *(net.weights for net in nets)] if any(net.weights != "imagenet" for net in nets) else []
     words += ["--method", *choice.methods]
     words += ["--target", str(choice.target)] if choice.target is not None else []
-    layers = {choice.layers[net.text] for net in choice.nets if net.text in choice.layers}
-    words += ["--layer", next(iter(layers))] if len(layers) == 1 and len(choice.nets) == 1 else []
+    layers = [choice.layers[net.text] for net in nets if net.text in choice.layers]
+    words += ["--layer", layers[0]] if layers else []
     words += ["--view", choice.view] if choice.view != VIEWS[0] else []
-    for method in choice.methods:
-        for name, value in choice.params.get(method, {}).items():
-            words += ["--param", f"{method}.{name}={str(value).lower() if isinstance(value, bool) else value}"]
+    params = [
+        f"{method}.{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for method in choice.methods
+        for name, value in choice.params.get(method, {}).items()
+    ]
+    words += ["--param", *params] if params else []
     look = drawn(choice)
     words += ["--colormap", look.colors] if look.colors != AUTO else []
     words += ["--opacity", f"{look.opacity:g}"] if look.opacity != OPACITY else []
     words += ["--shared-scale"] if look.shared else []
-    return shlex.join([*words, "--out", "out"])
+    return shlex.join([*words, "--out", out])
 
 
 def bundle(choice: Choice, shown: Sequence[Shown]) -> bytes:

@@ -40,6 +40,8 @@ def parsed(spec: MethodSpec, name: str, text: str) -> Any:
         if text not in by_text:
             raise InputError(f"{spec.name} {name} is {text!r}; choose from {', '.join(by_text)}.")
         return by_text[text]
+    if text.lower() == "none" and type(None) in typing.get_args(hint):
+        return None
     if kind is bool:
         return text.lower() in ("true", "1")
     try:
