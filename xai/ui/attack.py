@@ -10,26 +10,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import streamlit as st
-from PIL import Image
-from torch import Tensor
 
-from xai.attack_bundle import entry, image_files, step_text, table
+from xai.attack_bundle import entry, image_files, table
 from xai.attacks._spec import ATTACKS, Attack
 from xai.bundle import manifest_bytes, pack
-from xai.explain._spec import METHODS
 from xai.files import safe_name, sha256
-from xai.metrics.shift import SHIFTS
 from xai.models._spec import MODELS
 from xai.models.classifier import Classifier
 from xai.provenance import versions
-from xai.render import Scale, input_picture, scale_of
-from xai.studies.adversarial import CLASSES, POSITIONS, WHO, EpsilonStudy, epsilon_study, passes_each
+from xai.studies.adversarial import POSITIONS, EpsilonStudy, epsilon_study, passes_each
 from xai.types import Run
-from xai.ui.browser import packet
 from xai.ui.session import Choice
-from xai.ui.work import Net, Photo, Scene, known_method, known_net, png, samples, short
+from xai.ui.work import Net, Photo, Scene, known_method, known_net, samples, short
 
 FIRST_SAMPLE = "coffee"
 """Attacked at first: a picture that its network is sure of."""
@@ -295,135 +288,3 @@ def bundle(found: Found, photo: Photo, words: str) -> bytes:
 def rows(found: Found) -> list[dict[str, Any]]:
     """The table over epsilon."""
     return table(found.study, found.classifier())
-
-
-def sweep_packet(found: Found) -> bytes:
-    """Everything that the slider moves among, for the browser.
-
-    The attacked pictures travel as what the attack added in 8-bit levels (PNG of 128 + change), so the browser shows
-    exactly the pixels that a PNG keeps; where nothing is left after rounding, the change before rounding is sent too.
-    """
-    study, body = found.study, _Body()
-    norm = str(study.protocol.settings["norm"])
-    clean = np.asarray(input_picture(study.clean[0]))
-    frames = [_frame(found, place, clean, body) for place in range(len(study.epsilons))]
-    before = study.attacked[0].logits_before[0].softmax(-1)
-    head: dict[str, Any] = {
-        "id": found.request.id,
-        "kind": "sweep",
-        "epsilons": study.epsilons.tolist(),
-        "texts": [step_text(epsilon, norm) for epsilon in study.epsilons.tolist()],
-        "unit": "ε in 1/255, L∞ norm" if norm == "linf" else "ε in pixel units of [0, 1], L2 norm",
-        "factor": 255 if norm == "linf" else 1,
-        "norm": norm,
-        "places": list(found.request.places or range(len(POSITIONS))),
-        "count": len(POSITIONS),
-        "clean": {"at": body.add(png(input_picture(study.clean[0]))), "top": _top(before, found.labels)},
-        "frames": frames,
-        "maps": {which: _maps(found, which, body) for which in CLASSES},
-        "curves": _curves(study),
-        "shifts": [
-            {"name": name, "title": fact.title, "low": fact.low, "high": fact.high} for name, fact in SHIFTS.items()
-        ],
-        "signed": study.signed,
-        "method": METHODS.get(study.method).title,
-        "network": found.title,
-        "random": found.random,
-        "protocol": study.protocol.sentence,
-        "targeted": bool(study.protocol.settings["targeted"]),
-        "file": safe_name(f"{found.request.scene.photo.name}-{found.request.scene.net.name}"),
-    }
-    return packet(head, body.bytes())
-
-
-class _Body:
-    """Bytes behind one another, each at a known place."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def add(self, data: bytes) -> list[int]:
-        """[offset, length] of `data`; offsets are multiples of 4, as typed arrays need."""
-        place = [self._size, len(data)]
-        padded = data + b"\0" * (-len(data) % 4)
-        self._parts.append(padded)
-        self._size += len(padded)
-        return place
-
-    def bytes(self) -> bytes:
-        """Everything added."""
-        return b"".join(self._parts)
-
-
-def _frame(found: Found, place: int, clean: np.ndarray[Any, Any], body: _Body) -> dict[str, Any]:
-    study, labels = found.study, found.labels
-    result = study.attacked[place]
-    change = result.levels[0].permute(1, 2, 0).numpy().astype(np.int16) - clean.astype(np.int16)
-    frame: dict[str, Any] = {
-        "change": body.add(png(Image.fromarray((change + 128).clip(0, 255).astype(np.uint8)))),
-        "largest": int(np.abs(change).max()),
-        "top": _top(result.logits_after[0].softmax(-1), labels),
-        "success": bool(result.success[0]),
-        "png": bool(result.survives_png[0]),
-        "noise": bool(study.noise_turns[place, 0]),
-        "distance": {
-            name: float(values[place, 0]) if np.isfinite(float(values[place, 0])) else None
-            for name, values in study.distance.items()
-        },
-    }
-    if not frame["largest"]:
-        delta = (result.adversarial[0] - result.clean[0]).permute(1, 2, 0).numpy()
-        largest = float(np.abs(delta).max())
-        shade = np.rint(128 + delta / largest * 127) if largest else np.full(delta.shape, 128)
-        frame["soft"] = body.add(png(Image.fromarray(shade.astype(np.uint8))))
-        frame["soft_largest"] = 255 * largest
-    return frame
-
-
-def _top(probabilities: Tensor, labels: tuple[str, ...], count: int = 5) -> list[dict[str, Any]]:
-    values, classes = probabilities.topk(min(count, len(labels)))
-    return [
-        {"index": index, "label": labels[index], "p": p}
-        for p, index in zip(values.tolist(), classes.tolist(), strict=True)
-    ]
-
-
-def _maps(found: Found, which: str, body: _Body) -> dict[str, Any]:
-    """The three maps of a class at every epsilon: small ones as float32, fine ones as 8-bit steps of the peak."""
-    study, maps = found.study, found.study.maps[which]
-    arrays = {who: getattr(maps, who)[:, 0].numpy() for who in ("clean", *WHO)}
-    h, w = arrays["clean"].shape[1:]
-    scales = [
-        _scale(scale_of([array[place] for array in arrays.values()], study.signed))
-        for place in range(len(arrays["clean"]))
-    ]
-    peak = max(float(np.abs(array).max()) for array in arrays.values()) or 1.0
-    small = h * w <= 64 * 64
-    packed = {
-        who: body.add(array.astype("<f4").tobytes() if small else np.rint(array / peak * 127).astype(np.int8).tobytes())
-        for who, array in arrays.items()
-    }
-    return {
-        "labels": [found.labels[int(index)] for index in maps.class_index[:, 0]],
-        "h": h,
-        "w": w,
-        "dtype": "f4" if small else "i1",
-        "peak": peak,
-        "at": packed,
-        "scales": scales,
-    }
-
-
-def _scale(scale: Scale) -> dict[str, Any]:
-    return {"low": scale.low, "high": scale.high, "sentence": scale.sentence}
-
-
-def _curves(study: EpsilonStudy) -> dict[str, Any]:
-    return {
-        "p": {f"{which}_{who}": study.probability(which, who)[:, 0].tolist() for which in CLASSES for who in WHO},
-        "shift": {
-            which: {who: {n: v[:, 0].tolist() for n, v in study.shift[which][who].items()} for who in WHO}
-            for which in CLASSES
-        },
-    }

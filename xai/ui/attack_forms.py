@@ -23,6 +23,7 @@ from xai.studies.adversarial import POSITIONS, SecurityCurve
 from xai.studies.comparison import forward_seconds
 from xai.ui import attack, figures, sweep
 from xai.ui.attack import LIMITS, REACH, AttackChoice, Found, Request
+from xai.ui.attack_packet import sweep_packet
 from xai.ui.attack_set import SetFound, SetRequest
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.controls import VIEW_TITLES, kept, layer
@@ -195,7 +196,7 @@ def _send(job: Job) -> None:
     if isinstance(job.result, Found):
         with st.container(key=f"{HIDDEN}-{job.result.request.id}"):
             found: Found = job.result
-            data = _packets.get(found.request.id, lambda: attack.sweep_packet(found))
+            data = _packets.get(found.request.id, lambda: sweep_packet(found))
             carry(data, key=f"packet-{found.request.id}")
     elif job.error:
         st.warning(job.error)
@@ -232,7 +233,7 @@ def _take_away(choice: AttackChoice, layer_path: str | None, job: Job) -> None:
             st.caption("Your own picture is not in the link: it stays on this machine. Drop it in again.")
         st.code(link_of(attack.to_query(choice)), language=None, wrap_lines=True)
         st.markdown("**The same in the terminal**")
-        st.code(words, language="bash", wrap_lines=True)
+        st.code(words, language=None, wrap_lines=True)
 
 
 def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, key: str) -> None:
