@@ -36,7 +36,7 @@ NORM_TITLES = {"linf": "L∞ (every pixel)", "l2": "L2 (all together)"}
 MAPS = ("cam", "gradient", "relevance", "attention")
 """Families whose methods can be followed; what takes long is asked for first."""
 
-LONG_SECONDS = 60.0
+LONG_SECONDS = 120.0
 """A study that is estimated to take longer waits for a yes."""
 
 _packets: Recent[bytes] = Recent(4)
