@@ -111,7 +111,7 @@ def refresh_status() -> None:
 
 
 def _unload() -> None:
-    BOARD.forget_all(lambda key: isinstance(key, tuple) and key[0] in ("look", "explain"))
+    BOARD.forget_all(lambda key: True)  # those under way stay
     unload_models()
 
 
