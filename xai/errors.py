@@ -39,5 +39,9 @@ class ModuleStateError(XaiError):
     """A call left hooks, flags or parameters of a shared network changed."""
 
 
+class StorageError(XaiError):
+    """A file could not be written: the disk is full, the folder is gone, or it may not be written to."""
+
+
 class Cancelled(XaiError):  # noqa: N818 (not an error: the person asked for it)
     """The person cancelled; nothing is wrong."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 import secrets
 import unicodedata
 from collections.abc import Container
 from pathlib import Path
+
+from xai.errors import StorageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
@@ -23,6 +29,23 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the system write down what the folder lists, so that a power cut does not undo a rename."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """One sentence for a file at `path` that could not be written."""
+    if error.errno in _FULL:
+        return StorageError(f"the disk of {path} is full; free some space, and go on.")
+    return StorageError(f"{path} cannot be written ({error.strerror or error}); check the folder and its permissions.")
 
 
 def sha256(data: bytes) -> str:
