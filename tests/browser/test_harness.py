@@ -25,6 +25,7 @@ from tests.browser.helpers import (
     overflow,
     serve,
     settle,
+    unexpected,
     visit,
 )
 
@@ -139,6 +140,15 @@ def test_a_traceback_in_the_log_fails(tmp_path: Path) -> None:
 
     with pytest.raises(AssertionError, match="holds a traceback"):
         run()
+
+
+def test_a_browser_that_left_is_no_fault() -> None:
+    begin, frame = "Traceback (most recent call last):", '  File "a.py", line 1, in f'
+    left = "starlette.websockets.WebSocketDisconnected: Cannot call send"
+    between = ["", "During handling of the above exception, another exception occurred:", ""]
+    assert unexpected("\n".join([begin, frame, left, *between, begin, frame, left, "  Stopping..."])) == []
+    assert unexpected("\n".join([begin, frame, left, begin, frame, "KeyError: 1"])) == ["KeyError: 1"]
+    assert unexpected(begin) == ["a traceback that was cut off"]
 
 
 def test_an_app_that_does_not_start_says_why(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def one(choice: CurvesChoice, live: Live, pictures: Pictures) -> list[tuple[str,
     piece = pictures.pieces[choice.which]
     asked = [OneRequest(piece, pictures, net, choice.view, choice.terms) for net in choice.nets]
     requests: list[OneRequest] = [going(each, choice.go, BOARD.get) for each in asked]
+    said: list[bool] = []
 
     def show(request: OneRequest, job: Job) -> None:
         if isinstance(job.result, OneFound):
@@ -49,7 +50,8 @@ def one(choice: CurvesChoice, live: Live, pictures: Pictures) -> list[tuple[str,
         elif not isinstance(job.problem, WeightsError) and job.error:
             st.warning(f"{piece.item.key} on {request.net.title}: {job.error}")
         jobs = [BOARD.get(each.key) for each in requests]
-        if not any(each is None or each.active for each in jobs):
+        if not said and not any(each is None or each.active for each in jobs):
+            said.append(True)  # two may end between two looks, and each would find that all have ended
             _without_weights(choice, requests, [each for each in jobs if each is not None])
 
     for request in requests:
