@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -44,6 +45,7 @@ class DataSet:
 
     layout: how labels were read, one of `xai.data.LAYOUTS`. classes: the names that labels index; () without labels.
     problems: files left out when the data set was opened (images that cannot be decoded show up when they are read).
+    recipe: how generated images are drawn (generator, its version, parameters); "" for files.
     """
 
     name: str
@@ -53,6 +55,7 @@ class DataSet:
     problems: tuple[Problem, ...] = ()
     synthetic: bool = False
     source: Source | None = None
+    recipe: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -65,8 +68,8 @@ class DataSet:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over keys, sizes and labels: the same files in the same order give the same."""
-        total = hashlib.sha256()
+        """16 hex digits over keys, sizes, labels and the recipe: the same images in the same order give the same."""
+        total = hashlib.sha256(self.recipe.encode())
         for item in self.items:
             total.update(f"{item.key}\0{item.bytes}\0{item.label}\n".encode(errors="surrogateescape"))
         return total.hexdigest()[:16]
@@ -109,16 +112,21 @@ def _plain(name: str) -> str:
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """A data set that `sample:NAME` opens: shipped, or generated from a seed."""
+    """A data set that `sample:NAME` opens: shipped, or generated from a seed.
+
+    params: None, or a frozen dataclass with a default for every field; `open` then takes an instance of it, and
+    `sample:NAME?field=value&field=value` sets its fields.
+    """
 
     name: str
     title: str
     rank: int
     source: Source
     summary: str
-    open: Callable[[], DataSet]
+    open: Callable[..., DataSet]
     synthetic: bool = False
     facts: tuple[str, ...] = field(default=())
+    params: type[Any] | None = None
 
 
 SAMPLES: Registry[SampleSpec] = Registry("sample", "xai.data")

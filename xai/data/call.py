@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_type_hints
 
-from xai.data._spec import SAMPLES, DataSet
+from xai.data._spec import SAMPLES, DataSet, SampleSpec
 from xai.data.archive import open_archive
 from xai.data.folder import open_folder
 from xai.errors import InputError
+from xai.params import parameters, parse_value, type_text
 
 
 def list_samples() -> tuple[str, ...]:
@@ -18,12 +20,14 @@ def list_samples() -> tuple[str, ...]:
 def open_dataset(data: str | Path, layout: str = "auto") -> DataSet:
     """The data set at `data`: a folder, a zip, or `sample:NAME`.
 
-    layout: "auto" reads labels from the names of the folders; one of `LAYOUTS` insists. Raises `InputError` for what
-    does not exist or holds no image, and `UnknownNameError` for a sample that there is not.
+    A generated sample takes parameters as a link does: `sample:brain?seed=3`. layout: "auto" reads labels from the
+    names of the folders; one of `LAYOUTS` insists. Raises `InputError` for what does not exist or holds no image, or a
+    parameter that a sample has not, and `UnknownNameError` for a sample that there is not.
     """
     text = str(data)
     if text.startswith("sample:"):
-        return SAMPLES.get(text.removeprefix("sample:")).open()
+        name, _, options = text.removeprefix("sample:").partition("?")
+        return _open_sample(SAMPLES.get(name), options)
     path = Path(text).expanduser()
     if path.is_dir():
         return open_folder(path, layout)
@@ -31,3 +35,20 @@ def open_dataset(data: str | Path, layout: str = "auto") -> DataSet:
         return open_archive(path, layout)
     samples = ", ".join(f"sample:{name}" for name in list_samples())
     raise InputError(f"data {text!r} does not exist; give a folder, a zip, or one of {samples}.")
+
+
+def _open_sample(spec: SampleSpec, options: str) -> DataSet:
+    """The sample with the parameters that `options` ("seed=3&size=64") sets."""
+    names = [each.name for each in parameters(spec.params)]
+    chosen: dict[str, Any] = {}
+    for word in filter(None, options.split("&")):
+        name, _, text = word.partition("=")
+        if name not in names:
+            known = f"it has {', '.join(names)}" if names else "it has none"
+            raise InputError(f"sample {spec.name!r} has no parameter {name!r}; {known}.")
+        hint = get_type_hints(spec.params)[name]
+        try:
+            chosen[name] = parse_value(hint, text)
+        except ValueError:
+            raise InputError(f"sample {spec.name!r}: {name} is {text!r}; give {type_text(hint)}.") from None
+    return spec.open() if spec.params is None else spec.open(spec.params(**chosen))
