@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from xai.errors import InputError
 from xai.explain._spec import METHODS, MethodSpec
+from xai.params import value_text
 from xai.ui.forms import parameters, parsed
 
 SPECS = [spec for spec in METHODS if parameters(spec)]
@@ -56,14 +57,18 @@ def test_values_come_back_from_widgets_and_from_links(spec: MethodSpec) -> None:
     app = AppTest.from_function(script, args=(spec.name, values)).run()
     assert not app.exception
     assert app.session_state["found"] == values
-    assert {name: parsed(spec, name, str(value)) for name, value in values.items()} == values
+    assert {name: parsed(spec, name, value_text(value)) for name, value in values.items()} == values
     explainer: Any = spec.explainer
     assert dataclasses.asdict(explainer(**values)).items() >= values.items()
 
 
 def test_a_wrong_text_is_one_sentence() -> None:
     spec = METHODS.get("smoothgrad")
-    with pytest.raises(InputError, match=r"smoothgrad samples is 'many', which is no int\."):
+    with pytest.raises(InputError, match=r"smoothgrad samples is 'many'; it takes a whole number\."):
         parsed(spec, "samples", "many")
     with pytest.raises(InputError, match=r"smoothgrad has no parameter 'layers'\."):
         parsed(spec, "layers", "1")
+    with pytest.raises(InputError, match="samples"):
+        parsed(spec, "samples", "0")
+    with pytest.raises(InputError, match="it takes a number"):
+        parsed(METHODS.get("smoothgrad"), "noise", "nan")

@@ -250,6 +250,11 @@ def test_the_link_restores_the_choices() -> None:
         assert getattr(again, name) == getattr(choice, name)
 
 
+def test_a_link_opens_no_folder_by_itself(tmp_path: Path) -> None:
+    choice = curves.from_query({"data": str(tmp_path)})
+    assert (choice.path, choice.source, choice.whole, choice.problem) == (str(tmp_path), "samples", None, "")
+
+
 def test_weights_in_a_file_stay_out_of_links_and_their_folder_out_of_figures() -> None:
     choice = curves.from_query({})
     choice.nets = (Net("vgg16", "file:/home/me/mine.pth"), Net("resnet50", "random:0"))

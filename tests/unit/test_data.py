@@ -1,6 +1,7 @@
 """Data sets: labels from folder names, zips that mean harm, files that are broken, and reading ahead."""
 
 import io
+import os
 import pickle
 import stat
 import struct
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xai.data import SAMPLES, Item, imagenet_wnids, keep_upload, list_samples, open_dataset
+from xai.data import SAMPLES, Item, archive, imagenet_wnids, keep_upload, list_samples, open_dataset
 from xai.data import archive as archive_module
 from xai.data.loader import read_batches
 from xai.errors import ImageError, InputError, UnknownNameError
@@ -269,6 +270,21 @@ def test_an_upload_is_kept_under_its_digest(tmp_path, monkeypatch):
     assert path == keep_upload(data)
     assert path.parent == tmp_path / "uploads"
     assert len(open_dataset(path)) == 1
+
+
+def test_of_many_uploads_those_used_last_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XAI_CACHE", str(tmp_path))
+    monkeypatch.setattr(archive_module, "KEPT_UPLOADS", 2)
+    first = keep_upload(b"first")
+    os.utime(first, ns=(1, 1))
+    second = keep_upload(b"second")
+    os.utime(second, ns=(2, 2))
+    keep_upload(b"first")  # used again
+    third = keep_upload(b"third")
+    assert sorted(path for path in (first, second, third) if path.exists()) == sorted([first, third])
+    monkeypatch.setattr(archive_module, "KEPT_BYTES", 6)
+    fourth = keep_upload(b"fourth and longer")  # what was just uploaded is always kept
+    assert list((tmp_path / "uploads").glob("*.zip")) == [fourth]
 
 
 # --- the data set itself -----------------------------------------

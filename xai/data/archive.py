@@ -25,6 +25,10 @@ MAX_TOTAL_BYTES = 64 * 2**30
 MAX_RATIO = 200
 """A member that unpacks to more than this many times its packed size, and to more than 1 MB, is a bomb."""
 
+KEPT_UPLOADS = 20
+KEPT_BYTES = 2 * 2**30
+"""Bounds of the uploaded zips that are kept."""
+
 _BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 
@@ -119,8 +123,19 @@ def _table(archive: zipfile.ZipFile, kept: dict[str, zipfile.ZipInfo], name: str
 
 
 def keep_upload(data: bytes) -> Path:
-    """Put an uploaded zip into the cache folder, under its digest, and return the path for `open_archive`."""
+    """Put an uploaded zip into the cache folder, under its digest, and return the path for `open_archive`.
+
+    Those used longest ago go when there are more than `KEPT_UPLOADS` or they take more than `KEPT_BYTES` together.
+    """
     path = cache_dir() / "uploads" / f"{sha256(data)}.zip"
-    if not path.is_file():
+    if path.is_file():
+        os.utime(path)
+    else:
         write_atomic(path, data)
+    newest = sorted(path.parent.glob("*.zip"), key=lambda each: each.stat().st_mtime_ns, reverse=True)
+    total = 0
+    for place, each in enumerate(newest):
+        total += each.stat().st_size
+        if each != path and (place >= KEPT_UPLOADS or total > KEPT_BYTES):
+            each.unlink(missing_ok=True)
     return path

@@ -282,7 +282,7 @@ def _take_substrate(metric: str) -> Callable[[CurvesChoice, str, str], None]:
 
 _READERS: Mapping[str, Callable[[CurvesChoice, str, str], None]] = {
     "images": _take_samples,
-    "data": lambda choice, rest, text: open_server(choice, text),
+    "data": lambda choice, rest, text: setattr(choice, "path", text),  # a person opens it; a link reads no folder
     "count": _take_number("count", MOST_IMAGES),
     "which": _take_number("which", MOST_IMAGES),
     "model": _take_models,

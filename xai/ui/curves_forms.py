@@ -36,7 +36,7 @@ def pictures(choice: CurvesChoice, key: str) -> None:
         "Pictures",
         SOURCES,
         format_func=SOURCE_TITLES.__getitem__,
-        key=kept(f"{key}_source", choice.source),
+        key=kept(f"{key}_source", "server" if choice.path else choice.source),
         required=True,
         wrap=True,
     )
@@ -113,13 +113,20 @@ def _take(choice: CurvesChoice, key: str, place: str) -> None:
 
 def _server(choice: CurvesChoice, key: str) -> None:
     place = kept(f"{key}_path", choice.path)
-    st.text_input(
-        "Folder or zip on the server",
-        key=place,
-        placeholder="/data/imagenetv2-matched-frequency-format-val",
-        on_change=lambda: open_server(choice, st.session_state[place]),
-        help="Class folders, ImageNet-V2, ImageNet's validation images, or a plain folder of pictures.",
-    )
+
+    def go() -> None:
+        open_server(choice, st.session_state[place])
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Folder or zip on the server",
+            key=place,
+            placeholder="/data/imagenetv2-matched-frequency-format-val",
+            on_change=go,
+            help="Class folders, ImageNet-V2, ImageNet's validation images, or a plain folder of pictures.",
+        )
+        if choice.source != "server":
+            st.button("Open", key=f"{key}_open", on_click=go)
     st.caption("Read in place on the machine that serves this page; nothing is written there.")
     if choice.source == "server":
         _said(choice, key)

@@ -17,6 +17,7 @@ import streamlit as st
 
 from xai.errors import InputError
 from xai.explain._spec import MethodSpec
+from xai.params import parse_value, type_text
 
 Field = dataclasses.Field[Any]
 
@@ -29,25 +30,18 @@ def parameters(spec: MethodSpec) -> dict[str, tuple[Field, Any]]:
 
 
 def parsed(spec: MethodSpec, name: str, text: str) -> Any:
-    """The value of a parameter from the text of a link; raises `InputError` where it is none."""
+    """The value of a parameter from the text of a link; raises `InputError` where it is none or out of its range."""
     fields = parameters(spec)
     if name not in fields:
         raise InputError(f"{spec.name} has no parameter {name!r}.")
     _, hint = fields[name]
-    kind = _kind(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        by_text = {str(option): option for option in typing.get_args(hint)}
-        if text not in by_text:
-            raise InputError(f"{spec.name} {name} is {text!r}; choose from {', '.join(by_text)}.")
-        return by_text[text]
-    if text.lower() == "none" and type(None) in typing.get_args(hint):
-        return None
-    if kind is bool:
-        return text.lower() in ("true", "1")
     try:
-        return kind(text)
-    except ValueError as error:
-        raise InputError(f"{spec.name} {name} is {text!r}, which is no {kind.__name__}.") from error
+        value = parse_value(hint, text)
+    except ValueError:
+        raise InputError(f"{spec.name} {name} is {text!r}; it takes {type_text(hint)}.") from None
+    explainer: Any = spec.explainer
+    explainer(**{name: value})  # refuses what is out of range
+    return value
 
 
 def form(spec: MethodSpec, values: Mapping[str, Any], key: str) -> dict[str, Any]:
