@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from torch import Tensor
 
 from xai import render
 from xai._entry import npy_bytes, plain, predictions
+from xai.files import sha256
 from xai.models.classifier import Classifier
+from xai.provenance import versions
 from xai.studies.adversarial import CLASSES, WHO, EpsilonStudy
 
 
@@ -32,6 +35,33 @@ def step_text(epsilon: float, norm: str) -> str:
 def step_name(epsilon: float, norm: str) -> str:
     """An epsilon in a file name: "4of255", or "1.5"."""
     return step_text(epsilon, norm).replace("/", "of")
+
+
+def manifest(
+    images: Sequence[dict[str, Any]],
+    files: Mapping[str, dict[str, Any]],
+    command: str,
+    complete: bool = True,
+    over_images: Any = None,
+    bad: Sequence[dict[str, str]] = (),
+) -> dict[str, Any]:
+    """What was made, by which command, and what could not be. images: entries by `entry`; files: by `listed`."""
+    return {
+        "made_by": "olhar attack",
+        "complete": complete,
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": command,
+        "versions": versions(),
+        "images": list(images),
+        "over_images": over_images,
+        "bad": list(bad),
+        "files": dict(sorted(files.items())),
+    }
+
+
+def listed(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Path -> hash and size, as the manifest lists files."""
+    return {path: {"sha256": sha256(data), "bytes": len(data)} for path, data in files.items()}
 
 
 def norm_of(study: EpsilonStudy) -> str:

@@ -6,6 +6,7 @@ keeps copies of layer outputs. Hooks act only in the thread that set them, and c
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ _HOOK_TABLES = (
     "_backward_pre_hooks",
     "_state_dict_hooks",
 )
+
+_tables_of = operator.itemgetter(*_HOOK_TABLES)
 
 
 class _Facts(NamedTuple):
@@ -52,13 +55,37 @@ class _Facts(NamedTuple):
             [(m.__class__, m.__dict__.get("forward"), m.__dict__.get("inplace")) for m in modules],
             [tuple((key, id(child)) for key, child in m._modules.items()) if m._modules else () for m in modules],
             [(*m._parameters, *m._buffers) for m in modules],
-            [{i: tuple(h) for i, m in enumerate(modules) if (h := getattr(m, table))} for table in _HOOK_TABLES],
+            _hooks(modules),
             [id(t) for t in tensors],
             [t.requires_grad for t in tensors],
             [t._version for t in tensors],
             [t.data_ptr() for t in tensors],
             [t.grad is not None for t in tensors],
         )
+
+
+def _hooks(modules: Sequence[nn.Module]) -> list[dict[int, tuple[int, ...]]]:
+    """For each table, {place of a module: keys of its hooks}, of those that have some."""
+    found: list[dict[int, tuple[int, ...]]] = [{} for _ in _HOOK_TABLES]
+    for place, module in enumerate(modules):
+        tables = _tables_of(module.__dict__)
+        if any(tables):
+            for keys, table in zip(found, tables, strict=True):
+                if table:
+                    keys[place] = tuple(table)
+    return found
+
+
+def _walk(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Every submodule once; `module.modules()` does the same in several times the time, and every call pays for it."""
+    seen = {id(module): module}
+    left = [module]
+    while left:
+        for child in left.pop()._modules.values():
+            if child is not None and id(child) not in seen:
+                seen[id(child)] = child
+                left.append(child)
+    return tuple(seen.values())
 
 
 def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
@@ -77,7 +104,7 @@ class ModuleState:
     @classmethod
     def of(cls, module: nn.Module) -> ModuleState:
         """Take the state of `module`; cheap (one walk, no tensor is read)."""
-        modules = tuple(module.modules())
+        modules = _walk(module)
         tensors = tuple(_tensors(modules))
         return cls(modules, tensors, _Facts.of(modules, tensors))
 

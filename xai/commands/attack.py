@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
 import shlex
 from collections.abc import Sequence
@@ -163,28 +162,19 @@ class Done:
 
     def keep(self, study: EpsilonStudy, files: dict[str, bytes], entry: dict[str, Any]) -> None:
         """Count an image whose files are written."""
-        from xai.files import sha256
+        from xai.attack_bundle import listed
 
         self.images.append(entry)
         self.studies.append(study)
-        self.files |= {path: {"sha256": sha256(data), "bytes": len(data)} for path, data in files.items()}
+        self.files |= listed(files)
 
 
 def manifest_of(done: Done, args: argparse.Namespace, complete: bool) -> dict[str, Any]:
     """What was made, by which command, and what could not be."""
-    from xai.provenance import versions
+    from xai.attack_bundle import manifest
 
-    return {
-        "made_by": "olhar attack",
-        "complete": complete,
-        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["python", "-m", "xai", *args.words]),
-        "versions": versions(),
-        "images": done.images,
-        "over_images": over_images(done.studies) if len(done.studies) > 1 else None,
-        "bad": done.bad,
-        "files": dict(sorted(done.files.items())),
-    }
+    over = over_images(done.studies) if len(done.studies) > 1 else None
+    return manifest(done.images, done.files, shlex.join(["python", "-m", "xai", *args.words]), complete, over, done.bad)
 
 
 def study_of(

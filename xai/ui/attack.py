@@ -12,13 +12,12 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from xai.attack_bundle import entry, image_files, table
+from xai.attack_bundle import entry, image_files, listed, manifest, table
 from xai.attacks._spec import ATTACKS, Attack
 from xai.bundle import manifest_bytes, pack
-from xai.files import safe_name, sha256
+from xai.files import safe_name
 from xai.models._spec import MODELS
 from xai.models.classifier import Classifier
-from xai.provenance import versions
 from xai.studies.adversarial import POSITIONS, EpsilonStudy, epsilon_study, passes_each
 from xai.types import Run
 from xai.ui.session import Choice
@@ -272,14 +271,8 @@ def bundle(found: Found, photo: Photo, words: str) -> bytes:
     folder = safe_name(photo.name.rsplit(".", 1)[0])
     classifier = found.classifier()
     files = image_files(found.study, classifier, folder)
-    manifest = {
-        "made_by": "olhar attack",
-        "command": words,
-        "versions": versions(),
-        "images": [entry(found.study, classifier, folder, photo.name)],
-        "files": {path: {"sha256": sha256(data), "bytes": len(data)} for path, data in sorted(files.items())},
-    }
-    files["manifest.json"] = manifest_bytes(manifest)
+    made = manifest([entry(found.study, classifier, folder, photo.name)], listed(files), words)
+    files["manifest.json"] = manifest_bytes(made)
     buffer = io.BytesIO()
     pack(buffer, files, files.__getitem__)
     return buffer.getvalue()
