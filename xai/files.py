@@ -13,7 +13,8 @@ from pathlib import Path
 
 from xai.errors import StorageError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk that is full, or of a person's share of it."""
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
@@ -43,7 +44,7 @@ def sync_folder(folder: Path) -> None:
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """One sentence for a file at `path` that could not be written."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return StorageError(f"the disk of {path} is full; free some space, and go on.")
     return StorageError(f"{path} cannot be written ({error.strerror or error}); check the folder and its permissions.")
 

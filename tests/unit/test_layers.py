@@ -18,7 +18,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("errors", "types", "registry", "settings"), 0),
     # Floor 1 is what is not listed here: pictures, data, models, and what capabilities share.
     **dict.fromkeys(CAPABILITIES, 2),
-    **dict.fromkeys(("studies", "runs", "bundle", "attack_bundle", "_entry"), 3),
+    **dict.fromkeys(("studies", "run_control", "runs", "bundle", "attack_bundle", "_entry"), 3),
     **dict.fromkeys(("cli", "__main__", "commands", "ui"), 4),
 }
 

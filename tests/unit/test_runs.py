@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from xai.errors import Cancelled, InputError
-from xai.runs import Busy, RunFolder, Status, duration, locked
+from xai.locks import Busy, locked
+from xai.runs import RunFolder, Status, duration
 from xai.types import Run
 
 CPU = torch.device("cpu")
@@ -177,7 +178,13 @@ def test_a_run_can_be_cancelled_from_outside(tmp_path):
         work()
     assert folder.status().state == "cancelled"
     assert not folder.cancel()
-    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "config.json", "log.txt", "status.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        ".lock",
+        "config.json",
+        "log.txt",
+        "status.json",
+        "times.json",
+    ]
 
 
 def test_a_forked_worker_does_not_keep_its_parents_lock(tmp_path):
