@@ -157,16 +157,23 @@ class ImageEntry:
             },
             "colormap": colors.name,
             "opacity": self.look.opacity,
-            "files": self._draw(found, stem, seen, scale, colors),
+            "files": self._draw(found, stem, seen, scale, colors, tile.classifier.random),
             "command": command_for(self.subject, found, self.look, self.weights),
         }
 
     def _draw(
-        self, found: Attribution, stem: str, seen: Image.Image, scale: render.Scale, colors: render.ColorMap
+        self,
+        found: Attribution,
+        stem: str,
+        seen: Image.Image,
+        scale: render.Scale,
+        colors: render.ColorMap,
+        random: bool,
     ) -> dict[str, str]:
-        """Put the files of one attribution into `files`; their paths by kind."""
+        """Put the files of one attribution into `files`; their paths by kind. An overlay by random weights says so."""
         values, flat = found.values[self.subject.index], found.maps()[self.subject.index]
         overlay = render.overlay(seen, flat, scale, colors, self.look.opacity)
+        overlay = render.marked(overlay, "random weights") if random else overlay
         made = {
             "array": (".npy", npy_bytes(values.numpy())),
             "map": (".map.png", render.png_bytes(Image.fromarray(render.colorize(flat, scale, colors)))),

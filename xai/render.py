@@ -234,6 +234,19 @@ def overlay(
     return Image.fromarray(mix(base, colorize(sized, scale, colors), opacity))
 
 
+def marked(picture: Image.Image, text: str) -> Image.Image:
+    """A copy with `text` in a dark box in its lower left corner, so that the picture cannot go about without it."""
+    made = picture.copy()
+    draw = ImageDraw.Draw(made)
+    font = ImageFont.load_default(max(10, min(made.size) // 16))
+    box = draw.textbbox((0, 0), text, font=font)
+    pad = max(2, (box[3] - box[1]) // 3)
+    bottom = made.height
+    draw.rectangle((0, bottom - (box[3] - box[1]) - 2 * pad, box[2] + 2 * pad, bottom), fill=(20, 20, 20))
+    draw.text((pad, bottom - (box[3] - box[1]) - pad - box[1]), text, fill="white", font=font)
+    return made
+
+
 def resize_map(map2d: Values, size: tuple[int, int]) -> NDArray[np.float64]:
     """A map (h,w) at `size` (H,W), bilinearly with `align_corners=False`, as `Attribution.maps()` does it."""
     array = _array(map2d)

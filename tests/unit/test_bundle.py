@@ -82,7 +82,7 @@ def test_pictures_are_the_renderers(subject: Subject) -> None:
     assert found is not None
     scale = render.scale_for([found])
     seen = render.input_picture(subject.tiles[0].x[0])
-    expected = render.overlay(seen, found.maps()[0], scale, "turbo", 0.7)
+    expected = render.marked(render.overlay(seen, found.maps()[0], scale, "turbo", 0.7), "random weights")
     assert Image.open(io.BytesIO(files[entry["files"]["overlay"]])).tobytes() == expected.tobytes()
     heat = render.colorize(found.maps()[0], scale, "turbo")
     assert (np.asarray(Image.open(io.BytesIO(files[entry["files"]["map"]]))) == heat).all()

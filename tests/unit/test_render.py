@@ -301,3 +301,16 @@ def test_png_bytes_are_lossless_and_the_same_each_time() -> None:
     data = render.png_bytes(picture)
     assert data == render.png_bytes(picture.copy())
     assert Image.open(io.BytesIO(data)).tobytes() == picture.tobytes()
+
+
+def test_a_mark_covers_a_corner_and_nothing_else() -> None:
+    plain = Image.new("RGB", (224, 160), (200, 100, 50))
+    marked = np.asarray(render.marked(plain, "random weights"))
+    changed = (marked != np.asarray(plain)).any(-1)
+    rows, columns = np.nonzero(changed)
+    assert rows.max() == 159
+    assert columns.min() == 0
+    assert rows.min() > 120
+    assert columns.max() < 200
+    assert marked[changed].min() == 20
+    assert marked[changed].max() > 200  # letters on the box
