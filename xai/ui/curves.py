@@ -330,8 +330,3 @@ def command(choice: CurvesChoice, pictures: Pictures) -> str:
         for name, value in own:
             words += ["--param", f"{method}.{name}={str(value).lower() if isinstance(value, bool) else value}"]
     return shlex.join([*words, "--out", str(Path("runs") / "curves")])
-
-
-def other_protocols(choice: CurvesChoice) -> list[str]:
-    """The protocols that are not chosen."""
-    return [name for name in PROTOCOLS if name != choice.protocol]
