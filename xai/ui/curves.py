@@ -18,7 +18,7 @@ from xai.data.folder import FileImage
 from xai.errors import InputError
 from xai.explain._spec import METHODS
 from xai.images import load_image
-from xai.metrics._protocol import PROTOCOLS, get_protocol
+from xai.metrics._protocol import get_protocol
 from xai.metrics._substrate import check_substrate
 from xai.metrics.curves import CURVES
 from xai.models.classifier import VIEWS
