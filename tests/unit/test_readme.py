@@ -45,7 +45,8 @@ def methods_table() -> str:
 def models_table() -> str:
     rows = ["| Name | Network | ImageNet weights |", "|---|---|---|"]
     for spec in MODELS:
-        weights = "come with the installation" if spec.embedded else f"`{spec.weights_file}`"
+        file = f"`{spec.weights_file}`" if spec.weights_file else "none"
+        weights = "come with the installation" if spec.embedded else file
         notes = f" ({'; '.join(spec.notes)})" if spec.notes else ""
         rows.append(f"| `{spec.name}` | [{spec.title}]({spec.source.link}){notes} | {weights} |")
     return "\n".join(rows)
