@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
-from xai.errors import InputError, StorageError
+from xai.errors import InputError, StorageError, XaiError
 from xai.files import safe_name, storage_error
 from xai.locks import Busy, lend
 from xai.run_files import BEGUN, Launch, Status
@@ -90,7 +90,7 @@ def start(words: Sequence[str], path: Path) -> Record:
     """Begin `python -m xai WORDS --out PATH --resume` as a process of its own, "queued" until it works.
 
     It outlives this process. Its output goes to log.txt, its words are kept. Raises `InputError` where a process works
-    on the run already, and `StorageError` where the disk is full or the folder gone.
+    on the run already, `StorageError` where the disk is full or the folder gone, `XaiError` where the system refuses.
     """
     folder = RunFolder(path)
     before = folder.status().state if (path / "status.json").is_file() else ""
@@ -120,8 +120,9 @@ def start(words: Sequence[str], path: Path) -> Record:
         process = _process(launch, path, lock)
     except OSError as error:
         lock.close()
-        folder.set_status(Status("failed", error=f"it could not be started: {error.strerror or error}."))
-        raise storage_error(error, path) from error
+        why = f"could not be started: {error.strerror or error}."
+        folder.set_status(Status("failed", error=f"it {why}"))
+        raise XaiError(f"the run {path.name} {why}") from error
     except BaseException:
         lock.close()
         raise

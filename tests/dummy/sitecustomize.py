@@ -1,6 +1,7 @@
 """A command that is a run, for tests: `python -m xai count N`. On the path of a process, Python imports this itself.
 
 It adds up N random numbers, a checkpoint each, so that a run which was killed and resumed must end with the same sum.
+`--hold-at N`: before that number it waits for a file `go` in its folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from xai.commands._spec import COMMANDS, Command
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("steps", type=int)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--hold-at", type=int, default=-1)
     parser.add_argument("--crash-at", type=int, default=-1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -44,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
             run.report(step, args.steps, "counting")
             if step == args.crash_at:
                 raise RuntimeError("the counter broke")
+            while step == args.hold_at and not (folder.path / "go").exists():
+                time.sleep(0.02)
+                run.report(step, args.steps, "holding")
             time.sleep(args.pause)
             total += float(torch.rand(1, generator=generator, dtype=torch.float64))
             folder.metric({"step": step, "sum": total})

@@ -1,8 +1,10 @@
 """Run folders: whole files, locks that die with their process, signals, and resuming only what is the same."""
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import time
 import pytest
 import torch
 
-from xai.errors import Cancelled, InputError
+from xai.errors import Cancelled, InputError, StorageError
 from xai.locks import Busy, locked
 from xai.runs import RunFolder, Status, duration
 from xai.types import Run
@@ -210,3 +212,92 @@ def test_a_line_cut_off_by_a_kill_is_passed_over(tmp_path):
         file.write(b'{"step": 2, "au')
     folder.metric({"step": 3})
     assert folder.metrics() == [{"step": 1}, {"step": 3}]
+
+
+def full(path, data=b""):
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(tmp_path):
+    folder = RunFolder.create(tmp_path / "r", {})
+
+    def work() -> None:
+        with folder.working(Run()) as run:
+            run.report(1, 9, "images")
+            full("somewhere/deep.parquet")
+
+    with pytest.raises(StorageError) as told:
+        work()
+    assert str(told.value) == f"the disk of {folder.path} is full; free some space, and go on."
+    assert folder.status() == Status("failed", 1, 9, "images", str(told.value))
+
+
+def test_a_full_disk_still_learns_that_the_run_failed(tmp_path, monkeypatch):
+    folder = RunFolder.create(tmp_path / "r", {"seed": 1})
+    folder.write("results.json", {"kept": 1})
+
+    def work() -> None:
+        with folder.working(Run()) as run:
+            run.report(1, 9, "a note that is long enough for the sentence to fit into the space that the file has")
+            monkeypatch.setattr("xai.run_files.write_atomic", full)
+            folder.write("results.json", {"kept": 2})
+
+    with pytest.raises(StorageError, match=r"the disk of .*results\.json is full; free some space, and go on\.$"):
+        work()
+    monkeypatch.undo()
+    assert folder.status().state == "failed"
+    assert folder.status().error.endswith("results.json is full; free some space, and go on.")
+    assert folder.read("results.json") == {"kept": 1}
+    with folder.working(Run()):
+        pass
+    assert folder.status().state == "done"
+
+
+def test_a_folder_that_is_gone_is_said_and_not_made_anew(tmp_path):
+    folder = RunFolder.create(tmp_path / "r", {})
+
+    def work() -> None:
+        with folder.working(Run()) as run:
+            shutil.rmtree(folder.path)
+            run.report(9, 9)
+
+    with pytest.raises(StorageError, match=r"the folder .*r of the run is gone; start the run again\."):
+        work()
+    assert not folder.path.exists()
+
+
+def test_a_run_hears_a_word_where_there_are_no_signals(tmp_path, monkeypatch):
+    monkeypatch.setattr("xai.runs.sys.platform", "win32")
+    monkeypatch.setattr("xai.runs.os.kill", lambda *_: pytest.fail("a signal would end it without a checkpoint"))
+    folder = RunFolder.create(tmp_path / "r", {})
+
+    def work() -> None:
+        with folder.working(Run()) as run:
+            run.report(1, 9)
+            assert folder.cancel()
+            assert folder.cancel_asked()
+            run.report(2, 9)
+
+    with pytest.raises(Cancelled):
+        work()
+    assert folder.status().state == "cancelled"
+    assert not folder.cancel_asked()
+
+
+def test_time_is_counted_while_it_works_only(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("xai.run_files.time.time", lambda: now[0])
+    folder = RunFolder.create(tmp_path / "r", {})
+    for _ in range(2):
+        with folder.working(Run()):
+            now[0] += 30
+            assert folder.seconds() in (30, 60)
+        now[0] += 500  # idle
+    assert (folder.seconds(), folder.started()) == (60, 1000)
+    folder.clock_on()  # a process that is killed 12 seconds after it began
+    os.utime(folder.path / "status.json", (now[0] + 12, now[0] + 12))
+    now[0] += 9000
+    assert folder.seconds() == 72
+    with folder.working(Run()):
+        now[0] += 8
+    assert folder.seconds() == 80
