@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
 from xai.errors import InputError
-from xai.similarity import ranks
+from xai.similarity import ranks, spearman
 from xai.types import Run
 
 RESAMPLES = 2000
@@ -175,3 +176,43 @@ def _counted(rank: Tensor, positive: float) -> float:
     sums = torch.arange(len(counts), dtype=torch.float64)
     far = (sums - sum(doubled) / 2).abs() >= abs(2 * positive - sum(doubled) / 2)
     return min(1.0, float(counts[far].sum() / counts.sum()))
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
+    """A share successes / n with its Wilson score interval, which keeps to [0, 1] and holds for shares near its ends.
+
+    ((s + z^2/2) -+ z sqrt(s (n - s) / n + z^2/4)) / (n + z^2), z the normal quantile of (1 + level) / 2. Raises
+    `InputError` for no trial or a count outside 0..n. Source: Wilson, Probable inference, the law of succession, and
+    statistical inference, 1927.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise InputError(f"{successes} of {n} is no share; count at least one image.")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle, half = successes + z * z / 2, z * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    low = max(0.0, (middle - half) / (n + z * z)) if successes else 0.0
+    high = min(1.0, (middle + half) / (n + z * z)) if successes < n else 1.0
+    return Interval(successes / n, low, high, n, level)
+
+
+def rank_correlation(a: Tensor, b: Tensor, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:
+    """Spearman's rank correlation of the pairs (a, b), each (n,), with a percentile bootstrap interval over pairs.
+
+    Where one side is constant there is no association: 0. Raises `InputError` for fewer than 3 pairs, for lengths that
+    differ and for values that are not finite. Source: Spearman 1904; Efron & Tibshirani 1993, section 13.3.
+    """
+    a, b = _checked(a, "a").flatten(), _checked(b, "b").flatten()
+    if a.shape != b.shape or len(a) < 3:
+        raise InputError(f"a has {len(a)} values and b {len(b)}; give at least 3 pairs.")
+    n = len(a)
+    value = float(_rho(a[None], b[None]))
+    drawn = torch.randint(n, (resamples, n), generator=Run(seed=seed).generator("rank correlation", n, resamples))
+    spread = _rho(a[drawn], b[drawn])
+    tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = torch.quantile(spread, tail).tolist()
+    return Interval(value, low, high, n, level)
+
+
+def _rho(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman's correlation of the rows of (R,n) x 2 -> (R,); 0 where a row of either is constant."""
+    flat = (a.amax(1) == a.amin(1)) | (b.amax(1) == b.amin(1))
+    return torch.where(flat, 0.0, spearman(a[:, None], b[:, None]))
