@@ -1,0 +1,106 @@
+"""Pictures for a generator: a data set's training share in memory, the held-out share apart, and who is in which."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+import torchvision.transforms.functional as TF
+from torch import Tensor
+
+from xai.data._spec import DataSet, Item
+from xai.data._synthetic import Drawing, render_arrays
+from xai.data.split import stratified_split
+from xai.errors import ImageError, InputError
+from xai.types import Run
+
+SHARE = 0.7
+"""Share of each class that a generator may see; the study's 70/30."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images (N,3,S,S) uint8 with labels (N,) int64 and their keys in the data set, in its order."""
+
+    images: Tensor
+    labels: Tensor
+    keys: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over pixels, labels and keys."""
+        total = hashlib.sha256("\n".join(self.keys).encode(errors="surrogateescape"))
+        for tensor in (self.images, self.labels):
+            total.update(tensor.contiguous().numpy().tobytes())
+        return total.hexdigest()[:16]
+
+    def pixels(self) -> Tensor:
+        """(N,3,S,S) float32 in [0, 1]."""
+        return self.images.float() / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What the generator is trained on, and what it never sees."""
+
+    train: Pictures
+    held_out: Pictures
+
+
+def read_pictures(
+    data: DataSet, places: tuple[int, ...], size: int, run: Run, note: str = "reading images"
+) -> Pictures:
+    """The images at `places`, the short side resized to `size` (bilinear, antialiased), the middle cut out.
+
+    Generated ones are drawn at that size instead. Raises `InputError` where one cannot be read: a training must know
+    what it is trained on.
+    """
+    items = [data.items[place] for place in places]
+    labels = torch.tensor([0 if item.label is None else item.label for item in items], dtype=torch.int64)
+    keys = tuple(item.key for item in items)
+    if all(isinstance(item.open, Drawing) for item in items):
+        drawn = render_arrays(data, size, places, run).images
+        return Pictures(torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous(), labels, keys, data.classes)
+    images = []
+    for done, item in enumerate(items):
+        images.append(_one(item, size))
+        run.report(done + 1, len(items), note)
+    return Pictures(torch.stack(images), labels, keys, data.classes)
+
+
+def _one(item: Item, size: int) -> Tensor:
+    try:
+        image = item.open()
+    except ImageError as error:
+        raise InputError(f"{item.key} cannot be read: {error} Take it out of the data and start again.") from error
+    image = TF.resize(image.convert("RGB"), [size], antialias=True)
+    pixels: Tensor = TF.pil_to_tensor(TF.center_crop(image, [size, size]))
+    return pixels
+
+
+def split_places(data: DataSet, share: float = SHARE, seed: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(training, held-out) positions: `share` of each class, drawn by `seed`; without labels, of all images.
+
+    The augmentation study takes the same split, so that none of its test images was ever seen by the generator.
+    Raises `InputError` for a share or a class that cannot be split.
+    """
+    if data.classes:
+        split = stratified_split(data, share, seed)
+        return split.train, split.validation
+    if not 0 < share < 1 or len(data) < 2:
+        raise InputError(f"{len(data)} images cannot be split with a share of {share:g}; give 2 images or more.")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = min(max(1, int(share * len(data) + 0.5)), len(data) - 1)
+    return tuple(sorted(order[:count])), tuple(sorted(order[count:]))
+
+
+def read_shares(data: DataSet, size: int, run: Run, share: float = SHARE, seed: int = 0) -> Shares:
+    """Both shares of the data set at `size`."""
+    train, held = split_places(data, share, seed)
+    total = len(data)
+    return Shares(
+        read_pictures(data, train, size, run.part(0, len(train), total), "reading images"),
+        read_pictures(data, held, size, run.part(len(train), len(held), total), "reading images"),
+    )

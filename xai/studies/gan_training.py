@@ -1,0 +1,256 @@
+"""Train a generator in a run folder: progress, losses and samples as they come, checkpoints, resume to the same result.
+
+`metrics.jsonl` holds rows of kind "loss" (averages) and "look" (distance within a class, KID); `artifacts/` the grids
+of samples, of real images, and at the end the averaged generator; `checkpoints/last.pt` everything that resuming needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from xai.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from xai.data._spec import DataSet
+from xai.data.call import open_dataset
+from xai.errors import InputError
+from xai.files import write_atomic
+from xai.gan.images import SHARE, Pictures, Shares, read_shares
+from xai.gan.saved import Generator, merged, save_generator
+from xai.gan.settings import GanSettings
+from xai.gan.step import Trainer
+from xai.gan.train import SHOWN, Pace, Training
+from xai.gan.watch import collapse_warning
+from xai.provenance import versions
+from xai.runs import RunFolder
+from xai.settings import resolve_device
+from xai.studies._team import Team
+from xai.types import Run
+
+PRECISIONS = ("auto", "float32", "bf16")
+
+GENERATOR = Path("artifacts") / "generator.safetensors"
+"""Where in its run folder the finished generator lies."""
+
+
+@dataclass(frozen=True)
+class GanRequest:
+    """What is trained; all of it is part of the run, and resuming asks for the same.
+
+    only: train on this class alone, as the study did; "" for all classes in one network. share: of each class that the
+    generator sees, drawn by split_seed; the rest is held out. precision: "auto" is bf16 on a GPU that has it, else
+    float32.
+    """
+
+    data: str
+    settings: GanSettings
+    steps: int
+    only: str = ""
+    conditional: bool = True
+    share: float = SHARE
+    split_seed: int = 0
+    precision: str = "auto"
+    look: int = 500
+
+
+def train_gan(
+    request: GanRequest,
+    out: Path,
+    resume: bool = False,
+    device: str = "auto",
+    run: Run | None = None,
+    team: Team | None = None,
+    command: str = "",
+) -> Generator | None:
+    """Train in the run folder `out`; the averaged generator (rank 0 under torchrun; None on the others).
+
+    Raises `InputError` for what is wrong with the request, `Cancelled` when stopped (resume goes on), and `XaiError`
+    where the training diverges.
+    """
+    run, team = run or Run(), team or Team.of_environment()
+    if request.steps < 1:
+        raise InputError(f"steps is {request.steps}; give 1 or more.")
+    if team.size > 1 and device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{team.local}"
+    with team.together():
+        chosen = resolve_device(device)
+        data = _data(request)
+        classes = data.classes if request.conditional and len(data.classes) > 1 else ()
+        precision = _precision(request.precision, chosen)
+        config = _config(request, data, classes, run.seed, precision, team.size)
+        folder = _folder(out, config, resume, team)
+        own = dataclasses.replace(run, device=chosen)
+        if team.rank > 0:
+            quiet = dataclasses.replace(own, on_progress=lambda done, total, note: None)
+            _train(request, data, classes, precision, folder, quiet, team)
+            team.wait()
+            return None
+        with folder.working(own, chosen) as working:
+            training, shares = _train(request, data, classes, precision, folder, working, team)
+            team.wait()
+            return _finish(request, training, shares, folder, config, command)
+
+
+def _data(request: GanRequest) -> DataSet:
+    data = open_dataset(request.data)
+    if not request.only:
+        return data
+    if request.only not in data.classes:
+        raise InputError(f"class {request.only!r} is not in {data.name}; it has {', '.join(data.classes) or 'none'}.")
+    index = data.classes.index(request.only)
+    items = tuple(dataclasses.replace(item, label=0) for item in data.items if item.label == index)
+    return dataclasses.replace(data, items=items, classes=(request.only,))
+
+
+def _precision(asked: str, device: torch.device) -> str:
+    if asked not in PRECISIONS:
+        raise InputError(f"precision {asked!r} is not known; use {', '.join(PRECISIONS)}.")
+    if asked == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return asked
+
+
+def _config(
+    request: GanRequest, data: DataSet, classes: tuple[str, ...], seed: int, precision: str, processes: int
+) -> dict[str, Any]:
+    """What the run folder keeps, and what resuming compares."""
+    return {
+        "kind": "gan",
+        **dataclasses.asdict(request),
+        "precision": precision,
+        "processes": processes,
+        "seed": seed,
+        "classes": list(classes),
+        "data_name": data.name,
+        "data_images": len(data),
+        "data_fingerprint": data.fingerprint,
+        "data_synthetic": data.synthetic,
+    }
+
+
+def _folder(out: Path, config: Mapping[str, Any], resume: bool, team: Team) -> RunFolder:
+    """The run's folder, made by rank 0; what it refuses all refuse."""
+    refused = ""
+    if team.rank == 0:
+        try:
+            RunFolder.create(out, config, resume)
+        except InputError as error:
+            refused = str(error)
+    team.agree(refused)
+    return RunFolder(out)
+
+
+def _train(
+    request: GanRequest,
+    data: DataSet,
+    classes: tuple[str, ...],
+    precision: str,
+    folder: RunFolder,
+    run: Run,
+    team: Team,
+) -> tuple[Training, Shares]:
+    shares = read_shares(data, request.settings.size, run, request.share, request.split_seed)
+    trainer = Trainer(request.settings, len(classes), run, team.rank, team.size, precision)
+    sink = _Sink(folder, team.rank)
+    training = Training(trainer, shares.train, shares.held_out, sink, Pace(look=request.look))
+    last = folder.path / "checkpoints" / "last.pt"
+    if has_checkpoint(last):
+        found = load_checkpoint(last, run.device)
+        training.load(found.state)
+        sink.log(f"going on from step {trainer.done}. {found.note}".strip())
+    else:
+        sink.log(f"started on {run.device}, {precision}, {team.size} process{'es' * (team.size > 1)}")
+        sink.real(shares.train)
+    training.go(request.steps)
+    return training, shares
+
+
+def _finish(
+    request: GanRequest, training: Training, shares: Shares, folder: RunFolder, config: Mapping[str, Any], command: str
+) -> Generator:
+    """Write the averaged generator and the summary."""
+    trainer = training.trainer
+    looks = [row for row in folder.metrics() if row.get("kind") == "look"]
+    last = looks[-1] if looks else {}
+    facts = {
+        "data": request.data,
+        "data_name": config["data_name"],
+        "data_fingerprint": config["data_fingerprint"],
+        "synthetic": config["data_synthetic"],
+        "only": request.only,
+        "train_images": len(shares.train.keys),
+        "train_fingerprint": shares.train.fingerprint,
+        "share": request.share,
+        "split_seed": request.split_seed,
+        "steps": trainer.done,
+        "images_seen": trainer.done * trainer.settings.batch,
+        "seconds": training.seconds,
+        "seed": trainer.run.seed,
+        "precision": config["precision"],
+        "command": command,
+        "versions": versions(),
+    }
+    made = Generator(merged(trainer.ready()), trainer.settings, tuple(config["classes"]), facts)
+    save_generator(folder.path / GENERATOR, made)
+    warning = collapse_warning(last["distance_ratio"]) if last else ""
+    folder.write("summary.json", {**facts, "last_look": last, "warning": warning})
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Sink:
+    """Writes into the run folder; of several processes only rank 0 does."""
+
+    folder: RunFolder
+    rank: int
+
+    def metric(self, row: Mapping[str, Any]) -> None:
+        if self.rank == 0:
+            self.folder.metric(row)
+
+    def log(self, text: str) -> None:
+        if self.rank == 0:
+            self.folder.log(text)
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        if self.rank == 0:
+            save_checkpoint(self.folder.path / "checkpoints" / "last.pt", state)
+
+    def samples(self, step: int, images: Tensor, labels: Tensor) -> None:
+        if self.rank == 0:
+            write_atomic(self.folder.path / "artifacts" / f"samples-{step:07}.png", grid_png(images, labels))
+
+    def real(self, train: Pictures) -> None:
+        """The first images of each class, to compare with."""
+        order = torch.cat([torch.nonzero(train.labels == k)[:SHOWN, 0] for k in torch.unique(train.labels)])
+        if self.rank == 0:
+            grid = grid_png(train.images[order].float() / 255, train.labels[order])
+            write_atomic(self.folder.path / "artifacts" / "real.png", grid)
+
+
+def grid_png(images: Tensor, labels: Tensor) -> bytes:
+    """Images (N,3,S,S) in [0, 1] as one PNG, a row a class; without classes, rows of `SHOWN`."""
+    kinds = torch.unique(labels)
+    rows = [images[labels == k] for k in kinds] if len(kinds) > 1 else list(torch.split(images, SHOWN))
+    width = max(len(row) for row in rows)
+    lines = [torch.cat([*row, *[torch.ones_like(row[0])] * (width - len(row))], 2) for row in rows]
+    levels = (torch.cat(lines, 1).permute(1, 2, 0) * 255).round().to(torch.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(levels.numpy()).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def equal_command(words: list[str]) -> str:
+    """The words of the terminal as a person would type them."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    head = "python -m xai" if processes == 1 else f"torchrun --nproc-per-node={processes} -m xai"
+    return f"{head} {shlex.join(words)}"
