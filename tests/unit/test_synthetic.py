@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 OURS = {
     "parts": (300,) * 10,
+    "brain": (98, 155),
 }
 """Images of each class, as the studies have them."""
 
@@ -143,6 +144,39 @@ def test_every_part_has_its_own_shape() -> None:
     assert min(holes["washer"], holes["nut"]) > holes["screw"]
     assert solidity["clamp"] < solidity["jaw plate"]
     assert solidity["washer"] > 0.9
+
+
+def test_only_slices_with_a_tumour_have_a_mask_and_sizes_are_mixed() -> None:
+    data = open_dataset("sample:brain?size=64&yes=30&no=10")
+    assert data.classes == ("no", "yes")
+    places, shares, sizes = [], [], set()
+    for item in data.items:
+        image, mask = np.asarray(item.open()), np.asarray(item.open_mask()) > 127
+        assert np.array_equal(image[..., 0], image[..., 2])  # grey
+        assert mask.any() == (item.label == 1)
+        sizes.add(image.shape)
+        if mask.any():
+            shares.append(mask.mean())
+            places.append(np.argwhere(mask).mean(0) / mask.shape)
+    assert len(sizes) > 6
+    assert max(shares) / min(shares) > 5
+    assert np.std([x for _, x in places]) > 0.1
+    assert min(x for _, x in places) < 0.4 < 0.6 < max(x for _, x in places)  # both halves of the brain
+
+
+def test_a_tumour_shows_but_does_not_give_itself_away_by_brightness() -> None:
+    """The same head with and without: inside the mask it differs, and neither mean nor maximum of a slice tells."""
+    from xai.data._slice import scan
+
+    data = open_dataset("sample:brain?size=64&yes=40&no=40")
+    found = render_arrays(data, 64)
+    for statistic in (lambda image: image.mean(), lambda image: np.quantile(image, 0.99)):
+        values = np.array([statistic(image) for image in found.images])
+        above = (values[found.labels == 1][:, None] > values[found.labels == 0][None, :]).mean()
+        assert 0.3 < above < 0.75  # the area under the ROC curve of that statistic alone
+    image, mask = scan(np.random.default_rng(5), (80, 64), tumour_there=True)
+    assert image.shape == (80, 64, 3)
+    assert mask.shape == (80, 64)
 
 
 def test_parameters_are_checked() -> None:

@@ -104,7 +104,8 @@ def generated(
 def render_arrays(data: DataSet, size: int, places: Iterable[int] | None = None, run: Run | None = None) -> Rendered:
     """The pictures of a generated data set at `size` x `size`, in memory; `places` picks items (all by default).
 
-    They are drawn at that size, not made smaller, and equal what the items open where `size` is the data set's own.
+    They are drawn at that size, and equal what the items open where `size` is the data set's own; pictures that are
+    not square are resized to the square.
     Raises `InputError` for a data set that is not generated, and `Cancelled`.
     """
     check_between("size", size, SMALLEST, LARGEST)
