@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = {
     "parts": (300,) * 10,
     "brain": (98, 155),
+    "characters": (80,) * 10,
 }
 """Images of each class, as the studies have them."""
 
