@@ -85,7 +85,7 @@ class Sweep {
     opacity.addEventListener("input", () => { this.display.opacity = opacity.value / 100; this.paint(); });
     const colors = element("select", { "aria-label": "Colours" });
     this.colors = colors;
-    for (const map of data.colormaps) colors.append(element("option", { value: map.name, text: map.title, "data-kind": map.kind }));
+    for (const map of data.colormaps) colors.append(element("option", { value: map.name, text: map.title.split(" (")[0], title: map.title, "data-kind": map.kind }));
     colors.addEventListener("change", () => {
       const kind = colors.selectedOptions[0].dataset.kind;
       this.display[kind === "diverging" ? "diverging" : "colors"] = colors.value;
