@@ -214,10 +214,10 @@ def test_other_words_for_weights_are_refused(weights: str) -> None:
     assert "random" in text
 
 
-def test_runs_cannot_be_picked_yet() -> None:
+def test_a_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XAI_RUNS", str(tmp_path))
     assert refusal(NET, "run:abc", kind=InputError) == (
-        "weights 'run:abc': weights of a training run cannot be picked yet; use imagenet, imagenet:ENTRY, random:SEED "
-        "or file:PATH."
+        f"run 'abc' does not exist in {tmp_path}; `python -m xai runs` lists them."
     )
 
 

@@ -30,14 +30,14 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["efficientnet_lite0"],
         metavar="NAME",
-        help="classifiers (default: efficientnet_lite0); `python -m xai models` lists them",
+        help="classifiers (default: efficientnet_lite0); `python -m xai models` lists them; run:ID is a trained one",
     )
     parser.add_argument(
         "--weights",
         nargs="+",
         default=["imagenet"],
         metavar="W",
-        help="imagenet, random:SEED or file:PATH; one for all classifiers or one for each (default: imagenet)",
+        help="imagenet, random:SEED, file:PATH or run:ID; one for all classifiers or one for each (default: imagenet)",
     )
 
 
@@ -51,4 +51,5 @@ def load_models(names: Sequence[str], weights: Sequence[str], device: str) -> li
         )
     each = list(weights) * len(names) if len(weights) == 1 else list(weights)
     pairs = dict.fromkeys(zip(names, each, strict=True))
-    return [(load_model(name, text, device), text) for name, text in pairs]
+    # A network of a run is named by its run, also where the command is written down again.
+    return [(load_model(name, text, device), name if name.startswith("run:") else text) for name, text in pairs]

@@ -45,7 +45,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model", default="efficientnet_lite0", metavar="NAME", help="classifier (default: efficientnet_lite0)"
     )
     parser.add_argument(
-        "--weights", default="imagenet", metavar="W", help="imagenet, random:SEED or file:PATH (default: imagenet)"
+        "--weights",
+        default="imagenet",
+        metavar="W",
+        help="imagenet, random:SEED, file:PATH or run:ID (default: imagenet)",
     )
     parser.add_argument("--attack", default="pgd", metavar="NAME", help="pgd or fgsm (default: pgd)")
     parser.add_argument("--norm", choices=("linf", "l2"), default="linf", help="the ball's norm (default: linf)")

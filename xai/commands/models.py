@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows = [[m["name"], m["title"], f"{m['input'][0]} x {m['input'][1]}", m["layer"], m["imagenet"]] for m in found]
     say(table(["NAME", "TITLE", "INPUT", "DEFAULT LAYER", "IMAGENET WEIGHTS"], rows))
-    say("\nAny other torchvision classifier works by its name. --weights also takes random:SEED and file:PATH.")
+    say("\nAny other torchvision classifier works by its name. --weights also takes random:SEED, file:PATH and run:ID.")
     return 0
 
 

@@ -13,6 +13,7 @@ from xai.errors import WeightsError
 from xai.images import load_image
 from xai.models._spec import ModelSpec
 from xai.models.classifier import InputModel
+from xai.models.heads import attach
 from xai.models.layers import find_head
 from xai.models.weights import shape_report, without_prefix
 from xai.settings import ASSETS
@@ -67,6 +68,21 @@ def loaded_network(spec: ModelSpec, state: Mapping[str, Tensor], classes: int, w
     net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
     if any(t.is_meta for t in (*net.parameters(), *net.buffers())):  # something that no state dict holds
         net = _initialised(spec, 0, classes)
+        net.load_state_dict(state)
+    return net
+
+
+def headed_network(spec: ModelSpec, head: str, classes: int, state: Mapping[str, Tensor], source: str) -> nn.Module:
+    """The network under a head of `xai.models.heads` with the tensors of `state`; raises `WeightsError` as above."""
+    net = _skeleton(spec, _PROBE)
+    attach(net, _PROBE, head, classes)
+    report = shape_report(net, state)
+    if report:
+        raise WeightsError(f"{source} does not fit {spec.title} with head {head}: {report}")
+    net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
+    if any(t.is_meta for t in (*net.parameters(), *net.buffers())):  # something that no state dict holds
+        net = _initialised(spec, 0, _PROBE)
+        attach(net, _PROBE, head, classes)
         net.load_state_dict(state)
     return net
 

@@ -20,6 +20,7 @@ from xai.models._build import calibrate, classes_in, loaded_network, not_finite,
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
 from xai.models.classifier import Classifier, InputModel
+from xai.models.exported import CARD, find_network, network_name, read_card, read_network, stamp_file
 from xai.models.layers import last_block, trace
 from xai.models.weights import labels_beside, read_labels, read_state_dict
 from xai.settings import resolve_device
@@ -30,7 +31,7 @@ CACHE_SIZE = 8
 CACHE_BYTES = 2 * 1024**3
 """Bytes of weights kept in memory; the classifier asked for last stays, whatever its size."""
 
-_KINDS = "imagenet, imagenet:ENTRY, random:SEED or file:PATH"
+_KINDS = "imagenet, imagenet:ENTRY, random:SEED, file:PATH or run:ID"
 
 
 class _Key(NamedTuple):
@@ -64,22 +65,26 @@ def load_model(
 ) -> Classifier:
     """A classifier, frozen and in eval mode; the same object for the same arguments while it is cached.
 
-    name: one of `list_models()`, or any torchvision classifier. weights: "imagenet" (IMAGENET1K_V1 where there are
+    name: one of `list_models()`, any torchvision classifier, or "run:ID", the network of a finished training (ID: a
+    run's name in `runs_dir()`, a path to a run, or an exported zip). weights: "imagenet" (IMAGENET1K_V1 where there are
     several), "imagenet:ENTRY" for another of torchvision's with its own preset, "random:SEED" (or "random"; see
-    `calibrate`), or "file:PATH" of a state dict (.pth, .pt) or .safetensors for this architecture. device: "auto",
-    "cpu", "cuda[:N]". labels: class names, or a file of them (.txt one a line, .json); without, a file named like the
-    weights, else ImageNet's names for 1,000 classes, else "class 0", "class 1", ...
+    `calibrate`), "file:PATH" of a state dict (.pth, .pt) or .safetensors for this architecture, or "run:ID". device:
+    "auto", "cpu", "cuda[:N]". labels: class names, or a file of them (.txt one a line, .json); without, a run's own, a
+    file named like the weights, else ImageNet's names for 1,000 classes, else "class 0", "class 1", ...
 
     One load a key: who asks for the same meanwhile waits for it, and nobody else does. Raises `UnknownNameError`,
     `WeightsError` (offline, damaged, or shapes that do not fit) and `InputError`.
     """
+    if name.startswith("run:"):
+        name, weights = _of_run(name, weights)
     spec, weights, path = _resolved(model_spec(name), weights)
-    names_file = _labels_file(labels, path)
+    names_file = _labels_file(labels, None if weights.startswith("run:") else path)
     names = None if labels is None or isinstance(labels, str | Path) else tuple(map(str, labels))
     files = [each for each in (path, names_file) if each is not None and each.exists()]
     stamp = tuple((each.stat().st_mtime_ns, each.stat().st_size) for each in files)
     chosen = resolve_device(device)
-    key = _Key(spec.name, weights, str(chosen), names if names_file is None else (str(names_file),), stamp)
+    source = weights if path is None else f"{weights} {path}"
+    key = _Key(spec.name, source, str(chosen), names if names_file is None else (str(names_file),), stamp)
     with _cache_lock:
         if key in _cache and not _cache[key].damaged:
             _cache.move_to_end(key)
@@ -167,8 +172,19 @@ def _resolved(spec: ModelSpec, weights: str) -> tuple[ModelSpec, str, Path | Non
         path = Path(rest).expanduser().resolve()
         return spec, f"file:{path}", path
     if kind == "run":
-        raise InputError(f"weights {weights!r}: weights of a training run cannot be picked yet; use {_KINDS}.")
+        place = find_network(rest)
+        trained = read_card(place)["architecture"]
+        if trained != spec.name:
+            raise InputError(f"weights {weights!r} are of {trained}, not of {spec.name}; use --model {weights}.")
+        return spec, f"run:{network_name(place)}", stamp_file(place).resolve()
     raise InputError(f"weights {weights!r} is not known; use {_KINDS}.")
+
+
+def _of_run(name: str, weights: str) -> tuple[str, str]:
+    """(architecture, weights) of a network that is named by its run alone."""
+    if weights not in ("imagenet", name):
+        raise InputError(f"{name} has its own weights, not {weights!r}; leave the weights out.")
+    return str(read_card(find_network(name.removeprefix("run:")))["architecture"]), name
 
 
 def _labels_file(labels: Sequence[str] | str | Path | None, path: Path | None) -> Path | None:
@@ -181,6 +197,14 @@ def _labels_file(labels: Sequence[str] | str | Path | None, path: Path | None) -
 def _load(
     spec: ModelSpec, weights: str, path: Path | None, names: tuple[str, ...] | None, device: torch.device
 ) -> Classifier:
+    if weights.startswith("run:") and path is not None:
+        spec, net, card = read_network(path.parent if path.name == CARD else path)
+        labels = names or tuple(card["labels"])
+        if len(labels) != len(card["labels"]):
+            raise InputError(
+                f"there are {len(labels)} class names for {len(card['labels'])} classes; give one per class."
+            )
+        return _classifier(spec, net, weights, labels, digest(f"{spec.name}+{card['head']}", net), device)
     if weights.startswith("random"):
         labels = spec.labels() if names is None else names
         net = untrained_network(spec, int(weights.partition(":")[2]), len(labels))

@@ -32,12 +32,12 @@ class Team:
         return cls(rank, size, local)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Within it the processes can wait for one another (gloo: no device is involved)."""
+    def together(self, backend: str = "gloo") -> Iterator[None]:
+        """Within it the processes can wait for one another; with gloo no device is involved."""
         if self.size == 1:
             yield
             return
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=PATIENCE)
         try:
             yield
         finally:

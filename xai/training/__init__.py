@@ -7,7 +7,8 @@ classifier = network.classifier()
 """
 
 from xai.training.augment import AUGMENTATIONS
-from xai.training.features import predict, stored_features
+from xai.training.features import Stored, predict, stored_features
+from xai.training.figures import Figures, figures
 from xai.training.fit import Epoch, History, fit
 from xai.training.network import Network, build_network, network_of
 from xai.training.pictures import Images, Streamed, open_pictures
@@ -16,12 +17,15 @@ from xai.training.recipe import Recipe
 __all__ = [
     "AUGMENTATIONS",
     "Epoch",
+    "Figures",
     "History",
     "Images",
     "Network",
     "Recipe",
+    "Stored",
     "Streamed",
     "build_network",
+    "figures",
     "fit",
     "network_of",
     "open_pictures",

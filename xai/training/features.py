@@ -26,6 +26,11 @@ class Stored:
     values: Tensor
     labels: Tensor
 
+    def subset(self, places: Sequence[int]) -> Stored:
+        """The images at `places`, in that order."""
+        chosen = torch.as_tensor(places, dtype=torch.int64, device=self.values.device)
+        return Stored(self.values[chosen], self.labels[chosen])
+
     def read(self, batches: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         """For each of `batches` its features (n,C)."""
         for places in batches:
@@ -63,11 +68,16 @@ def stored_features(
     return Stored(values, pictures.labels.to(device))
 
 
-def predict(network: Network, pictures: Pictures, run: Run, precision: str = "float32", note: str = "") -> Tensor:
-    """Logits (N,K) float32 on the CPU, in eval mode; the images are shared among the processes."""
+def predict(
+    network: Network, source: Pictures | Stored, run: Run, precision: str = "float32", note: str = ""
+) -> Tensor:
+    """Logits (N,K) float32 on the CPU, in eval mode; images are shared among the processes, features are not."""
     network.module.eval()
     with torch.no_grad(), precision_of(precision, network.base.device):
-        return _shared(network.module, pictures, network.base.device, run, note or "predicting").cpu()
+        if isinstance(source, Stored):
+            logits: Tensor = network.head_module(source.values)
+            return logits.float().cpu()
+        return _shared(network.module, source, network.base.device, run, note or "predicting").cpu()
 
 
 def _shared(module: nn.Module, pictures: Pictures, device: torch.device, run: Run, note: str) -> Tensor:

@@ -67,8 +67,8 @@ class History:
 
 def fit(
     network: Network,
-    train: Pictures,
-    validation: Pictures,
+    train: Pictures | Stored,
+    validation: Pictures | Stored,
     recipe: Recipe,
     run: Run,
     checkpoint: Path | None = None,
@@ -80,19 +80,20 @@ def fit(
 
     checkpoint: written after every epoch; one that is there is gone on from, to `recipe.epochs` in all. on_epoch: told
     each new epoch, after its checkpoint. weights: (N,) factors of the training images' losses. stored: with a frozen
-    part and no augmentation, compute its features once, so that every epoch costs the head alone.
+    part and no augmentation, compute its features once, so that every epoch costs the head alone; features that are
+    there already (`stored_features`) can be given in place of pictures.
 
     Under torch.distributed each process takes its part of every batch; the result is that of one process (where batch
     norms learn, their statistics are each process's own). Dropout draws from torch's global generator, which is put
     back. Raises `InputError` for labels or weights that do not fit and for a checkpoint of another recipe, and
     `Cancelled`: the epochs that were finished stay.
     """
-    _check(network, train, validation, weights)
+    _check(network, train, validation, recipe, weights)
     begun = time.perf_counter()
     whole = run
     sources: tuple[Pictures | Stored, Pictures | Stored] = (train, validation)
     with_features = stored and recipe.features_do
-    if with_features:
+    if with_features and not isinstance(train, Stored) and not isinstance(validation, Stored):
         share = PASS * len(train.labels) // (len(train.labels) + len(validation.labels))
         parts = (run.part(0, share, PASS + REST), run.part(share, PASS - share, PASS + REST))
         sources = (
@@ -100,8 +101,8 @@ def fit(
             stored_features(network, validation, parts[1], recipe.precision, "frozen part, validation images"),
         )
         whole = run.part(PASS, REST, PASS + REST)
-    seconds = time.perf_counter() - begun if with_features else 0.0
-    loop = _Loop(network, *sources, recipe, whole, class_weights(train.labels, network, recipe, weights))
+    seconds = time.perf_counter() - begun if sources[0] is not train else 0.0
+    loop = _Loop(network, *sources, recipe, whole, class_weights(train.labels.cpu(), network, recipe, weights))
     if checkpoint is not None and has_checkpoint(checkpoint):
         loop.restore(load_checkpoint(checkpoint).state)
     while len(loop.history) < recipe.epochs and not loop.stopped:
@@ -124,7 +125,17 @@ def class_weights(labels: Tensor, network: Network, recipe: Recipe, weights: Ten
     return factors
 
 
-def _check(network: Network, train: Pictures, validation: Pictures, weights: Tensor | None) -> None:
+def _check(
+    network: Network,
+    train: Pictures | Stored,
+    validation: Pictures | Stored,
+    recipe: Recipe,
+    weights: Tensor | None,
+) -> None:
+    if isinstance(train, Stored) != isinstance(validation, Stored) or (
+        isinstance(train, Stored) and not recipe.features_do
+    ):
+        raise InputError("stored features are for both parts, a frozen part and no augmentation; give pictures.")
     for name, each in (("training", train), ("validation", validation)):
         if len(each.labels) == 0:
             raise InputError(f"there is no {name} image; split the data another way.")
@@ -246,13 +257,8 @@ class _Loop:
     def _validate(self) -> tuple[float, float]:
         """(loss, accuracy) on the validation images."""
         labels = self.validation.labels.cpu()
-        if isinstance(self.validation, Stored):
-            head = self.network.head_module.eval()
-            with torch.no_grad(), precision_of(self.recipe.precision, self.device):
-                logits = head(self.validation.values).float().cpu()
-        else:
-            quiet = replace(self.run, on_progress=lambda done, total, note: None)
-            logits = predict(self.network, self.validation, quiet, self.recipe.precision)
+        quiet = replace(self.run, on_progress=lambda done, total, note: None)
+        logits = predict(self.network, self.validation, quiet, self.recipe.precision)
         loss = float(F.cross_entropy(logits.double(), labels))
         return loss, float((logits.argmax(1) == labels).double().mean())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,11 +98,15 @@ class Streamed:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What `open_pictures` found: the pictures, their items in the same order, and what could not be decoded."""
+    """What `open_pictures` found: the pictures, their items in the same order, and what could not be decoded.
+
+    where: for the position of each item that was given and could be decoded, its position in `pictures`.
+    """
 
     pictures: Images | Streamed
     items: tuple[Item, ...]
     problems: tuple[Problem, ...]
+    where: Mapping[int, int]
 
 
 def open_pictures(
@@ -132,4 +136,6 @@ def open_pictures(
         raise InputError(f"none of the {len(items)} images can be decoded; the first: {problems[0].reason}")
     labels = torch.tensor([item.label for item in good], dtype=torch.int64)
     found = Images(torch.cat(pixels), labels) if kept else Streamed(tuple(good), labels, sight, view, workers)
-    return Opened(found, tuple(good), tuple(problems))
+    lost = {problem.key for problem in problems}
+    places = [place for place, item in enumerate(items) if item.key not in lost]
+    return Opened(found, tuple(good), tuple(problems), {place: index for index, place in enumerate(places)})

@@ -1,0 +1,273 @@
+"""Trained networks as files: `model.safetensors` and `model.json`, in a run's folder, or exported as one zip.
+
+`model.json` says what the tensors are: architecture, head, labels, preprocessing, and the card of the training. Both
+are checked when they are read: the tensors against the SHA-256 in the card, their names and shapes against the network.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+
+from xai.errors import InputError, WeightsError
+from xai.files import sha256, write_atomic
+from xai.models._build import headed_network, not_finite
+from xai.models._spec import MODELS, ModelSpec
+from xai.models._torchvision import any_classifier
+from xai.models.classifier import Classifier, Preset
+from xai.models.heads import HEADS
+from xai.settings import runs_dir
+
+CARD, TENSORS, LABELS, README = "model.json", "model.safetensors", "labels.txt", "card.md"
+FORMAT, VERSION = "olhar-classifier", 1
+
+PLACE = "artifacts"
+"""The folder of a run that holds its network."""
+
+MAX_BYTES = 4 * 2**30
+"""Largest file of tensors that is read out of a zip."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's network in a list. id: as `run:ID` takes it. accuracy: on its validation images, None if not measured.
+
+    synthetic: trained on generated images. random: what it began with was untrained.
+    """
+
+    id: str
+    title: str
+    architecture: str
+    labels: tuple[str, ...]
+    synthetic: bool
+    random: bool
+    accuracy: float | None
+
+
+def write_network(folder: Path, classifier: Classifier, head: str, card: Mapping[str, Any]) -> None:
+    """Put a trained classifier into `folder`, the tensors first, so that a card is there only beside whole tensors.
+
+    head: of `xai.models.heads.HEADS`. card: JSON-able facts about the training; "base" in it names the weights that it
+    began with, "data" the data set, "synthetic" whether that was generated, "view" how images were cut.
+    """
+    from safetensors.torch import save
+
+    state = {
+        name: value.detach().cpu().contiguous().clone() for name, value in classifier.module.net.state_dict().items()
+    }
+    data = save(state)
+    preset = classifier.preset
+    told = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": classifier.name,
+        "head": head,
+        "labels": list(classifier.labels),
+        "preprocessing": {**asdict(preset), "interpolation": preset.interpolation.value},
+        "default_layer": classifier.default_layer,
+        "fingerprint": classifier.fingerprint,
+        "sha256": sha256(data),
+        "parameters": sum(each.numel() for each in classifier.module.parameters()),
+        "card": dict(card),
+    }
+    write_atomic(folder / TENSORS, data)
+    write_atomic(folder / CARD, (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
+
+
+def export_network(place: str, out: Path) -> Path:
+    """Pack the network of the run `place` into the zip `out`: tensors, model.json, labels.txt and a card to read.
+
+    Raises `InputError` where `out` is no .zip or is there already, and what `find_network` raises.
+    """
+    folder = find_network(place)
+    if out.suffix.lower() != ".zip":
+        raise InputError(f"{out} is no .zip; give a file name that ends in .zip.")
+    if out.exists():
+        raise InputError(f"{out} exists already; give another name.")
+    card = read_card(folder)
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        for name in (TENSORS, CARD):
+            archive.writestr(name, read_file(folder, name))
+        archive.writestr(LABELS, "".join(f"{label}\n" for label in card["labels"]))
+        archive.writestr(README, card_text(card))
+    write_atomic(out, sink.getvalue())
+    return out
+
+
+def find_network(place: str) -> Path:
+    """Where the network of `run:PLACE` lies: a folder with model.json, or an exported zip.
+
+    place: a run's name in `runs_dir()` ("NAME/fold-2" for a fold's network), or a path to a run, to such a folder or to
+    a zip. Raises `InputError` where there is none.
+    """
+    if not place:
+        raise InputError("run: names no run; give run:ID, as `python -m xai runs` lists them.")
+    there = None
+    for base in (runs_dir() / place, Path(place).expanduser()):
+        for folder in (base / PLACE, base, base.parent / PLACE / base.name):
+            if (folder / CARD).is_file():
+                return folder
+        if base.is_file() and base.suffix.lower() == ".zip":
+            return base
+        there = there or (base if base.exists() else None)
+    if there is not None:
+        raise InputError(f"{there} holds no trained network yet; wait until the training is done, or resume it.")
+    raise InputError(f"run {place!r} does not exist in {runs_dir()}; `python -m xai runs` lists them.")
+
+
+def network_name(path: Path) -> str:
+    """How a network at `path` is called in `run:NAME`: its run's name in `runs_dir()`, else the name of the file."""
+    kept = [part for part in path.resolve().parts if part != PLACE]
+    home = runs_dir().resolve().parts
+    if tuple(kept[: len(home)]) == home and len(kept) > len(home):
+        return "/".join(kept[len(home) :])
+    return kept[-1]
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """model.json of the network at `path`; raises `WeightsError` where it is damaged or of another format."""
+    try:
+        card: dict[str, Any] = json.loads(read_file(path, CARD))
+        if card["format"] != FORMAT or card["version"] != VERSION:
+            raise WeightsError(f"{path} holds a network of another format; export it again with this version.")
+        fits = card["head"] in HEADS and all(isinstance(label, str) for label in card["labels"])
+        if not fits or len(card["labels"]) < 2 or not isinstance(card["card"], dict):
+            raise ValueError("head or labels")
+        _preset(card)
+        str(card["architecture"]), str(card["sha256"]), str(card["default_layer"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: {CARD} is damaged ({error}); train or export it again.") from error
+    return card
+
+
+def read_network(path: Path) -> tuple[ModelSpec, nn.Module, dict[str, Any]]:
+    """(spec with the network's own preset, title and notes; the network; its card), everything checked.
+
+    Raises `WeightsError` for what is missing, damaged, not finite or does not fit.
+    """
+    from safetensors.torch import load
+
+    card = read_card(path)
+    name = str(card["architecture"])
+    spec = MODELS.get(name) if name in MODELS else any_classifier(name)
+    data = read_file(path, TENSORS)
+    if sha256(data) != card["sha256"]:
+        raise WeightsError(f"{path}: {TENSORS} is damaged (its SHA-256 is not the card's); train or export it again.")
+    try:
+        state: Mapping[str, Tensor] = load(data)
+    except Exception as error:  # a damaged file raises whatever its parser met first
+        raise WeightsError(f"{path}: {TENSORS} cannot be read ({type(error).__name__}).") from error
+    bad = not_finite(state)
+    if bad:
+        raise WeightsError(f"{path}: {TENSORS} holds values that are not finite numbers, in {bad}.")
+    net = headed_network(spec, card["head"], len(card["labels"]), state, str(path))
+    spec = replace(
+        spec,
+        title=f"{spec.title} (run {network_name(path)})",
+        preset=_preset(card),
+        default_layer=str(card["default_layer"]),
+        notes=(*spec.notes, *notes(card)),
+    )
+    return spec, net, card
+
+
+def notes(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must be known wherever the network is used: data, marks, view."""
+    told = card["card"]
+    found = []
+    if told.get("data"):
+        found.append(f"trained on {told['data']}" + (", synthetic images" if told.get("synthetic") else ""))
+    if str(told.get("base", "")).startswith("random"):
+        found.append(f"began with random weights ({told['base']})")
+    if told.get("view") == "whole":
+        found.append("trained on whole pictures: look with view whole")
+    return tuple(found)
+
+
+def list_networks() -> tuple[Trained, ...]:
+    """The networks of the runs in `runs_dir()`, the newest first; damaged cards are passed over."""
+    cards = [*runs_dir().glob(f"*/{PLACE}/{CARD}")]
+    found = []
+    for path in sorted(cards, key=lambda each: (-each.stat().st_mtime, str(each))):
+        try:
+            card = read_card(path.parent)
+        except WeightsError:
+            continue
+        told, run = card["card"], path.parent.parent.name
+        name = card["architecture"]
+        title = MODELS.get(name).title if name in MODELS else name
+        random = str(told.get("base", "")).startswith("random")
+        accuracy = told.get("accuracy")
+        found.append(
+            Trained(
+                run,
+                f"{title} (run {run})",
+                name,
+                tuple(card["labels"]),
+                bool(told.get("synthetic")),
+                random,
+                float(accuracy) if isinstance(accuracy, int | float) else None,
+            )
+        )
+    return tuple(found)
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    """The card as a person reads it."""
+    size = card["preprocessing"]
+    lines = [
+        f"# {card['architecture']}, head {card['head']}, {len(card['labels'])} classes",
+        "",
+        f"Classes, in order: {', '.join(card['labels'])}.",
+        f"Input: RGB, short side to {size['resize']}, centre {size['crop']} x {size['crop']}, {size['interpolation']}; "
+        f"then (x - {size['mean']}) / {size['std']} for x in [0, 1].",
+        *(f"Note: {note}." for note in notes(card)),
+        "",
+        f"Open it in Olhar by `--model run:FILE.zip` or `xai.load_model('run:FILE.zip')`. {TENSORS} is the state dict.",
+        "",
+        *(f"- {name}: {json.dumps(value)}" for name, value in card["card"].items()),
+        f"- parameters: {card['parameters']:,}",
+        f"- fingerprint: {card['fingerprint']}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """One file of the network at `path`, a folder or a zip; raises `WeightsError` where it is missing or too large."""
+    try:
+        if path.is_dir():
+            return (path / name).read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(name).file_size > MAX_BYTES:
+                raise WeightsError(f"{path}: {name} is larger than {MAX_BYTES // 2**30} GB; it is not opened.")
+            return archive.read(name)
+    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+        raise WeightsError(f"{path} has no {name} that can be read; train or export it again.") from error
+
+
+def _preset(card: Mapping[str, Any]) -> Preset:
+    kept = card["preprocessing"]
+    mean, std = (tuple(float(value) for value in kept[name]) for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or int(kept["crop"]) < 1:
+        raise ValueError("preprocessing")
+    return Preset(
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        resize=int(kept["resize"]),
+        crop=int(kept["crop"]),
+        interpolation=InterpolationMode(kept["interpolation"]),
+    )
+
+
+def stamp_file(path: Path) -> Path:
+    """The file whose change means another network: the card of a folder, or the zip."""
+    return path / CARD if path.is_dir() else path

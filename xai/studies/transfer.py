@@ -1,0 +1,315 @@
+"""Transfer learning in a run folder (studies 3 and 4): split, train, measure, and keep the network for everybody.
+
+The folder holds `checkpoints/` (one a fold, after every epoch), `metrics.jsonl` (one line an epoch), and at the end
+`artifacts/` (the network), `predictions.parquet` (the validation images) and `summary.json`. A killed run loses the
+epoch that it was in, and `resume` ends with the weights of one that was left alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xai.checkpoint import has_checkpoint, load_checkpoint
+from xai.data._spec import DataSet
+from xai.data.call import open_dataset
+from xai.data.split import Split, stratified_folds, stratified_split
+from xai.errors import InputError
+from xai.models.classifier import VIEWS, Classifier
+from xai.models.exported import PLACE, write_network
+from xai.models.store import load_model
+from xai.provenance import versions
+from xai.runs import RunFolder
+from xai.settings import resolve_device
+from xai.studies._team import Team
+from xai.studies._transfer_files import Fold, TransferResult, load_result, predictions_table, summarise, write_table
+from xai.training.features import Stored, precision_of, predict, stored_features
+from xai.training.fit import Epoch, fit
+from xai.training.network import network_of
+from xai.training.pictures import Images, Opened, Streamed, open_pictures
+from xai.training.recipe import Recipe
+from xai.types import Run
+
+__all__ = ["TransferRequest", "TransferResult", "comparison", "load_result", "train"]
+
+READING, FEATURES, LEARNING = 10, 80, 10
+"""Shares of a run's progress with a frozen part; without one, learning takes the features' share too."""
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """What is trained on what. Everything here is part of the run; resuming asks for the same, or for more epochs.
+
+    data: a folder, a zip or sample:NAME of labelled images. model and weights: what it begins with. split: share of the
+    images for training. folds: with 2 or more, that many networks, each validated on its own part. view: what of an
+    image is seen, as `Classifier.preprocess` has it.
+    """
+
+    data: str
+    model: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    split: float = 0.8
+    folds: int = 0
+    layout: str = "auto"
+    view: str = "crop"
+
+
+def train(
+    request: TransferRequest,
+    out: Path,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int = 0,
+    run: Run | None = None,
+    team: Team | None = None,
+) -> TransferResult | None:
+    """Train in the run folder `out`; under torchrun the processes share every batch, and rank 0 gives the result.
+
+    resume: go on with the run that is there; a finished one learns on where the recipe asks for more epochs. workers:
+    processes that decode. Raises `InputError` for what is wrong with the request, and `Cancelled`.
+    """
+    run = dataclasses.replace(run or Run(), seed=request.recipe.seed)
+    team = team or Team.of_environment()
+    if team.size > 1 and device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{team.local}"
+    with team.together("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"):
+        job = _Job.of(_with_epochs(request, out, resume), out, resolve_device(device), workers)
+        _folder(job, resume, team)
+        if team.rank > 0:
+            try:
+                quiet = dataclasses.replace(run, device=job.device, on_progress=lambda done, total, note: None)
+                job.work(quiet, writes=False)
+            except BaseException:
+                job.folder.log(f"process {team.rank}: {traceback.format_exc().rstrip()}")
+                raise
+            team.wait()
+            return None
+        with job.folder.working(dataclasses.replace(run, device=job.device), job.device) as own:
+            job.folder.log(f"started on {job.device} with {team.size} process{'es' * (team.size > 1)}")
+            job.work(own, writes=True)
+            team.wait()
+            own.report(100, 100, "done")
+            job.folder.log("done")
+        return load_result(out)
+
+
+def _with_epochs(request: TransferRequest, out: Path, resume: bool) -> TransferRequest:
+    """A resumed run keeps the epochs that it was asked for, unless it is asked for more now."""
+    if not resume or not (out / "config.json").is_file():
+        return request
+    asked = int(RunFolder(out).config().get("recipe", {}).get("epochs", 0))
+    recipe = dataclasses.replace(request.recipe, epochs=max(asked, request.recipe.epochs))
+    return dataclasses.replace(request, recipe=recipe)
+
+
+def _folder(job: _Job, resume: bool, team: Team) -> None:
+    """The run's folder, made by rank 0; what it refuses all refuse. More epochs than before are written down."""
+    refused = ""
+    if team.rank == 0:
+        config = job.config()
+        path = job.folder.path
+        try:
+            before = RunFolder(path).config() if resume and (path / "config.json").is_file() else {}
+            epochs = before.get("recipe", {}).get("epochs", job.request.recipe.epochs)
+            RunFolder.create(path, {**config, "recipe": {**config["recipe"], "epochs": epochs}}, resume)
+            job.folder.write("config.json", config)
+        except InputError as error:
+            refused = str(error)
+    team.agree(refused)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """The request with its data set, splits and base classifier open."""
+
+    request: TransferRequest
+    folder: RunFolder
+    data: DataSet
+    base: Classifier
+    splits: tuple[Split, ...]
+    device: torch.device
+    workers: int
+
+    @classmethod
+    def of(cls, request: TransferRequest, out: Path, device: torch.device, workers: int) -> _Job:
+        if request.view not in VIEWS:
+            raise InputError(f"view {request.view!r} is not known; use {' or '.join(VIEWS)}.")
+        if request.model.startswith("run:") or request.weights.startswith("run:"):
+            raise InputError("training begins with imagenet, random:SEED or file:PATH weights, not with a run's.")
+        precision_of(request.recipe.precision, device)  # before anything is read
+        data = open_dataset(request.data, request.layout)
+        seed = request.recipe.seed
+        if request.folds:
+            splits = stratified_folds(data, request.folds, seed)
+        else:
+            splits = (stratified_split(data, request.split, seed),)
+        base = load_model(request.model, request.weights, device)
+        return cls(request, RunFolder(out), data, base, splits, device, workers)
+
+    def config(self) -> dict[str, Any]:
+        """What the run folder keeps, and what resuming compares."""
+        kept = {name: getattr(self.request, name) for name in ("data", "model", "weights", "split", "folds", "view")}
+        return {
+            "kind": "train",
+            **kept,
+            "recipe": self.request.recipe.plain(),
+            "base_fingerprint": self.base.fingerprint,
+            "data_layout": self.data.layout,
+            "data_images": len(self.data),
+            "data_fingerprint": self.data.fingerprint,
+        }
+
+    def work(self, run: Run, writes: bool) -> None:
+        """Read, pass the frozen part once for all folds, train each fold, and write what came out."""
+        begun = time.perf_counter()
+        recipe = self.request.recipe
+        ready = READING + (FEATURES if recipe.features_do else 0)
+        opened = open_pictures(
+            self.data.items, self.base, run.part(0, READING, 100, "reading"), self.request.view, self.workers
+        )
+        source: Images | Streamed | Stored = opened.pictures
+        read, began = time.perf_counter() - begun, time.perf_counter()
+        if recipe.features_do:
+            first = network_of(self.base, self.data.classes, recipe)
+            part = run.part(READING, FEATURES, 100)
+            source = stored_features(first, opened.pictures, part, recipe.precision, "frozen part")
+        passed = time.perf_counter() - began if recipe.features_do else 0.0
+        folds = []
+        if recipe.features_do and self.device.type == "cpu":
+            torch.set_num_threads(1)  # a head's small products are quicker on one; this process is the run's own
+        for number, split in enumerate(self.splits, 1):
+            share = (100 - ready) // len(self.splits)
+            folds.append(
+                self._fold(number, split, source, opened, run.part(ready + (number - 1) * share, share, 100), writes)
+            )
+        if writes:
+            self._finish(folds, opened, {"reading": read, "features": passed})
+
+    def _fold(
+        self, number: int, split: Split, source: Images | Streamed | Stored, opened: Opened, run: Run, writes: bool
+    ) -> Fold:
+        """Train and validate one network; with `writes`, keep it and its history."""
+        recipe = self.request.recipe
+        train_places, validation_places = _kept(split.train, opened), _kept(split.validation, opened)
+        network = network_of(self.base, self.data.classes, recipe)
+        path = self.folder.path / "checkpoints" / (f"fold-{number}" if self.request.folds else "") / "last.pt"
+        if writes and has_checkpoint(path):
+            self._complete(number, path)
+
+        def note(epoch: Epoch) -> None:
+            if writes:
+                self.folder.metric({"fold": number, **dataclasses.asdict(epoch)})
+
+        train_part, validation_part = source.subset(train_places), source.subset(validation_places)
+        history = fit(network, train_part, validation_part, recipe, run, path, note)
+        logits = predict(network, validation_part, run, recipe.precision, "predicting validation images")
+        fold = Fold(
+            number,
+            history,
+            logits,
+            validation_places,
+            len(train_places),
+            network.parameters,
+            network.trained_parameters,
+        )
+        if writes:
+            place = self.folder.path / PLACE / (f"fold-{number}" if number > 1 else "")
+            write_network(
+                place, network.classifier(f"run:{self.folder.path.name}"), recipe.head, self._card(fold, opened)
+            )
+        return fold
+
+    def _complete(self, number: int, path: Path) -> None:
+        """Write the lines of metrics.jsonl that a kill kept from being written after their checkpoint."""
+        known = {(row.get("fold"), row.get("epoch")) for row in self.folder.metrics()}
+        loaded = load_checkpoint(path)
+        if loaded.note:
+            self.folder.log(loaded.note)
+        for row in loaded.state["history"]:
+            if (number, row["epoch"]) not in known:
+                self.folder.metric({"fold": number, **row})
+
+    def _card(self, fold: Fold, opened: Opened) -> dict[str, Any]:
+        """What is told about the network wherever it goes; no path of this machine is in it."""
+        return {
+            "data": self.data.name,
+            "data_fingerprint": self.data.fingerprint,
+            "synthetic": self.data.synthetic,
+            "base": self.base.weights,
+            "base_fingerprint": self.base.fingerprint,
+            "view": self.request.view,
+            "recipe": self.request.recipe.plain(),
+            "fold": f"{fold.number} of {self.request.folds}" if self.request.folds else "",
+            "training_images": fold.train_images,
+            "validation_images": len(fold.places),
+            "left_out": len(opened.problems),
+            "epochs": len(fold.history.epochs),
+            "accuracy": fold.accuracy(opened.pictures.labels),
+            "protocol": "accuracy: share of its validation images whose most probable class is the label",
+            "versions": versions(),
+        }
+
+    def _finish(self, folds: Sequence[Fold], opened: Opened, seconds: dict[str, float]) -> None:
+        """predictions.parquet, then summary.json."""
+        table = predictions_table(folds, opened, self.data)
+        write_table(self.folder.path / "predictions.parquet", table)
+        head = {
+            "kind": "train",
+            "data": self.data.name,
+            "data_sentence": self.data.sentence,
+            "data_fingerprint": self.data.fingerprint,
+            "synthetic": self.data.synthetic,
+            "classes": list(self.data.classes),
+            "images_by_class": self.data.counts,
+            "model": self.base.name,
+            "weights": self.base.weights,
+            "random_base": self.base.random,
+            "view": self.request.view,
+            "recipe": self.request.recipe.plain(),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "versions": versions(),
+            "left_out": [dataclasses.asdict(each) for each in (*self.data.problems, *opened.problems)],
+        }
+        self.folder.write("summary.json", {**head, **summarise(folds, table, self.data.classes, self.request, seconds)})
+
+
+def _kept(places: Sequence[int], opened: Opened) -> list[int]:
+    """Positions among the images that could be decoded of those of a split, which counts all."""
+    return [opened.where[place] for place in places if place in opened.where]
+
+
+def comparison(results: Sequence[TransferResult]) -> list[dict[str, Any]]:
+    """Study 3's table over several runs: one row a run, with accuracy, loss, time, epochs and parameters."""
+    rows = []
+    for each in results:
+        told = each.summary
+        rows.append(
+            {
+                "run": each.path.name,
+                "data": told["data"],
+                "model": told["model"],
+                "weights": told["weights"],
+                "head": told["recipe"]["head"],
+                "trainable": told["recipe"]["trainable"],
+                "accuracy": told["accuracy"],
+                "loss": told["loss"],
+                "seconds": told["seconds"]["all"],
+                "epochs": told["epochs"],
+                "parameters": told["parameters"],
+                "trained_parameters": told["trained_parameters"],
+                "synthetic": told["synthetic"],
+                "random_base": told["random_base"],
+            }
+        )
+    return rows
