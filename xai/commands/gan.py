@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from xai.commands._interrupt import interruptible
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, tell
+from xai.commands._output import Progress, say, say_json, table, tell
 from xai.commands._spec import COMMANDS, Command
 from xai.errors import InputError
 
@@ -28,6 +30,46 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _train_options(actions.add_parser("train", help="train a generator in a run folder"))
+    _sample_options(actions.add_parser("sample", help="draw samples by seed"))
+    _interpolate_options(actions.add_parser("interpolate", help="walk from one sample to another, as a GIF"))
+    _quality_options(actions.add_parser("quality", help="judge the samples against real images and noise"))
+
+
+def _add_generator(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "generator", type=Path, metavar="GENERATOR", help="a training's run folder, or a .safetensors saved by one"
+    )
+    parser.add_argument("--truncation", type=float, metavar="T", help="cut the latent numbers off at -T and T")
+
+
+def _sample_options(parser: argparse.ArgumentParser) -> None:
+    _add_generator(parser)
+    parser.add_argument("--class", dest="label", metavar="NAME", help="one class (default: all in turn)")
+    parser.add_argument("--count", type=int, default=80, metavar="N", help="samples (default: 80)")
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="the grid's file")
+    add_run(parser)
+
+
+def _interpolate_options(parser: argparse.ArgumentParser) -> None:
+    _add_generator(parser)
+    parser.add_argument("--class", dest="label", metavar="NAME", help="the class (default: the first)")
+    parser.add_argument("--from-seed", type=int, default=0, metavar="A", help="seed of the first sample (default: 0)")
+    parser.add_argument("--to-seed", type=int, default=1, metavar="B", help="seed of the second sample (default: 1)")
+    parser.add_argument("--frames", type=int, default=30, metavar="N", help="frames of one way (default: 30)")
+    parser.add_argument("--out", type=Path, required=True, metavar="GIF", help="the animation's file")
+    add_run(parser)
+
+
+def _quality_options(parser: argparse.ArgumentParser) -> None:
+    _add_generator(parser)
+    parser.add_argument(
+        "--data", default="", metavar="DATA", help="where the training data is now (default: as trained)"
+    )
+    parser.add_argument("--count", type=int, default=1000, metavar="N", help="samples (default: 1000)")
+    parser.add_argument("--extractor", default="lite0", help="lite0, or inception where its weights are there")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="write the judgement here")
+    add_run(parser)
+    add_json(parser, "the judgement")
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +88,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting, such as ngf=16; see --list-settings",
+        help="a setting of xai.gan.settings.GanSettings, such as ngf=16",
     )
     parser.add_argument("--only", default="", metavar="CLASS", help="one class alone, as in the study")
     parser.add_argument("--no-classes", action="store_true", help="one network that knows no classes")
@@ -133,7 +175,75 @@ def _settings(args: argparse.Namespace) -> Any:
     return dataclasses.replace(named[args.setting], **changes)
 
 
-ACTIONS = {"train": _train}
+def _sample(args: argparse.Namespace) -> int:
+    from xai.files import write_atomic
+    from xai.gan.sample import grid_png, sample
+    from xai.gan.saved import load_generator
+    from xai.settings import resolve_device
+
+    if args.count < 1:
+        raise InputError(f"--count is {args.count}; give 1 or more.")
+    made = load_generator(args.generator, resolve_device(args.device))
+    seeds = range(args.seed, args.seed + args.count)
+    images, labels = sample(made, seeds, args.label, args.truncation)
+    write_atomic(args.out, grid_png(images, labels))
+    say(f"{args.count} samples of seeds {args.seed} to {args.seed + args.count - 1}: {args.out}")
+    return 0
+
+
+def _interpolate(args: argparse.Namespace) -> int:
+    from xai.files import write_atomic
+    from xai.gan.sample import gif, walk
+    from xai.gan.saved import load_generator
+    from xai.settings import resolve_device
+
+    made = load_generator(args.generator, resolve_device(args.device))
+    label = args.label if args.label is not None else 0
+    images = walk(made, args.from_seed, args.to_seed, label, args.frames, args.truncation)
+    write_atomic(args.out, gif(images))
+    say(f"{args.frames} frames from seed {args.from_seed} to {args.to_seed}: {args.out}")
+    return 0
+
+
+def _quality(args: argparse.Namespace) -> int:
+    from xai.files import write_atomic
+    from xai.gan.saved import load_generator
+    from xai.settings import resolve_device
+    from xai.studies.gan_quality import judge_generator
+    from xai.types import Run
+
+    if args.count < 20:
+        raise InputError(f"--count is {args.count}; give 20 or more, of fewer nothing can be said.")
+    device = resolve_device(args.device)
+    made = load_generator(args.generator, device)
+    with Progress() as progress, interruptible() as stopped:
+
+        def show(done: int, total: int, note: str) -> None:
+            progress(done / max(1, total), note)
+
+        run = Run(device, args.seed, show, stopped)
+        found, _, _ = judge_generator(made, run, args.data, args.count, args.extractor, args.truncation)
+    told = {"generator": made.fingerprint, "facts": dict(made.facts), **found.as_json()}
+    if args.out is not None:
+        write_atomic(args.out, (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
+    if args.json:
+        say_json(told)
+        return 0
+    rows = found.rows()
+    cells = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    say(table(list(rows[0]), cells))
+    say(f"\nfeatures: {found.extractor_sentence}; against {found.samples.n_real} held-out real images")
+    say(f"memorisation: {found.copying.sentence}")
+    apart = f"{found.pixel_ratio:.2f} of the real one's in pixels, {found.feature_ratio:.2f} in features"
+    say(f"diversity within a class: {apart}")
+    if found.agreement is not None:
+        a = found.agreement
+        say(f"class agreement: {a['agreement']:.2f} by {a['classifier']}")
+        say(f"  (which is right on {a['accuracy']:.2f} of the held-out real images)")
+    return 0
+
+
+ACTIONS = {"train": _train, "sample": _sample, "interpolate": _interpolate, "quality": _quality}
 
 COMMANDS.add(
     Command(

@@ -23,9 +23,6 @@ SIDE = 128
 
 INCEPTION_SIDE = 299
 
-INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
-"""The TensorFlow Inception that FID is defined with, as torch-fidelity publishes it; used where it is in the folder."""
-
 
 class Extract(Protocol):
     """Images (N,3,H,W) in [0, 1] -> features (N,D)."""
@@ -118,6 +115,33 @@ def _merge(module: nn.Module, layer: str, norm: str) -> None:
     )
     conv.weight, conv.bias = weight, bias
     setattr(module, norm, nn.Identity())
+
+
+def inception(device: torch.device | str = "cpu") -> Extractor:
+    """Pooled features (2048) of torchvision's Inception-v3, images resized to 299 px; where its weights are there.
+
+    Not the TensorFlow Inception that published FIDs are made with: figures do not compare with those. Raises
+    `WeightsError` where the weights are missing.
+    """
+    classifier = load_model("inception_v3", "imagenet", device).private()
+    module = classifier.module
+    pool: nn.Module = module.net.get_submodule("avgpool")
+    found: list[Tensor] = []
+
+    def extract(x: Tensor) -> Tensor:
+        x = F.interpolate(x.float().to(classifier.device), (INCEPTION_SIDE,) * 2, mode="bilinear", antialias=True)
+        handle = pool.register_forward_hook(lambda _module, _args, output: found.append(output))
+        try:
+            module(x)
+        finally:
+            handle.remove()
+        return found.pop().flatten(1)
+
+    sentence = (
+        f"Inception-v3 of torchvision (ImageNet, {classifier.fingerprint}), pooled features, images resized to "
+        f"{INCEPTION_SIDE} px; not the TensorFlow Inception of published FIDs"
+    )
+    return Extractor(f"InceptionV3-torchvision@{INCEPTION_SIDE}", classifier.fingerprint, sentence, extract)
 
 
 def lite0(device: torch.device | str = "cpu") -> Extractor:

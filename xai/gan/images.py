@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -94,6 +95,17 @@ def split_places(data: DataSet, share: float = SHARE, seed: int = 0) -> tuple[tu
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
     count = min(max(1, int(share * len(data) + 0.5)), len(data) - 1)
     return tuple(sorted(order[:count])), tuple(sorted(order[count:]))
+
+
+def only_class(data: DataSet, name: str) -> DataSet:
+    """The images of one class alone, as a data set of that class; all of them for "". Raises `InputError`."""
+    if not name:
+        return data
+    if name not in data.classes:
+        raise InputError(f"class {name!r} is not in {data.name}; it has {', '.join(data.classes) or 'none'}.")
+    index = data.classes.index(name)
+    items = tuple(dataclasses.replace(item, label=0) for item in data.items if item.label == index)
+    return dataclasses.replace(data, items=items, classes=(name,))
 
 
 def read_shares(data: DataSet, size: int, run: Run, share: float = SHARE, seed: int = 0) -> Shares:

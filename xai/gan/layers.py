@@ -45,8 +45,8 @@ class SpectralNorm(nn.Module):
         """Move u and v towards the first singular vectors of `weight`."""
         matrix = self._matrix(weight.detach()).float()
         for _ in range(times):
-            self.v.copy_(F.normalize(matrix.T @ self.u, dim=0, eps=1e-12))
             self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=1e-12))
+            self.v.copy_(F.normalize(matrix.T @ self.u, dim=0, eps=1e-12))
 
     def settle(self, weight: Tensor) -> None:
         """Iterate until it no longer matters: for new weights, and for averaged ones."""
@@ -54,11 +54,12 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """`weight` divided by its largest singular value, as u and v know it."""
-        if self.training and self.iterating:
-            self.iterate(weight)
-        # clones: a later pass iterates in place while this one's graph may still be needed
-        sigma = self.u.clone() @ (self._matrix(weight) @ self.v.clone())
-        return weight / sigma
+        with torch.autocast(weight.device.type, enabled=False):  # a norm known to two digits is none
+            if self.training and self.iterating:
+                self.iterate(weight)
+            # clones: a later pass iterates in place while this one's graph may still be needed
+            sigma = self.u.clone() @ (self._matrix(weight) @ self.v.clone())
+            return weight / sigma
 
 
 def spectral(layer: nn.Module) -> nn.Module:

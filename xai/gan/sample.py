@@ -24,6 +24,9 @@ BATCH = 64
 
 MOST_FRAMES = 240
 
+SHOWN = 8
+"""Images in a grid's row where no class decides that."""
+
 
 def latent(seed: int, nz: int) -> Tensor:
     """z (nz,) of a seed: the same wherever and in whichever batch it is drawn."""
@@ -62,6 +65,17 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 @torch.no_grad()
+def draw(net: nn.Module, z: Tensor, labels: Tensor, device: torch.device, run: Run | None = None) -> Tensor:
+    """Images (N,3,S,S) float32 in [0, 1] on the CPU from z (N,nz) and labels (N,), in batches."""
+    run = run or Run()
+    parts = []
+    for start in range(0, len(z), BATCH):
+        some = slice(start, start + BATCH)
+        parts.append(net(z[some].to(device), labels[some].to(device)).float().cpu())
+        run.report(min(start + BATCH, len(z)), len(z), "sampling")
+    return (torch.cat(parts) / 2 + 0.5).clamp(0, 1).contiguous()
+
+
 def generate(made: Generator, z: Tensor, labels: Tensor, run: Run | None = None) -> Tensor:
     """Images (N,3,S,S) float32 in [0, 1] on the CPU from z (N,nz) and labels (N,) int64.
 
@@ -76,13 +90,7 @@ def generate(made: Generator, z: Tensor, labels: Tensor, run: Run | None = None)
         raise InputError(
             f"labels run from {int(labels.min())} to {int(labels.max())}; this generator has 0 to {count - 1}."
         )
-    run = run or Run()
-    parts = []
-    for start in range(0, len(z), BATCH):
-        some = slice(start, start + BATCH)
-        parts.append(made.net(z[some].to(made.device), labels[some].to(made.device)).float().cpu())
-        run.report(min(start + BATCH, len(z)), len(z), "sampling")
-    return (torch.cat(parts) / 2 + 0.5).clamp(0, 1).contiguous()
+    return draw(made.net, z, labels, made.device, run)
 
 
 def sample(
@@ -132,6 +140,18 @@ def gif(images: Tensor, seconds: float = 2.0, there_and_back: bool = True) -> by
     each = max(20, round(1000 * seconds / len(images) / 10) * 10)  # GIF counts hundredths of a second
     sink = io.BytesIO()
     frames[0].save(sink, "GIF", save_all=True, append_images=frames[1:], duration=each, loop=0, disposal=1)
+    return sink.getvalue()
+
+
+def grid_png(images: Tensor, labels: Tensor) -> bytes:
+    """Images (N,3,S,S) in [0, 1] as one PNG, a row a class; without classes, rows of `SHOWN`."""
+    kinds = torch.unique(labels)
+    rows = [images[labels == k] for k in kinds] if len(kinds) > 1 else list(torch.split(images, SHOWN))
+    width = max(len(row) for row in rows)
+    lines = [torch.cat([*row, *[torch.ones_like(row[0])] * (width - len(row))], 2) for row in rows]
+    levels = (torch.cat(lines, 1).permute(1, 2, 0) * 255).round().to(torch.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(levels.numpy()).save(sink, "PNG")
     return sink.getvalue()
 
 

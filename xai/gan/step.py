@@ -86,8 +86,8 @@ class Trainer:
             net.train()
         self.average = ema.averaged(self.g)
         betas = (settings.beta1, 0.999)
-        self.opt_g = torch.optim.Adam(self.g.parameters(), settings.lr_g, betas)
-        self.opt_d = torch.optim.Adam(self.d.parameters(), settings.lr_d, betas)
+        self.opt_g = torch.optim.Adam(self.g.parameters(), settings.lr_g, betas, fused=True)
+        self.opt_d = torch.optim.Adam(self.d.parameters(), settings.lr_d, betas, fused=True)
         loss: nn.Module = DiscriminatorLoss(self.d, settings, build_perceptual(settings, run.device))
         generate = self.g
         if size > 1:

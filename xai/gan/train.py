@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xai.errors import InputError, XaiError
 from xai.gan.features import lite0
 from xai.gan.images import Pictures
 from xai.gan.quality import kid_estimate
+from xai.gan.sample import SHOWN, draw
 from xai.gan.step import Trainer
 from xai.gan.watch import collapse_warning, intra_class_distance
 
@@ -22,9 +23,6 @@ SAVE_SECONDS = 60.0
 
 LOOK_AT = 200
 """Samples that a look compares with real images."""
-
-SHOWN = 8
-"""Samples of each class in a grid."""
 
 
 class Sink(Protocol):
@@ -128,7 +126,7 @@ class Training:
         count = max(1, trainer.classes)
         labels = torch.arange(max(LOOK_AT, SHOWN * count)) % count
         z = torch.randn(len(labels), trainer.settings.nz, generator=trainer.run.generator("gan", "look"))
-        images = sample_batches(net, z, labels, trainer.run.device)
+        images = draw(net, z, labels, trainer.run.device)
         order = torch.cat([torch.nonzero(labels == k)[:SHOWN, 0] for k in range(count)])
         self.sink.samples(trainer.done, images[order], labels[order])
         if not bool(torch.isfinite(images).all()):
@@ -151,13 +149,3 @@ class Training:
             held = self.held_out.images[order[: 2 * LOOK_AT]].float() / 255
             self._real = distance, lite0(self.trainer.run.device)(held)
         return self._real
-
-
-@torch.no_grad()
-def sample_batches(net: nn.Module, z: Tensor, labels: Tensor, device: torch.device, batch: int = 64) -> Tensor:
-    """Images (N,3,S,S) float32 in [0, 1] on the CPU from z (N,nz) and labels (N,), `batch` at a time."""
-    parts = []
-    for start in range(0, len(z), batch):
-        some = slice(start, start + batch)
-        parts.append(net(z[some].to(device), labels[some].to(device)).float().cpu())
-    return (torch.cat(parts) / 2 + 0.5).clamp(0, 1).contiguous()

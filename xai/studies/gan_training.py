@@ -7,7 +7,6 @@ of samples, of real images, and at the end the averaged generator; `checkpoints/
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import shlex
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from xai.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
@@ -24,11 +22,12 @@ from xai.data._spec import DataSet
 from xai.data.call import open_dataset
 from xai.errors import InputError
 from xai.files import write_atomic
-from xai.gan.images import SHARE, Pictures, Shares, read_shares
+from xai.gan.images import SHARE, Pictures, Shares, only_class, read_shares
+from xai.gan.sample import SHOWN, grid_png
 from xai.gan.saved import Generator, merged, save_generator
 from xai.gan.settings import GanSettings
 from xai.gan.step import Trainer
-from xai.gan.train import SHOWN, Pace, Training
+from xai.gan.train import Pace, Training
 from xai.gan.watch import collapse_warning
 from xai.provenance import versions
 from xai.runs import RunFolder
@@ -44,7 +43,7 @@ GENERATOR = Path("artifacts") / "generator.safetensors"
 
 @dataclass(frozen=True)
 class GanRequest:
-    """What is trained; all of it is part of the run, and resuming asks for the same.
+    """What is trained; all of it but the steps is part of the run, and resuming asks for the same.
 
     only: train on this class alone, as the study did; "" for all classes in one network. share: of each class that the
     generator sees, drawn by split_seed; the rest is held out. precision: "auto" is bf16 on a GPU that has it, else
@@ -83,7 +82,7 @@ def train_gan(
         device = f"cuda:{team.local}"
     with team.together():
         chosen = resolve_device(device)
-        data = _data(request)
+        data = only_class(open_dataset(request.data), request.only)
         classes = data.classes if request.conditional and len(data.classes) > 1 else ()
         precision = _precision(request.precision, chosen)
         config = _config(request, data, classes, run.seed, precision, team.size)
@@ -100,17 +99,6 @@ def train_gan(
             return _finish(request, training, shares, folder, config, command)
 
 
-def _data(request: GanRequest) -> DataSet:
-    data = open_dataset(request.data)
-    if not request.only:
-        return data
-    if request.only not in data.classes:
-        raise InputError(f"class {request.only!r} is not in {data.name}; it has {', '.join(data.classes) or 'none'}.")
-    index = data.classes.index(request.only)
-    items = tuple(dataclasses.replace(item, label=0) for item in data.items if item.label == index)
-    return dataclasses.replace(data, items=items, classes=(request.only,))
-
-
 def _precision(asked: str, device: torch.device) -> str:
     if asked not in PRECISIONS:
         raise InputError(f"precision {asked!r} is not known; use {', '.join(PRECISIONS)}.")
@@ -122,10 +110,14 @@ def _precision(asked: str, device: torch.device) -> str:
 def _config(
     request: GanRequest, data: DataSet, classes: tuple[str, ...], seed: int, precision: str, processes: int
 ) -> dict[str, Any]:
-    """What the run folder keeps, and what resuming compares."""
+    """What the run folder keeps, and what resuming compares: not the steps, since a step is the same whatever follows
+    it, so that a run can be resumed for more of them.
+    """
+    asked = dataclasses.asdict(request)
+    del asked["steps"]
     return {
         "kind": "gan",
-        **dataclasses.asdict(request),
+        **asked,
         "precision": precision,
         "processes": processes,
         "seed": seed,
@@ -235,18 +227,6 @@ class _Sink:
         if self.rank == 0:
             grid = grid_png(train.images[order].float() / 255, train.labels[order])
             write_atomic(self.folder.path / "artifacts" / "real.png", grid)
-
-
-def grid_png(images: Tensor, labels: Tensor) -> bytes:
-    """Images (N,3,S,S) in [0, 1] as one PNG, a row a class; without classes, rows of `SHOWN`."""
-    kinds = torch.unique(labels)
-    rows = [images[labels == k] for k in kinds] if len(kinds) > 1 else list(torch.split(images, SHOWN))
-    width = max(len(row) for row in rows)
-    lines = [torch.cat([*row, *[torch.ones_like(row[0])] * (width - len(row))], 2) for row in rows]
-    levels = (torch.cat(lines, 1).permute(1, 2, 0) * 255).round().to(torch.uint8)
-    sink = io.BytesIO()
-    Image.fromarray(levels.numpy()).save(sink, "PNG")
-    return sink.getvalue()
 
 
 def equal_command(words: list[str]) -> str:

@@ -1,0 +1,65 @@
+"""Judge a trained generator against the data that it was trained on: the shares are drawn again, and checked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from torch import Tensor
+
+from xai.data.call import open_dataset
+from xai.errors import InputError
+from xai.gan.agreement import agreement, train_judge
+from xai.gan.features import Extractor, inception, lite0
+from xai.gan.images import Shares, only_class, read_shares
+from xai.gan.judge import Quality, judge
+from xai.gan.sample import sample
+from xai.gan.saved import Generator
+from xai.types import Run
+
+SAMPLES = 1000
+
+EXTRACTORS = ("lite0", "inception")
+
+
+def shares_of(made: Generator, run: Run, data: str = "") -> Shares:
+    """The training and held-out images of a generator, from its own record or from where `data` says they are now.
+
+    Raises `InputError` where they are not the images that it was trained on.
+    """
+    facts = made.facts
+    for name in ("data", "share", "split_seed", "train_fingerprint"):
+        if name not in facts:
+            raise InputError(f"the generator does not tell its {name}; give one that xai gan train has saved.")
+    opened = only_class(open_dataset(data or facts["data"]), facts.get("only", ""))
+    shares = read_shares(opened, made.settings.size, run, facts["share"], facts["split_seed"])
+    if shares.train.fingerprint != facts["train_fingerprint"]:
+        raise InputError(
+            f"{data or facts['data']} is not what the generator was trained on (its training images are "
+            f"{shares.train.fingerprint}, not {facts['train_fingerprint']}); give that data."
+        )
+    return shares
+
+
+def extractor_of(name: str, run: Run) -> Extractor:
+    """The extractor called `name`, one of `EXTRACTORS`."""
+    if name not in EXTRACTORS:
+        raise InputError(f"extractor {name!r} is not known; use {' or '.join(EXTRACTORS)}.")
+    return lite0(run.device) if name == "lite0" else inception(run.device)
+
+
+def judge_generator(
+    made: Generator,
+    run: Run,
+    data: str = "",
+    count: int = SAMPLES,
+    extractor: str = "lite0",
+    truncation: float | None = None,
+) -> tuple[Quality, Tensor, Tensor]:
+    """(quality, samples, their labels) of `count` samples with seeds 0 .. count - 1, the classes in turn."""
+    features = extractor_of(extractor, run)
+    shares = shares_of(made, run, data)
+    images, labels = sample(made, range(count), None, truncation, run)
+    told = None
+    if len(made.classes) > 1:
+        told = asdict(agreement(train_judge(shares.train, run), images, labels, shares))
+    return judge(images, labels, shares, features, run, told), images, labels
