@@ -1,0 +1,209 @@
+"""What a bias audit looks at: images with class and group, regions, and counterfactuals of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from xai.data._pet_factors import CUES, PARTS, SPECIES, VALUES, Cue, Pet
+from xai.data._spec import Item, Problem
+from xai.data.pets import PetImage, pet_masks
+from xai.errors import InputError, XaiError
+from xai.models.classifier import Classifier
+from xai.recolour import recolour
+from xai.types import Run
+
+FACTORS = ("shape", *CUES, *PARTS)
+"""Factors of a drawn pet that are swapped, one at a time; "shape" swaps all four parts together."""
+
+PET_REGIONS = ("animal", "head", "ears", "muzzle", "fur", "background")
+
+
+@dataclass(frozen=True, eq=False)
+class Swap:
+    """One factor swapped in some of the images.
+
+    x (M,3,H,W): the counterfactuals; places (M,): the images they belong to; toward (M,) int64: the class that the
+    value before the swap speaks for, -1 where nobody knows.
+    """
+
+    factor: str
+    x: Tensor
+    places: Tensor
+    toward: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Subjects:
+    """Images under audit, as a classifier sees them.
+
+    x (N,3,H,W) in [0, 1]; labels (N,): classes of the classifier; groups: the cue's value of each image; aligned (N,)
+    bool: whether it is the value that goes with the class. regions: (N,H,W) bool by name; an image may have an empty
+    one. cue: what the groups are values of. synthetic: drawn. how: how groups and counterfactuals were made.
+    """
+
+    keys: tuple[str, ...]
+    x: Tensor
+    labels: Tensor
+    groups: tuple[str, ...]
+    aligned: Tensor
+    regions: Mapping[str, Tensor]
+    swaps: tuple[Swap, ...]
+    cue: str
+    synthetic: bool
+    how: str
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def of_pets(
+    pets: Sequence[Pet], cue: Cue, classifier: Classifier, pixels: int, run: Run, factors: Sequence[str] = FACTORS
+) -> Subjects:
+    """Drawn pets with the generator's own masks and counterfactuals; the classifier's labels are cat and dog.
+
+    Raises `InputError` where they are not.
+    """
+    classes = species_classes(classifier)
+    total = len(pets)
+    regions: dict[str, list[Tensor]] = {name: [] for name in (*PET_REGIONS, "mark")}
+    shown: list[Tensor] = []
+    swapped: dict[str, list[Tensor]] = {factor: [] for factor in factors}
+    for index, pet in enumerate(pets):
+        shown.append(classifier.preprocess(PetImage(pet, pixels)()))
+        for name, mask in pet_masks(pet, pixels).items():
+            regions[name].append(seen_mask(mask, classifier))
+        for factor in factors:
+            swapped[factor].append(classifier.preprocess(PetImage(pet.swapped(factor), pixels)()))
+        run.report(index + 1, total, f"drawing {index + 1} of {total} animals, each {len(factors) + 1} times")
+    toward = {factor: [classes[_speaks_for(pet, factor)] for pet in pets] for factor in factors}
+    places = torch.arange(total)
+    return Subjects(
+        keys=tuple(f"{pet.species}/{getattr(pet, cue)}/{index:04}" for index, pet in enumerate(pets)),
+        x=torch.cat(shown),
+        labels=torch.tensor([classes[SPECIES.index(pet.species)] for pet in pets]),
+        groups=tuple(str(getattr(pet, cue)) for pet in pets),
+        aligned=torch.tensor([pet.aligned(cue) for pet in pets]),
+        regions={name: torch.stack(masks) for name, masks in regions.items()},
+        swaps=tuple(Swap(f, torch.cat(swapped[f]), places, torch.tensor(toward[f])) for f in factors),
+        cue=cue,
+        synthetic=True,
+        how="counterfactuals drawn anew with one factor swapped and everything else equal",
+    )
+
+
+def species_classes(classifier: Classifier) -> tuple[int, int]:
+    """The classifier's classes for cat and dog; raises `InputError` where it has none of these names."""
+    names = [label.casefold() for label in classifier.labels]
+    if "cat" not in names or "dog" not in names:
+        raise InputError(
+            f"{classifier.title} has the classes {', '.join(classifier.labels[:4])}, ...; an audit on drawn pets needs "
+            "cat and dog."
+        )
+    return names.index("cat"), names.index("dog")
+
+
+def _speaks_for(pet: Pet, factor: str) -> int:
+    """0 where the factor's present value goes with cats, 1 with dogs."""
+    if factor == "shape":
+        return SPECIES.index(pet.species)
+    values: Sequence[str] = VALUES.get(factor) or PARTS[factor]
+    return values.index(getattr(pet, factor))
+
+
+def of_items(
+    items: Sequence[Item],
+    labels: Sequence[int],
+    groups: Sequence[str],
+    cue: str,
+    classifier: Classifier,
+    run: Run,
+    masks: Mapping[str, NDArray[np.bool_]] | None = None,
+    view: str = "crop",
+) -> Subjects:
+    """A person's own images: groups as given; where an image has a mask, it is recoloured inside for a counterfactual.
+
+    masks: by key, (H,W) at the image's size; an item's own mask counts too. Images that cannot be decoded are listed.
+    Raises `InputError` where none can.
+    """
+    shown: list[Tensor] = []
+    regions: list[Tensor] = []
+    kept: list[int] = []
+    problems: list[Problem] = []
+    changed: list[Tensor] = []
+    places: list[int] = []
+    for index, item in enumerate(items):
+        run.report(index, len(items), f"reading {index + 1} of {len(items)}")
+        try:
+            image = item.open()
+            mask = _mask_of(item, image, masks or {})
+        except XaiError as error:
+            problems.append(Problem(item.key, str(error)))
+            continue
+        if mask is not None and mask.any():
+            places.append(len(kept))
+            changed.append(classifier.preprocess(recolour(image, mask), view))
+        regions.append(_seen(mask, image, classifier, view))
+        shown.append(classifier.preprocess(image, view))
+        kept.append(index)
+    if not kept:
+        raise InputError(f"none of the {len(items)} images can be decoded; the first: {problems[0].reason}")
+    object_ = torch.stack(regions)
+    own = [groups[index] for index in kept]
+    truth = torch.tensor([labels[index] for index in kept])
+    known: dict[str, Tensor] = {"object": object_, "background": ~object_ & object_.flatten(1).any(1)[:, None, None]}
+    swap = Swap(cue, torch.cat(changed), torch.tensor(places), torch.full((len(places),), -1)) if places else None
+    return Subjects(
+        keys=tuple(items[index].key for index in kept),
+        x=torch.cat(shown),
+        labels=truth,
+        groups=tuple(own),
+        aligned=usual(truth, own),
+        regions=known if places else {},
+        swaps=(swap,) if swap else (),
+        cue=cue,
+        synthetic=False,
+        how="counterfactuals recoloured inside the mask: lightness mirrored in CIE Lab" if places else "no masks given",
+        problems=tuple(problems),
+    )
+
+
+def usual(labels: Tensor, groups: Sequence[str]) -> Tensor:
+    """(N,) bool: whether an image's group is the one that its class has most of, as alignment is read from data.
+
+    Where two groups of a class are equally frequent, or all its images are of one group, they all count as aligned.
+    """
+    counts: dict[int, dict[str, int]] = {}
+    for label, group in zip(labels.tolist(), groups, strict=True):
+        counts.setdefault(label, {}).setdefault(group, 0)
+        counts[label][group] += 1
+    most = {label: max(found.values()) for label, found in counts.items()}
+    return torch.tensor([counts[lb][gr] == most[lb] for lb, gr in zip(labels.tolist(), groups, strict=True)])
+
+
+def seen_mask(mask: NDArray[np.bool_], classifier: Classifier, view: str = "crop") -> Tensor:
+    """A mask (H,W) at the image's size as the classifier sees it: (h,w) bool, at least half of the pixel inside."""
+    picture = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).convert("RGB")
+    return classifier.preprocess(picture, view)[0, 0] >= 0.5
+
+
+def _seen(mask: NDArray[np.bool_] | None, image: Image.Image, classifier: Classifier, view: str) -> Tensor:
+    return seen_mask(np.zeros((image.height, image.width), np.bool_) if mask is None else mask, classifier, view)
+
+
+def _mask_of(item: Item, image: Image.Image, masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_] | None:
+    if item.key in masks:
+        return masks[item.key]
+    if item.open_mask is None:
+        return None
+    found = np.asarray(item.open_mask().convert("L")) > 127
+    if found.shape != (image.height, image.width):
+        raise InputError(f"{item.key}: its mask is {found.shape[1]} x {found.shape[0]}, the image {image.size}.")
+    return found

@@ -1,0 +1,126 @@
+"""The bias audit of a person's own classifier on their own images, in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xai.data._pet_factors import CUES, VALUES
+from xai.data._spec import DataSet, Item
+from xai.data.call import open_dataset
+from xai.data.pets import pet_of
+from xai.errors import InputError
+from xai.models.classifier import Classifier
+from xai.models.store import load_model
+from xai.runs import RunFolder
+from xai.settings import resolve_device
+from xai.studies._bias_groups import FOLDERS, groups_of, masks_in
+from xai.studies._bias_subjects import Subjects, of_items, of_pets
+from xai.studies.bias import PROTOCOL, audit
+from xai.types import Run
+
+
+@dataclass(frozen=True)
+class OwnRequest:
+    """What is audited. groups: "folders", "brightness", or the path of a CSV. masks: a folder of masks, "" for none.
+
+    cue: what the groups are values of, for the sentences. images: a seeded sample of so many, None for all.
+    """
+
+    data: str
+    model: str
+    weights: str = "imagenet"
+    groups: str = FOLDERS
+    masks: str = ""
+    cue: str = "brightness"
+    methods: tuple[str, ...] = ("gradcam",)
+    images: int | None = None
+    view: str = "crop"
+    seed: int = 0
+
+    def config(self, data: DataSet, classifier: Classifier) -> dict[str, Any]:
+        """What the run folder keeps, and what resuming compares."""
+        return {
+            "kind": "audit-bias",
+            **asdict(self),
+            "methods": list(self.methods),
+            "fingerprint": classifier.fingerprint,
+            "data_fingerprint": data.fingerprint,
+        }
+
+
+def audit_own(
+    request: OwnRequest, out: Path, resume: bool = False, device: str = "auto", run: Run | None = None
+) -> dict[str, Any]:
+    """Audit in the run folder `out`; gives the summary. One piece, so a stopped audit begins again.
+
+    Raises `InputError` where the data has no labels, no groups, or classes that the classifier lacks, and `Cancelled`.
+    """
+    chosen = resolve_device(device)
+    classifier = load_model(request.model, request.weights, chosen)
+    data = open_dataset(request.data)
+    if request.images is not None:
+        data = data.sample(request.images, request.seed)
+    check_classes(data, classifier)
+    folder = RunFolder.create(out, request.config(data, classifier), resume)
+    with folder.working(replace(run or Run(), device=chosen, seed=request.seed), chosen) as own:
+        subjects, told = own_subjects(request, data, classifier, own.part(0, 50, 100, "reading"))
+        found = audit(classifier, subjects, request.methods, own.part(50, 50, 100, "audit"))
+        summary: dict[str, Any] = {
+            "kind": "audit-bias",
+            "protocol": PROTOCOL,
+            "data": f"{data.name}: {data.sentence}; {told}",
+            "request": asdict(request),
+            "base": {"experiment": None, "curves": [], "audit": found.plain()},
+            "left_out": [asdict(problem) for problem in (*data.problems, *subjects.problems)],
+            "sweep": [],
+            "mend": [],
+            "detector": None,
+        }
+        folder.write("summary.json", summary)
+        own.report(100, 100, "done")
+    return summary
+
+
+def check_classes(data: DataSet, classifier: Classifier) -> tuple[int, ...]:
+    """The classifier's class of every class of the data; raises `InputError` where there are none, or they differ."""
+    if not data.classes:
+        raise InputError(f"{data.name} has no labels; an audit needs a folder for each class.")
+    found = data.class_map(classifier.labels)
+    if found is None:
+        raise InputError(
+            f"the classes of {data.name} ({', '.join(data.classes[:4])}) are not those of {classifier.title} "
+            f"({', '.join(classifier.labels[:4])}); train one on this data: python -m xai train."
+        )
+    return found
+
+
+def own_subjects(request: OwnRequest, data: DataSet, classifier: Classifier, run: Run) -> tuple[Subjects, str]:
+    """The images as subjects, and how their groups were made; drawn pets keep the generator's counterfactuals."""
+    class_map = check_classes(data, classifier)
+    items = [item for item in data.items if item.label is not None]
+    drawn = _drawn(items, request)
+    if drawn is not None:
+        return drawn_subjects(drawn, classifier, run), "groups known to the generator"
+    masks = masks_in(Path(request.masks).expanduser(), items) if request.masks else {}
+    groups, told = groups_of(items, request.groups, run.part(0, 1, 3), masks)
+    labels = [class_map[item.label] for item in items if item.label is not None]
+    inner = run.part(1, 2, 3)
+    return of_items(items, labels, groups, request.cue, classifier, inner, masks, request.view), told
+
+
+def _drawn(items: Sequence[Item], request: OwnRequest) -> list[Item] | None:
+    """The items, if all of them are drawn pets whose groups are their own."""
+    if request.groups != FOLDERS or request.masks or any(pet_of(item) is None for item in items):
+        return None
+    return list(items)
+
+
+def drawn_subjects(items: Sequence[Item], classifier: Classifier, run: Run) -> Subjects:
+    """Drawn pets of a data set, with the cue that their folders are made of."""
+    pets = [pet for item in items if (pet := pet_of(item)) is not None]
+    values = {item.key.split("/")[1] for item in items}
+    cue = next((cue for cue in CUES if values <= set(VALUES[cue])), CUES[0])
+    return of_pets(pets, cue, classifier, items[0].open().width, run)
