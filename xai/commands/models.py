@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List the classifiers."""
     from xai.models._spec import MODELS
+    from xai.models.exported import list_networks
 
     found = [describe(spec) for spec in MODELS]
     if args.json:
@@ -28,6 +29,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows = [[m["name"], m["title"], f"{m['input'][0]} x {m['input'][1]}", m["layer"], m["imagenet"]] for m in found]
     say(table(["NAME", "TITLE", "INPUT", "DEFAULT LAYER", "IMAGENET WEIGHTS"], rows))
+    trained = [[f"run:{each.id}", each.title, ", ".join(each.labels[:6])] for each in list_networks()]
+    if trained:
+        say("\n" + table(["TRAINED", "TITLE", "CLASSES"], trained))
     say("\nAny other torchvision classifier works by its name. --weights also takes random:SEED, file:PATH and run:ID.")
     return 0
 

@@ -113,6 +113,11 @@ def load_model(
             del _loading[key]
 
 
+def load_exported(path: str | Path, device: str | torch.device = "auto") -> Classifier:
+    """The trained network at `path`, a run's folder or an exported zip: `load_model("run:PATH")`."""
+    return load_model(f"run:{path}", device=device)
+
+
 def loaded_models() -> tuple[Classifier, ...]:
     """The classifiers in memory, the most recently used one last."""
     with _cache_lock:

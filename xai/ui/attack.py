@@ -16,10 +16,10 @@ from xai.attack_bundle import entry, image_files, listed, manifest, table
 from xai.attacks._spec import ATTACKS, Attack
 from xai.bundle import manifest_bytes, pack
 from xai.files import safe_name
-from xai.models._spec import MODELS
 from xai.models.classifier import Classifier
 from xai.studies.adversarial import POSITIONS, EpsilonStudy, epsilon_study, passes_each
 from xai.types import Run
+from xai.ui.nets import net_labels
 from xai.ui.session import Choice
 from xai.ui.work import Net, Photo, Scene, known_method, known_net, samples, short
 
@@ -201,7 +201,7 @@ def _set_whole(name: str, choice: AttackChoice, text: str) -> None:
 
 
 def _set_target(choice: AttackChoice, text: str) -> None:
-    count = len(MODELS.get(choice.nets[0].name).labels())
+    count = len(net_labels(choice.nets[0].name))
     _set(choice, target=int(_between(0, count - 1, str(int(text)))))
 
 

@@ -17,7 +17,6 @@ from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
 from xai.metrics.shift import SHIFTS
-from xai.models._spec import MODELS
 from xai.settings import MAX_UPLOAD_BYTES
 from xai.studies.adversarial import POSITIONS, SecurityCurve
 from xai.studies.comparison import forward_seconds
@@ -29,6 +28,7 @@ from xai.ui.browser import HIDDEN, carry
 from xai.ui.controls import VIEW_TITLES, kept, layer
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live
+from xai.ui.nets import net_labels, net_names, net_title
 from xai.ui.session import link_of
 from xai.ui.work import Look, Net, Photo, Recent, Scene, look_key, samples
 
@@ -44,11 +44,11 @@ _packets: Recent[bytes] = Recent(4)
 
 def network(choice: AttackChoice, key: str) -> None:
     """The classifier that is attacked, and what it sees of the picture; how to go on where it cannot be loaded."""
-    names = MODELS.names()
+    names = net_names([net.name for net in choice.nets])
     picked = st.selectbox(
         "Classifier",
         names,
-        format_func=lambda name: MODELS.get(name).title,
+        format_func=net_title,
         key=kept(f"{key}_net", choice.nets[0].name),
     )
     if picked != choice.nets[0].name:
@@ -114,7 +114,7 @@ def plan(choice: AttackChoice, key: str) -> None:
             restarts = st.number_input(
                 "Restarts", 1, int(LIMITS["restarts"][1]), now.restarts, 1, key=f"{key}_restarts"
             )
-    labels = MODELS.get(choice.nets[0].name).labels() if choice.nets[0].name in MODELS else ()
+    labels = net_labels(choice.nets[0].name)
     target = st.selectbox(
         "Class to reach",
         range(len(labels)),

@@ -29,7 +29,7 @@ class SetRequest:
     def key(self) -> tuple[Hashable, ...]:
         """Identity of the result."""
         shas = tuple(photo.sha for photo in self.photos)
-        return ("attack set", shas, self.view, self.net.text, self.plan, self.layer, self.places)
+        return ("attack set", shas, self.view, self.net.key, self.plan, self.layer, self.places)
 
     @property
     def passes(self) -> int:

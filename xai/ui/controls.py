@@ -15,6 +15,7 @@ from xai.models._spec import MODELS
 from xai.models.classifier import VIEWS
 from xai.settings import cache_dir
 from xai.ui.forms import form, parameters
+from xai.ui.nets import OF_RUN, net_labels, net_names, net_title
 from xai.ui.session import Choice
 from xai.ui.work import Look, Net
 
@@ -60,8 +61,8 @@ def networks(choice: Choice, key: str) -> None:
     weights = {net.name: net.weights for net in choice.nets}
     picked = st.multiselect(
         "Classifiers",
-        MODELS.names(),
-        format_func=lambda name: MODELS.get(name).title,
+        net_names([net.name for net in choice.nets]),
+        format_func=net_title,
         key=kept(f"{key}_nets", [net.name for net in choice.nets]),
         placeholder="Choose a classifier",
         select_all=False,
@@ -74,7 +75,7 @@ def networks(choice: Choice, key: str) -> None:
 
 def target(choice: Choice, look: Look | None, key: str) -> None:
     """Search among all classes; empty means the predicted class of each network."""
-    labels = look.labels if look is not None else MODELS.get(choice.nets[0].name).labels()
+    labels = look.labels if look is not None else net_labels(choice.nets[0].name)
     value = choice.target if choice.target is not None and choice.target < len(labels) else None
     st.session_state[f"{key}_target"] = value
     choice.target = st.selectbox(
@@ -134,6 +135,8 @@ WEIGHT_SUFFIXES = ("pth", "pt", "safetensors")
 def weights(choice: Choice, key: str) -> None:
     """What each network has learned: ImageNet, nothing, or a file of the person's own."""
     for net in choice.nets:
+        if net.name.startswith(OF_RUN):  # it has its own
+            continue
         turn = f"{key}_weights_{net.name}"
         options = [*WEIGHTS, *([net.weights] if net.weights not in WEIGHTS else [])]
         st.session_state[turn] = net.weights

@@ -74,7 +74,7 @@ class OneRequest:
     @property
     def base(self) -> tuple[Hashable, ...]:
         """Identity of the result, whoever said go."""
-        return ("curve", self.piece.ident, self.net.text, self.view, self.terms)
+        return ("curve", self.piece.ident, self.net.key, self.view, self.terms)
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -124,7 +124,7 @@ class SetRequest:
     @property
     def base(self) -> tuple[Hashable, ...]:
         """Identity of the result, whoever said go."""
-        return ("curves", self.pictures.key, tuple(net.text for net in self.nets), self.view, self.terms)
+        return ("curves", self.pictures.key, tuple(net.key for net in self.nets), self.view, self.terms)
 
     @property
     def key(self) -> tuple[Hashable, ...]:

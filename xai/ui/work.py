@@ -27,6 +27,7 @@ from xai.models.classifier import Classifier, LayerInfo
 from xai.settings import ASSETS
 from xai.studies.comparison import Cost, cost, passes
 from xai.types import Attribution, Run
+from xai.ui.nets import is_trained, net_stamp, net_title
 
 AUTO_SECONDS = 4.0
 AUTO_PASSES = 16
@@ -98,9 +99,14 @@ class Net:
         return self.name if self.weights == "imagenet" else f"{self.name}@{self.weights}"
 
     @property
+    def key(self) -> str:
+        """Identity: a trained network that has learned on is another one."""
+        return f"{self.text}#{stamp}" if (stamp := net_stamp(self.name)) else self.text
+
+    @property
     def title(self) -> str:
         """The network's name for people."""
-        return MODELS.get(self.name).title if self.name in MODELS else self.name
+        return net_title(self.name)
 
     @property
     def of_file(self) -> bool:
@@ -129,7 +135,7 @@ class Scene:
     @property
     def key(self) -> tuple[str, str, str]:
         """Identity: picture, view, network and weights."""
-        return (self.photo.sha, self.view, self.net.text)
+        return (self.photo.sha, self.view, self.net.key)
 
     def tensor(self, classifier: Classifier) -> Tensor:
         """What the network sees, (1,3,H,W)."""
@@ -289,6 +295,6 @@ def known_net(text: str) -> Net:
     kind = net.weights.partition(":")[0]
     if kind not in ("imagenet", "random"):  # a link must not make the server open a file
         raise UnknownNameError(f"weights {net.weights!r} are not taken from a link.")
-    if net.name not in MODELS:
+    if net.name not in MODELS and not is_trained(net.name):
         raise UnknownNameError(f"model {net.name!r} is not known.")
     return net
