@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xai.data import SAMPLES, Item, archive, imagenet_wnids, keep_upload, list_samples, open_dataset
+from xai.data import SAMPLES, Item, imagenet_wnids, keep_upload, list_samples, open_dataset
 from xai.data import archive as archive_module
 from xai.data.loader import read_batches
 from xai.errors import ImageError, InputError, UnknownNameError
