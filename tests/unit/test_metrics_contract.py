@@ -52,6 +52,8 @@ def test_the_registry_holds_what_the_field_calls_by_these_names():
         "pointing",
         "energy",
         "sparseness",
+        "area",
+        "entropy",
         "randomisation",
     )
 

@@ -4,10 +4,12 @@ from xai.metrics._masks import mask_of_box
 from xai.metrics._protocol import PROTOCOLS, CurveProtocol, get_protocol
 from xai.metrics._spec import METRICS, MetricSpec
 from xai.metrics._substrate import SUBSTRATES
+from xai.metrics.area import area
 from xai.metrics.curves import CurveSet, curves, picture_at, pictures_at, precision_error
 from xai.metrics.deletion import deletion
 from xai.metrics.drop import drop, increase
 from xai.metrics.energy import energy
+from xai.metrics.entropy import entropy
 from xai.metrics.insertion import insertion
 from xai.metrics.pointing import pointing
 from xai.metrics.randomisation import randomisation
@@ -21,10 +23,12 @@ __all__ = [
     "CurveProtocol",
     "CurveSet",
     "MetricSpec",
+    "area",
     "curves",
     "deletion",
     "drop",
     "energy",
+    "entropy",
     "get_protocol",
     "increase",
     "insertion",

@@ -1,0 +1,149 @@
+"""Training counted in optimiser steps, so that networks on sets of different size learn equally long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xai.errors import InputError
+from xai.models.heads import kernels
+from xai.training.augment import augmented
+from xai.training.features import Stored, precision_of, predict, stored_features, to_pixels
+from xai.training.network import Network
+from xai.training.pictures import Pictures
+from xai.training.recipe import Recipe
+from xai.types import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What is known after `step` steps: mean loss and accuracy of the steps since the last round, and predictions.
+
+    predicted: for each watched set the predicted classes (N,) int64.
+    """
+
+    step: int
+    train_loss: float
+    train_accuracy: float
+    predicted: tuple[Tensor, ...]
+
+
+def fit_steps(
+    network: Network,
+    train: Pictures,
+    watched: Sequence[Pictures],
+    recipe: Recipe,
+    steps: int,
+    run: Run,
+    on_round: Callable[[Round], None] | None = None,
+) -> tuple[Round, ...]:
+    """Train `network` in place for `steps` steps of exactly `recipe.batch` images, looked at after each round.
+
+    The images come in the order of one seeded shuffle after another, cut into batches without regard to where a
+    shuffle ends. `recipe.epochs` is the number of rounds; the schedule goes by them. A frozen part without augmentation
+    is passed once. Nothing is chosen by what is watched: the last step's weights stay. Alone, not under
+    torch.distributed. Raises `InputError` for fewer steps than rounds, an empty set or labels that do not fit, and
+    `Cancelled`.
+    """
+    _check(network, train, recipe, steps)
+    sources: list[Pictures | Stored] = [train, *watched]
+    if recipe.features_do:
+        sources = [stored_features(network, each, _quiet(run), recipe.precision) for each in sources]
+    learned = [each for each in network.module.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    scaler = torch.amp.GradScaler(network.base.device.type, enabled=recipe.precision == "fp16")
+    order = _places(len(train.labels), recipe.batch, run)
+    rounds, step = [], 0
+    for number in range(1, recipe.epochs + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(number)
+        until = steps * number // recipe.epochs
+        network.learning()
+        sums = torch.zeros(2, dtype=torch.float64)
+        count = until - step
+        devices = [network.base.device] if network.base.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # dropout draws from torch's global generators
+            torch.manual_seed(run.generator("dropout", number).initial_seed())
+            changes = run.generator("augmentation", number)
+            while step < until:
+                sums += _step(network, sources[0], next(order), recipe, changes, optimizer, scaler)
+                step += 1
+                run.report(step, steps, f"step {step:,} of {steps:,}")
+        loss, right = (sums / count).tolist()
+        if loss != loss or loss == float("inf"):
+            raise InputError(f"the loss at step {step} is not a finite number; use a smaller learning rate.")
+        found = tuple(_predicted(network, each, recipe, run) for each in sources[1:])
+        rounds.append(Round(step, loss, right, found))
+        if on_round is not None:
+            on_round(rounds[-1])
+    network.module.eval()
+    return tuple(rounds)
+
+
+def _check(network: Network, train: Pictures, recipe: Recipe, steps: int) -> None:
+    if steps < recipe.epochs:
+        raise InputError(f"steps is {steps}; give {recipe.epochs} or more, one for each round that is looked at.")
+    if len(train.labels) == 0:
+        raise InputError("there is no training image; split the data another way.")
+    if not 0 <= int(train.labels.min()) <= int(train.labels.max()) < len(network.labels):
+        raise InputError(f"a training label is outside 0 to {len(network.labels) - 1}, the network's classes.")
+    if recipe.patience or recipe.class_weights != "none":
+        raise InputError("patience and class_weights are for training by epochs; leave them out.")
+
+
+def _places(count: int, batch: int, run: Run) -> Iterator[list[int]]:
+    """Batches of positions without end."""
+    waiting: list[int] = []
+    turn = 0
+    while True:
+        while len(waiting) < batch:
+            turn += 1
+            waiting += torch.randperm(count, generator=run.generator("order", turn)).tolist()
+        yield waiting[:batch]
+        waiting = waiting[batch:]
+
+
+def _step(
+    network: Network,
+    train: Pictures | Stored,
+    places: list[int],
+    recipe: Recipe,
+    changes: torch.Generator,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> Tensor:
+    """One step; (mean loss, accuracy) of its batch."""
+    device = network.base.device
+    x = next(iter(train.read([places])))
+    learner: nn.Module = network.head_module
+    if not isinstance(train, Stored):
+        x = augmented(to_pixels(x, device), recipe.augment, changes)
+        learner = network.module
+    y = train.labels[places].to(device)
+    optimizer.zero_grad()
+    with precision_of(recipe.precision, device):
+        logits = learner(x).float()
+    loss = F.cross_entropy(logits, y)
+    held = recipe.l2 * sum(each.square().sum() for each in kernels(network.head_module)) if recipe.l2 else 0.0
+    scaler.scale(loss + held).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    scaler.step(optimizer)
+    scaler.update()
+    right = (logits.detach().argmax(1) == y).double().mean()
+    return torch.stack([loss.detach().double(), right]).cpu()
+
+
+def _predicted(network: Network, watched: Pictures | Stored, recipe: Recipe, run: Run) -> Tensor:
+    if isinstance(watched, Stored):
+        head = network.head_module.eval()
+        with torch.no_grad(), precision_of(recipe.precision, network.base.device):
+            found: Tensor = head(watched.values).argmax(1).cpu()
+        return found
+    return predict(network, watched, _quiet(run), recipe.precision).argmax(1)
+
+
+def _quiet(run: Run) -> Run:
+    return replace(run, on_progress=lambda done, total, note: None)
