@@ -1,0 +1,243 @@
+"""The pictures of the augmentation study: who may be trained on, who chooses, who tests, and what is generated.
+
+The training pool is what the generators saw, so that real and generated images know the same; validation and test
+images are what they did not see, which is checked and not taken on trust.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from torch import Tensor
+
+from xai.data._spec import DataSet
+from xai.data.split import stratified_split, subset
+from xai.errors import InputError
+from xai.gan.images import Pictures, only_class, read_pictures, split_places
+from xai.gan.sample import generate
+from xai.gan.saved import Generator
+from xai.training import Images
+from xai.types import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Sized(Images):
+    """Images (N,3,S,S) that are enlarged to `side` when they are read, as a classifier sees them (bilinear)."""
+
+    side: int = 0
+
+    def read(self, batches: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """For each of `batches` its pixels (n,3,side,side) uint8."""
+        for places in batches:
+            yield enlarged(self.pixels[torch.as_tensor(places, dtype=torch.int64)], self.side)
+
+
+def enlarged(pixels: Tensor, side: int) -> Tensor:
+    """uint8 (N,3,S,S) -> (N,3,side,side) uint8, bilinear and antialiased; itself at its own size."""
+    if not side or pixels.shape[-1] == side:
+        return pixels
+    made = F.interpolate(pixels.float(), (side, side), mode="bilinear", align_corners=False, antialias=True)
+    return made.round().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Real images at the study's size: `pool` to train on, `validation` to choose on, `test` to measure on.
+
+    unseen: one sentence on what was checked about them and the generators.
+    """
+
+    pool: Pictures
+    validation: Pictures
+    test: Pictures
+    unseen: str
+
+    def masks(self, data: DataSet, places: Sequence[int]) -> Tensor | None:
+        """The objects' masks (N,S,S) bool of test images at `places`; None where they are not all known."""
+        by_key = {item.key: item for item in data.items}
+        size = self.test.images.shape[-1]
+        found = []
+        for place in places:
+            opened = by_key[self.test.keys[place]].open_mask
+            if opened is None:
+                return None
+            mask = TF.resize(opened().convert("L"), [size], antialias=True)
+            found.append(TF.pil_to_tensor(TF.center_crop(mask, [size, size]))[0] > 127)
+        return torch.stack(found) if found else None
+
+
+def read_shares(
+    data: DataSet,
+    generators: Sequence[Generator],
+    size: int,
+    share: float,
+    split_seed: int,
+    validation: float,
+    run: Run,
+) -> Shares:
+    """The three shares of a data set. `share` and `split_seed` cut it where there is no generator that has.
+
+    validation: share of the images outside the pool. Raises `InputError` where a generator was trained on other data,
+    where the images that it saw cannot be told, where nothing is left, and where a test image is also a training image.
+    """
+    everything = read_pictures(data, tuple(range(len(data))), size, run)
+    if generators:
+        seen = sorted({place for made in generators for place in _seen(data, made, everything)})
+    else:
+        seen = list(split_places(data, share, split_seed)[0])
+    known = set(seen)
+    rest = [place for place in range(len(data)) if place not in known]
+    try:
+        parts = stratified_split(subset(data, rest), validation, split_seed)
+    except InputError as error:
+        raise InputError(
+            f"the images that no generator saw cannot be split for choosing and testing: {error}"
+        ) from error
+    chosen = [_taken(everything, [rest[i] for i in part]) for part in (parts.train, parts.validation)]
+    pool = _taken(everything, seen)
+    for name, each in (("training", pool), ("validation", chosen[0]), ("test", chosen[1])):
+        lacking = set(range(len(data.classes))) - set(each.labels.tolist())
+        if lacking:
+            raise InputError(
+                f"class {data.classes[min(lacking)]!r} has no {name} image; give a generator that knows it."
+            )
+    _refuse_doubles(pool, chosen[0], chosen[1])
+    return Shares(pool, chosen[0], chosen[1], _sentence(generators, pool, chosen[1]))
+
+
+def _sentence(generators: Sequence[Generator], pool: Pictures, test: Pictures) -> str:
+    if not generators:
+        return f"None of the {len(test.keys)} test images equals a training image, compared pixel by pixel."
+    return (
+        f"No generator saw any of the {len(test.keys)} test images: its {len(pool.keys)} training images were read "
+        "again and have the fingerprint that it was saved with; keys are disjoint, and no two images are equal pixel "
+        "by pixel."
+    )
+
+
+def _seen(data: DataSet, made: Generator, everything: Pictures) -> list[int]:
+    """Places in `data` of the images that a generator was trained on, proved by their fingerprint."""
+    facts = made.facts
+    only = str(facts.get("only", ""))
+    part = only_class(data, only)
+    places = [place for place, item in enumerate(data.items) if not only or data.classes[item.label or 0] == only]
+    if facts.get("data_fingerprint") != part.fingerprint:
+        raise InputError(
+            f"the generator was trained on {facts.get('data_name') or 'data that it does not name'} (fingerprint "
+            f"{facts.get('data_fingerprint') or 'unknown'}), not on {data.name} ({data.fingerprint}); whether it saw "
+            "the test images cannot be told. Give the data set that it was trained on, with the same parameters."
+        )
+    train, _ = split_places(part, float(facts.get("share", 0)), int(facts.get("split_seed", 0)))
+    found = [places[place] for place in train]
+    again = _taken(everything, found)
+    if only:
+        again = dataclasses.replace(again, labels=torch.zeros_like(again.labels))
+    if again.fingerprint != facts.get("train_fingerprint"):
+        raise InputError(
+            f"the {len(found)} images that the generator should have seen have the fingerprint {again.fingerprint}, "
+            f"not {facts.get('train_fingerprint') or 'one that it was saved with'}; the data has changed since, so "
+            "which images it saw cannot be told. Train a generator anew."
+        )
+    return found
+
+
+def _taken(everything: Pictures, places: Sequence[int]) -> Pictures:
+    at = torch.as_tensor(list(places), dtype=torch.int64)
+    keys = tuple(everything.keys[place] for place in places)
+    return Pictures(everything.images[at], everything.labels[at], keys, everything.classes)
+
+
+def _refuse_doubles(pool: Pictures, validation: Pictures, test: Pictures) -> None:
+    known: dict[bytes, tuple[str, str]] = {}
+    for name, each in (("training", pool), ("validation", validation)):
+        known |= {_digest(image): (name, key) for image, key in zip(each.images, each.keys, strict=True)}
+    for image, key in zip(test.images, test.keys, strict=True):
+        if (found := known.get(_digest(image))) is not None:
+            raise InputError(
+                f"the test image {key} equals the {found[0]} image {found[1]}, pixel by pixel; take one of them out of "
+                "the data and start again."
+            )
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.sha256(image.numpy().tobytes()).digest()
+
+
+def check_generators(generators: Sequence[Generator], classes: Sequence[str]) -> int:
+    """The side of their images. Raises `InputError` where sizes differ, or classes are missing or unknown."""
+    sizes = sorted({made.settings.size for made in generators})
+    if len(sizes) > 1:
+        raise InputError(f"the generators draw images of {sizes[0]} and {sizes[1]} px; give generators of one size.")
+    known = {name for made in generators for name in _names(made)}
+    missing = [name for name in classes if name not in known]
+    if missing:
+        raise InputError(
+            f"no generator draws class {missing[0]!r}; give one that was trained with all classes, or one for each."
+        )
+    return sizes[0]
+
+
+def _names(made: Generator) -> tuple[str, ...]:
+    only = str(made.facts.get("only", ""))
+    return made.classes or ((only,) if only else ())
+
+
+def real_share(pool: Pictures, percent: int, run: Run) -> Images:
+    """`percent` of each class of the pool, drawn by the run's seed; smaller shares lie within larger ones."""
+    chosen: list[int] = []
+    for label in torch.unique(pool.labels).tolist():
+        places = torch.nonzero(pool.labels == label)[:, 0]
+        order = torch.randperm(len(places), generator=run.generator("real", label))
+        count = max(1, int(len(places) * percent / 100 + 0.5))
+        chosen += places[order[:count]].tolist()
+    at = torch.tensor(sorted(chosen), dtype=torch.int64)
+    return Images(pool.images[at], pool.labels[at])
+
+
+def synthetic_labels(real: Tensor, count: int, run: Run) -> Tensor:
+    """Labels of `count` generated images, in the proportions of the real ones; fewer are the beginning of more."""
+    order = torch.cat(
+        [torch.randperm(len(real), generator=run.generator("labels", turn)) for turn in range(-(-count // len(real)))]
+    )
+    return real[order[:count]]
+
+
+def synthesise(
+    generators: Sequence[Generator],
+    classes: Sequence[str],
+    labels: Tensor,
+    truncation: float | None,
+    run: Run,
+) -> Images:
+    """One generated image for each label; z is drawn by the run's seed, the same for the first n of any number."""
+    of_class: Mapping[str, tuple[Generator, int]] = {
+        name: (made, index) for made in reversed(generators) for index, name in enumerate(_names(made))
+    }
+    width = max(made.settings.nz for made in generators)
+    z = (
+        torch.stack([torch.randn(width, generator=run.generator("z", place)) for place in range(len(labels))])
+        if truncation is None
+        else _truncated(len(labels), width, truncation, run)
+    )
+    size = generators[0].settings.size
+    pixels = torch.empty(len(labels), 3, size, size, dtype=torch.uint8)
+    for index, name in enumerate(classes):
+        at = torch.nonzero(labels == index)[:, 0]
+        made, own = of_class[name]
+        if len(at):
+            images = generate(made, z[at][:, : made.settings.nz], torch.full((len(at),), own), run)
+            pixels[at] = (images * 255).round().to(torch.uint8)
+    return Images(pixels, labels.clone())
+
+
+def _truncated(count: int, width: int, truncation: float, run: Run) -> Tensor:
+    """Normals cut off at -t and t, by their quantiles."""
+    edge = torch.erf(torch.tensor(truncation / 2**0.5, dtype=torch.float64))
+    share = torch.stack([torch.rand(width, generator=run.generator("z", p), dtype=torch.float64) for p in range(count)])
+    return (torch.erfinv((2 * share - 1) * edge) * 2**0.5).float()
