@@ -114,7 +114,11 @@ def test_what_no_head_fits_is_said():
 
 @pytest.mark.parametrize(
     ("name", "first", "last_frozen"),
-    [("vgg11", "features.16", "features.13"), ("resnet18", "layer4.0.conv2", "layer3.1.bn2")],
+    [
+        ("vgg11", "features.16", "features.13"),
+        ("resnet18", "layer4.0.conv2", "layer3.1.bn2"),
+        ("efficientnet_lite0", "_blocks.11._depthwise_conv", "_blocks.10._bn2"),
+    ],
 )
 def test_the_last_block_is_what_has_the_last_resolution(name, first, last_frozen):
     network = network_of(load_model(name, "random:0", "cpu"), ("a", "b"), Recipe(trainable="last_block"))

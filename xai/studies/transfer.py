@@ -170,7 +170,7 @@ class _Job:
 
     def work(self, run: Run, writes: bool) -> None:
         """Read, pass the frozen part once for all folds, train each fold, and write what came out."""
-        begun = time.perf_counter()
+        begun, threads = time.perf_counter(), torch.get_num_threads()
         recipe = self.request.recipe
         ready = READING + (FEATURES if recipe.features_do else 0)
         opened = open_pictures(
@@ -192,7 +192,7 @@ class _Job:
                 self._fold(number, split, source, opened, run.part(ready + (number - 1) * share, share, 100), writes)
             )
         if writes:
-            self._finish(folds, opened, {"reading": read, "features": passed})
+            self._finish(folds, opened, {"reading": read, "features": passed}, threads)
 
     def _fold(
         self, number: int, split: Split, source: Images | Streamed | Stored, opened: Opened, run: Run, writes: bool
@@ -258,7 +258,7 @@ class _Job:
             "versions": versions(),
         }
 
-    def _finish(self, folds: Sequence[Fold], opened: Opened, seconds: dict[str, float]) -> None:
+    def _finish(self, folds: Sequence[Fold], opened: Opened, seconds: dict[str, float], threads: int) -> None:
         """predictions.parquet, then summary.json."""
         table = predictions_table(folds, opened, self.data)
         write_table(self.folder.path / "predictions.parquet", table)
@@ -276,7 +276,7 @@ class _Job:
             "view": self.request.view,
             "recipe": self.request.recipe.plain(),
             "device": str(self.device),
-            "threads": torch.get_num_threads(),
+            "threads": threads,
             "cores": os.cpu_count(),
             "versions": versions(),
             "left_out": [dataclasses.asdict(each) for each in (*self.data.problems, *opened.problems)],

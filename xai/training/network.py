@@ -137,18 +137,19 @@ def network_of(base: Classifier, labels: Sequence[str], recipe: Recipe) -> Netwo
 def learning_parts(base: Classifier, module: InputModel, head: str, trainable: str) -> tuple[str, ...]:
     """Paths of the parts that learn, apart from "all": the head, for last_block what comes before it too.
 
-    The last block is every layer defined after the last one whose maps are larger than the default layer's (VGG: block
-    5, ResNet: layer4, DenseNet: denseblock4); where none are larger (ViT keeps its resolution), from the block that
-    holds the default layer on.
+    The last block is every layer defined after the last one with parameters whose maps are larger than the default
+    layer's (VGG: block 5; DenseNet: denseblock4; ResNet: layer4 from its stride on); where none are larger (ViT keeps
+    its resolution), from the block that holds the default layer on.
     """
     if trainable != "last_block":
         return (head,)
     seen = {each.info.path: each.info.size for each in trace(module, module.net, base.input_size, base.device)}
     small = seen.get(base.default_layer)
-    units = [path for path, layer in module.net.named_modules() if path and not any(layer.children())]
+    own = {path: any(True for _ in layer.parameters(recurse=False)) for path, layer in module.net.named_modules()}
+    units = [path for path in own if path and (own[path] or not any(module.net.get_submodule(path).children()))]
     begin = 0
     if small is not None:
-        larger = [place for place, path in enumerate(units) if seen.get(path, (0, 0)) > small]
+        larger = [place for place, path in enumerate(units) if own[path] and seen.get(path, (0, 0)) > small]
         begin = larger[-1] + 1 if larger else 0
     if begin == 0:
         block = base.default_layer.rpartition(".")[0]
