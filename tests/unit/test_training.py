@@ -269,6 +269,24 @@ def test_augmented_images_are_not_stored():
     assert history.feature_seconds == 0
 
 
+def test_a_batch_that_does_not_fit_is_learned_in_parts_and_that_is_said():
+    def too_much(limit: int):
+        def refuse(layer, inputs):
+            if len(inputs[0]) > limit:
+                raise torch.OutOfMemoryError("memory is short")
+
+        return refuse
+
+    recipe = Recipe(epochs=2, batch=8)
+    whole, _ = trained(recipe, stored=False)
+    network, notes = network_of(make_tiny(), ("no", "yes"), recipe), []
+    network.module.net.conv1.register_forward_pre_hook(too_much(3))
+    run = Run(on_progress=lambda done, total, note: notes.append(note))
+    fit(network, pictures(), pictures(10, seed=1), recipe, run, stored=False)
+    assert torch.allclose(network.head_module.weight, whole.head_module.weight, atol=1e-6)
+    assert notes[-1].endswith(" (each batch in 4 parts: memory is short)")
+
+
 # --- pictures -------------------------------------------------------------------------------
 
 

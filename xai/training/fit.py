@@ -216,7 +216,8 @@ class _Loop:
 
     def _note(self, number: int) -> str:
         before = f", validation accuracy {self.history[-1].validation_accuracy:.3f}" if self.history else ""
-        return f"epoch {number} of {self.recipe.epochs}{before}"
+        short = f" (each batch in {self.parts} parts: memory is short)" if self.parts > 1 else ""
+        return f"epoch {number} of {self.recipe.epochs}{before}{short}"
 
     def _step(
         self, x: Tensor, places: Sequence[int], batch: Sequence[int], changes: torch.Generator, idle: bool
