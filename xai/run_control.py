@@ -315,3 +315,13 @@ def _changed(path: Path) -> float:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files in a run's folder; what links lead to is not counted."""
+    total = 0
+    for place, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):  # it may have been replaced meanwhile
+                total += (Path(place) / name).lstat().st_size
+    return total
