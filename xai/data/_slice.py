@@ -30,13 +30,13 @@ CONTRASTS: dict[str, dict[str, float]] = {
 
 KINDS = ("ring", "solid", "diffuse", "cystic")
 SIGNALS: dict[str, dict[str, tuple[float, float]]] = {
-    "T1": {"ring": (0.5, 0.26), "solid": (0.36, 0.34), "diffuse": (0.33, 0.33), "cystic": (0.42, 0.17)},
-    "T1 + contrast": {"ring": (0.95, 0.2), "solid": (0.9, 0.8), "diffuse": (0.4, 0.36), "cystic": (0.8, 0.14)},
-    "T2": {"ring": (0.55, 0.85), "solid": (0.68, 0.7), "diffuse": (0.78, 0.76), "cystic": (0.6, 0.96)},
+    "T1": {"ring": (0.5, 0.22), "solid": (0.32, 0.28), "diffuse": (0.28, 0.28), "cystic": (0.42, 0.14)},
+    "T1 + contrast": {"ring": (0.95, 0.2), "solid": (0.9, 0.8), "diffuse": (0.32, 0.27), "cystic": (0.85, 0.13)},
+    "T2": {"ring": (0.6, 0.9), "solid": (0.75, 0.78), "diffuse": (0.85, 0.82), "cystic": (0.6, 0.96)},
     "FLAIR": {"ring": (0.85, 0.5), "solid": (0.78, 0.74), "diffuse": (0.84, 0.8), "cystic": (0.75, 0.24)},
 }
 """(rim, core) of each kind of tumour in each contrast."""
-OEDEMA = {"T1": -0.13, "T1 + contrast": -0.12, "T2": 0.3, "FLAIR": 0.34}
+OEDEMA = {"T1": -0.17, "T1 + contrast": -0.15, "T2": 0.36, "FLAIR": 0.38}
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def draw_head(rng: np.random.Generator) -> Head:
 
 
 def draw_tumour(rng: np.random.Generator, head: Head) -> Tumour:
-    """A tumour in one half of the brain; one in six is faint or small."""
-    size = float(np.clip(rng.lognormal(-1.75, 0.38), 0.075, 0.33))
+    """A tumour in one half of the brain; one in eight is faint."""
+    size = float(np.clip(rng.lognormal(-1.48, 0.3), 0.1, 0.36))
     side, kind = rng.choice([-1, 1]), str(rng.choice(KINDS, p=[0.36, 0.28, 0.22, 0.14]))
     near_skull = kind == "solid" and rng.random() < 0.6
     far = (0.78 - 0.8 * size) if near_skull else rng.uniform(0.25, 0.66)
@@ -93,7 +93,7 @@ def draw_tumour(rng: np.random.Generator, head: Head) -> Tumour:
     edge = np.ones(65)
     for wave in range(2, 7):
         edge += rng.normal(0, 0.22 / wave) * np.cos(wave * turns + rng.uniform(0, 6.3))
-    faint = rng.random() < 1 / 6
+    faint = rng.random() < 1 / 8
     return Tumour(
         float(side * far * head.width * np.cos(angle)),
         float(far * head.height * np.sin(angle)),
@@ -206,14 +206,14 @@ def _distractors(
     bright = {"T1": 0.7, "T1 + contrast": 0.95, "T2": 0.15, "FLAIR": 0.2}[contrast]
     lesion = {"T1": 0.4, "T1 + contrast": 0.4, "T2": 0.85, "FLAIR": 0.88}[contrast]
     brain = 1 - smoothstep(0.97, 1.0, inside)
-    for _ in range(int(rng.integers(2, 9))):  # vessels: dots and short bows
+    for _ in range(int(rng.integers(1, 6))):  # vessels: dots and short bows
         cx, cy = rng.uniform(-0.6, 0.6) * head.width, rng.uniform(-0.75, 0.75) * head.height
         long, thin, turn = rng.uniform(0.012, 0.1), rng.uniform(0.007, 0.014), rng.uniform(0, np.pi)
         u = np.cos(turn) * (x - cx) + np.sin(turn) * (y - cy)
         v = np.cos(turn) * (y - cy) - np.sin(turn) * (x - cx) + rng.uniform(-3, 3) * u * u
         spot = np.exp(-((np.maximum(np.abs(u) - long, 0) / thin) ** 2) - (v / thin) ** 2)
         signal = _over(signal, bright, rng.uniform(0.4, 1) * spot * brain)
-    for _ in range(int(rng.integers(0, 7))):  # old lesions of the white matter
+    for _ in range(int(rng.integers(0, 5))):  # old lesions of the white matter
         cx, cy = rng.uniform(-0.5, 0.5) * head.width, rng.uniform(-0.55, 0.55) * head.height
         spot = np.exp(-((np.hypot(x - cx, (y - cy) * rng.uniform(0.7, 1.4)) / rng.uniform(0.014, 0.034)) ** 2))
         signal = _over(signal, lesion, rng.uniform(0.2, 0.75) * spot * brain)

@@ -56,7 +56,7 @@ SAMPLES.add(
         facts=(
             "drawn when opened, by seed; masks of the tumours are known",
             "contrasts like T1, T1 with contrast medium, T2 and FLAIR; mixed sizes; grey",
-            "rings, solid, diffuse and cystic tumours, with and without oedema; one in six is faint",
+            "rings, solid, diffuse and cystic tumours, with and without oedema; one in eight is faint",
             "bright vessels, old lesions and uneven ventricles are in both classes",
         ),
         params=BrainParams,

@@ -1,0 +1,177 @@
+"""Going through a training's validation images: cells, filters, flips, maps on objects, export, the shipped run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from tests.conftest import make_tiny
+from xai.data import DataSet, Item
+from xai.errors import Cancelled, InputError
+from xai.explain.call import attribute
+from xai.studies._transfer_files import TransferResult, load_result
+from xai.studies.review import ORDERS, chosen, flips, inside, packed, seen
+from xai.studies.shipped import BRAIN, HEAD, network_of_run, pack
+from xai.types import Run
+
+
+def result(p: list[list[float]], labels: list[int], index: list[int] | None = None, data: str = "d") -> TransferResult:
+    places = index or list(range(len(p)))
+    table = pa.table(
+        {
+            "key": [f"k{place}.png" for place in places],
+            "index": places,
+            "fold": [1] * len(p),
+            "label": labels,
+            "probabilities": p,
+        }
+    )
+    classes = ["no", "yes"] if len(p[0]) == 2 else ["a", "b", "c"]
+    return TransferResult(Path("x"), {"data_fingerprint": data}, {"classes": classes}, (), table)
+
+
+PAIR = result([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8]], [0, 0, 1, 1])
+
+
+def test_cells_by_hand() -> None:
+    rows = seen(PAIR)
+    assert [row.predicted for row in rows] == [0, 1, 0, 1]
+    assert [row.kind for row in rows] == ["right", "false positive", "false negative", "right"]
+    assert [row.confidence for row in rows] == [0.9, 0.6, 0.7, 0.8]
+    assert [row.score for row in rows] == [0.1, 0.6, 0.3, 0.8]
+
+
+def test_the_threshold_moves_the_cells() -> None:
+    assert [row.kind for row in seen(PAIR, 0.3)] == ["right", "false positive", "right", "right"]
+    assert [row.confidence for row in seen(PAIR, 0.3)][2] == 0.3
+    assert [row.predicted for row in seen(PAIR, 0.9)] == [0, 0, 0, 0]
+    assert [row.predicted for row in seen(PAIR, 0)] == [1, 1, 1, 1]
+    with pytest.raises(InputError, match=r"^threshold is 1\.5; give 0 to 1\.$"):
+        seen(PAIR, 1.5)
+
+
+def test_many_classes_have_no_false_positives_but_errors() -> None:
+    rows = seen(result([[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]], [1, 0]), 0.9)  # a threshold is for two classes
+    assert [row.predicted for row in rows] == [1, 2]
+    assert [row.kind for row in rows] == ["right", "wrong"]
+
+
+def test_filters_and_orders() -> None:
+    rows = seen(PAIR)
+    assert [row.place for row in chosen(rows)] == [1, 2, 3, 0]
+    assert [row.place for row in chosen(rows, order=ORDERS[1])] == [0, 3, 2, 1]
+    assert [row.place for row in chosen(rows, order=ORDERS[2])] == [0, 1, 2, 3]
+    assert [row.place for row in chosen(rows, label=0, predicted=1)] == [1]
+    assert [row.place for row in chosen(rows, only="wrong")] == [1, 2]
+    assert [row.place for row in chosen(rows, only="right", confidence=(0.85, 1))] == [0]
+    with pytest.raises(InputError, match=r"^order 'x' is not known; use least sure first, surest first"):
+        chosen(rows, order="x")
+    with pytest.raises(InputError, match=r"^only is 'x'; use all, wrong or right\.$"):
+        chosen(rows, only="x")
+
+
+def test_flips_are_matched_by_image_and_not_by_row() -> None:
+    one = result([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], [0, 0, 1], [5, 7, 9])
+    other = result([[0.1, 0.9], [0.8, 0.2], [0.9, 0.1]], [1, 0, 0], [9, 5, 7])
+    (flip,) = flips(one, other)
+    assert (flip.index, flip.label) == (7, 0)
+    assert not flip.first.correct
+    assert flip.second.correct
+    assert (flip.first.place, flip.second.place) == (1, 2)
+    with pytest.raises(InputError, match=r"^the two runs were trained on different images; compare runs on one"):
+        flips(one, result([[0.1, 0.9]], [1], [5], "other"))
+    with pytest.raises(InputError, match=r"^the two runs were validated on different images; train both with the"):
+        flips(one, result([[0.1, 0.9]], [1], [6]))
+
+
+def drawn(level: int, corner: int) -> Item:
+    """A picture with a brighter square whose mask is known; corner 0 or 32."""
+
+    def picture() -> Image.Image:
+        image = Image.new("RGB", (64, 64), (level, 40, 90))
+        image.paste((220, 200, 60), (corner, corner, corner + 32, corner + 32))
+        return image
+
+    def mask() -> Image.Image:
+        made = Image.new("L", (64, 64))
+        made.paste(255, (corner, corner, corner + 32, corner + 32))
+        return made
+
+    return Item(f"{level}/{corner}.png", 0, picture, open_mask=mask)
+
+
+def test_share_inside_is_worked_out_from_the_maps_themselves() -> None:
+    tiny = make_tiny()
+    items = [drawn(10, 0), drawn(90, 32), Item("none.png", 0, drawn(5, 0).open)]
+    found = inside(tiny, items, "gradcam", "whole")
+    assert found.keys == ("10/0.png", "90/32.png")
+    for place in range(2):
+        x = tiny.preprocess(items[place].open(), "whole")
+        positive = attribute(tiny, x, "gradcam").maps()[0].clamp(min=0).double().numpy()
+        corner = (0, 32)[place]
+        mask = np.zeros((64, 64), bool)
+        mask[corner : corner + 32, corner : corner + 32] = True
+        expected = positive[mask].sum() / positive.sum() if positive.sum() else 0.25
+        assert float(found.share[place]) == pytest.approx(expected, abs=1e-6)
+        assert float(found.chance[place]) == pytest.approx(0.25)
+    assert found.above.mean == pytest.approx(float((found.share - found.chance).mean()))
+    assert found.above.n == 2
+    assert "share of the map's positive mass inside the object's mask" in found.protocol
+    with pytest.raises(InputError, match=r"^none of these images has a mask; choose a data set whose objects are"):
+        inside(tiny, items[2:])
+    with pytest.raises(Cancelled):
+        inside(tiny, items, run=Run(cancelled=lambda: True))
+
+
+def test_the_export_holds_the_list_its_pictures_and_what_was_said() -> None:
+    items = tuple(replace(drawn(place, 0), key=f"c/{place}.png") for place in range(4))
+    data = DataSet("made", "class folders", items, ("no", "yes"), synthetic=True)
+    notes = {"k1.png": ("background", "=1+1")}
+    rows = seen(PAIR)[:2]
+    archive = zipfile.ZipFile(io.BytesIO(packed(rows, data, ("no", "yes"), notes, {"run": "mine"})))
+    lines = archive.read("review.csv").decode().splitlines()
+    assert lines[0] == "# run: mine"
+    table = list(csv.DictReader(lines[1:]))
+    assert [row["kind"] for row in table] == ["right", "false positive"]
+    assert table[1]["label"] == "no"
+    assert table[1]["predicted"] == "yes"
+    assert (table[1]["tag"], table[1]["note"]) == ("background", "'=1+1")  # no formula for a spreadsheet
+    assert table[1]["synthetic"] == "True"
+    picture = Image.open(io.BytesIO(archive.read(table[1]["picture"])))
+    assert np.array_equal(np.asarray(picture), np.asarray(items[1].open()))
+    assert "synthetic" in table[1]["picture"]
+
+
+def test_the_shipped_run_is_whole_and_small(lite0) -> None:
+    found = load_result(BRAIN)
+    assert found.config["data"] == "sample:brain"
+    assert (found.config["recipe"]["head"], found.config["recipe"]["epochs"]) == ("study4", 30)
+    assert len(found.history) == 30
+    assert found.summary["synthetic"]
+    assert len(found.labels) == 51
+    assert sum(path.stat().st_size for path in BRAIN.iterdir()) < 1_000_000
+    items = found.items()  # refuses if the generator gives other images than those that it was trained on
+    classifier = network_of_run(found, device="cpu")
+    assert classifier.labels == ("no", "yes")
+    for place in (0, 30):
+        p = classifier.predict(classifier.preprocess(items[place].open())).softmax(1)[0]
+        assert p.tolist() == pytest.approx(found.probabilities[place].tolist(), abs=1e-4)
+
+
+def test_only_a_frozen_run_is_packed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in BRAIN.iterdir():
+        if path.name != HEAD:
+            text = path.read_bytes()
+            (run / path.name).write_bytes(text.replace(b'"trainable": "frozen"', b'"trainable": "all"'))
+    with pytest.raises(InputError, match=r"^only a run with a frozen network and without folds can be packed; export"):
+        pack(run, tmp_path / "out")

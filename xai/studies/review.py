@@ -1,0 +1,225 @@
+"""Going through what trained networks said of their validation images: errors, flips, and where the maps lie.
+
+From a finished training (`xai.studies.transfer`) come rows, one a validation image; they can be filtered by the cell of
+the confusion matrix and by confidence, compared between two runs, explained, and packed as a CSV with its pictures.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xai.data._spec import DataSet, Item
+from xai.errors import InputError
+from xai.explain.call import attribute
+from xai.files import safe_name
+from xai.metrics.energy import energy
+from xai.models.classifier import Classifier
+from xai.statistics import Interval, bootstrap_mean
+from xai.studies._transfer_files import TransferResult
+from xai.types import Run
+
+ORDERS = ("least sure first", "surest first", "as in the data set")
+TAGS = ("", "label is wrong", "hard to tell", "background", "to discuss")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A validation image as a network saw it. place: its row in the predictions; index: its position in the data set.
+
+    score: probability of the second class where there are two, else of the predicted one. confidence: probability of
+    the class that was said. kind: "right", or "false positive" / "false negative" with two classes, else "wrong".
+    """
+
+    place: int
+    index: int
+    fold: int
+    key: str
+    label: int
+    predicted: int
+    score: float
+    confidence: float
+    kind: str
+
+    @property
+    def correct(self) -> bool:
+        """Whether the label was said."""
+        return self.label == self.predicted
+
+
+def seen(result: TransferResult, threshold: float = 0.5) -> tuple[Seen, ...]:
+    """The validation images of a run. threshold: with two classes, the second is said from this probability on.
+
+    Raises `InputError` for a threshold outside 0 to 1.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold:g}; give 0 to 1.")
+    rows = []
+    columns = {name: result.predictions[name].to_pylist() for name in ("key", "index", "fold", "label")}
+    for place, p in enumerate(result.probabilities):
+        label = int(columns["label"][place])
+        pair = len(p) == 2
+        said = int(p[1] >= threshold) if pair else int(p.argmax())
+        wrong = ("false positive" if said else "false negative") if pair else "wrong"
+        rows.append(
+            Seen(
+                place,
+                int(columns["index"][place]),
+                int(columns["fold"][place]),
+                str(columns["key"][place]),
+                label,
+                said,
+                float(p[1] if pair else p[said]),
+                float(p[said]),
+                "right" if said == label else wrong,
+            )
+        )
+    return tuple(rows)
+
+
+def chosen(
+    rows: Iterable[Seen],
+    label: int | None = None,
+    predicted: int | None = None,
+    confidence: tuple[float, float] = (0.0, 1.0),
+    only: str = "all",
+    order: str = ORDERS[0],
+) -> list[Seen]:
+    """Rows of a cell of the confusion matrix (None: any), with a confidence in the range, in an order of `ORDERS`.
+
+    only: "all", "wrong" or "right". Raises `InputError` for an order or a word that is not known.
+    """
+    if order not in ORDERS:
+        raise InputError(f"order {order!r} is not known; use {', '.join(ORDERS)}.")
+    if only not in ("all", "wrong", "right"):
+        raise InputError(f"only is {only!r}; use all, wrong or right.")
+    low, high = confidence
+    kept = [
+        row
+        for row in rows
+        if label in (None, row.label)
+        and predicted in (None, row.predicted)
+        and low <= row.confidence <= high
+        and (only == "all" or row.correct == (only == "right"))
+    ]
+    keys = {ORDERS[0]: lambda row: row.confidence, ORDERS[1]: lambda row: -row.confidence}
+    return sorted(kept, key=keys.get(order, lambda row: row.index))
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image that one of two runs gets right and the other wrong."""
+
+    key: str
+    index: int
+    label: int
+    first: Seen
+    second: Seen
+
+
+def flips(one: TransferResult, other: TransferResult) -> tuple[Flip, ...]:
+    """Validation images of both runs that exactly one of them gets right, in the data set's order.
+
+    Raises `InputError` where the runs were trained on different images or classes, or validated on none in common.
+    """
+    if one.config["data_fingerprint"] != other.config["data_fingerprint"] or one.classes != other.classes:
+        raise InputError("the two runs were trained on different images; compare runs on one data set.")
+    mine, theirs = ({row.index: row for row in seen(each)} for each in (one, other))
+    both = sorted(mine.keys() & theirs.keys())
+    if not both:
+        raise InputError("the two runs were validated on different images; train both with the same seed and share.")
+    return tuple(
+        Flip(mine[i].key, i, mine[i].label, mine[i], theirs[i]) for i in both if mine[i].correct != theirs[i].correct
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """How much of the maps lies on the object. share, chance: (N,) each; above: mean of share - chance."""
+
+    method: str
+    keys: tuple[str, ...]
+    share: Tensor
+    chance: Tensor
+    above: Interval
+    protocol: str
+
+
+def inside(
+    classifier: Classifier, items: Sequence[Item], method: str = "gradcam", view: str = "crop", run: Run | None = None
+) -> Inside:
+    """Share of each map's positive mass inside the object's mask, for the predicted class, against the mask's area.
+
+    Items without a mask, or whose mask is empty as the network sees it, are passed over. The interval of the mean of
+    share - chance is a 95 % percentile bootstrap over images. Raises `InputError` where no item has a mask, and
+    `Cancelled`.
+    """
+    run = run or Run()
+    keys: list[str] = []
+    found: list[tuple[float, float]] = []
+    for place, item in enumerate(items):
+        run.report(place, len(items), f"explaining {place + 1} of {len(items)}")
+        if item.open_mask is None:
+            continue
+        mask = (classifier.preprocess(item.open_mask().convert("RGB"), view)[:, 0] > 0.5).float()
+        if not bool(mask.any()):
+            continue
+        x = classifier.preprocess(item.open(), view)
+        scores = energy(attribute(classifier, x, method, run=Run(seed=run.seed, cancelled=run.cancelled)).maps(), mask)
+        keys.append(item.key)
+        found.append((float(scores.values[0]), float(scores.facts["chance"][0])))
+    if not found:
+        raise InputError("none of these images has a mask; choose a data set whose objects are known.")
+    share, chance = torch.tensor(found, dtype=torch.float64).T
+    said = (
+        f"{method} for the predicted class; share of the map's positive mass inside the object's mask, less the mask's "
+        f"share of the picture (chance); mean over {len(found)} images with its 95 % bootstrap interval"
+    )
+    return Inside(method, tuple(keys), share, chance, bootstrap_mean(share - chance, run.seed), said)
+
+
+def packed(
+    rows: Sequence[Seen],
+    data: DataSet,
+    classes: Sequence[str],
+    notes: Mapping[str, tuple[str, str]],
+    about: Mapping[str, Any],
+) -> bytes:
+    """A zip of `review.csv` and the pictures as PNG; `notes` gives (tag, note) by key, `about` goes above the table.
+
+    Synthetic pictures are marked in their names and in the table.
+    """
+    table = io.StringIO()
+    for name, value in about.items():
+        table.write(f"# {name}: {value}\n")
+    writer = csv.writer(table)
+    head = ("key", "picture", "label", "predicted", "confidence", "kind", "fold", "synthetic", "tag", "note")
+    writer.writerow(head)
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        taken: set[str] = set()
+        for row in rows:
+            mark = "synthetic-" if data.synthetic else ""
+            name = safe_name(f"{mark}{row.key.rsplit('.', 1)[0]}", taken)
+            taken.add(name.casefold())
+            picture = io.BytesIO()
+            data.items[row.index].open().save(picture, "PNG")
+            archive.writestr(f"pictures/{name}.png", picture.getvalue())
+            said = (classes[row.label], classes[row.predicted], f"{row.confidence:.6f}", row.kind, row.fold)
+            told = tuple(_harmless(each) for each in notes.get(row.key, ("", "")))
+            place = (_harmless(row.key), f"pictures/{name}.png")
+            writer.writerow((*place, *said, data.synthetic, *told))
+        archive.writestr("review.csv", table.getvalue())
+    return sink.getvalue()
+
+
+def _harmless(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,0 +1,71 @@
+"""A finished training made small: everything but the frozen part, which is there anyway.
+
+With a frozen network only the head is the run's own; `pack` keeps that, the predictions and the figures, and
+`network_of_run` puts the head back on the network that it was trained on: a result that can be shipped in a megabyte.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from xai.errors import InputError, WeightsError
+from xai.files import write_atomic
+from xai.models.classifier import Classifier
+from xai.models.store import load_model
+from xai.settings import ASSETS
+from xai.studies._transfer_files import TransferResult, load_result
+from xai.training.network import network_of
+from xai.training.recipe import Recipe
+
+HEAD = "head.safetensors"
+KEPT = ("config.json", "summary.json", "metrics.jsonl", "predictions.parquet")
+
+BRAIN = ASSETS / "transfer" / "brain"
+"""`python -m xai train sample:brain --head study4 --epochs 30 --out RUN`, packed."""
+
+
+def pack(run: Path, out: Path) -> None:
+    """Put the result of the finished training `run` into the folder `out`, of its network the head alone.
+
+    Raises `InputError` where more than the head was trained, and what `load_result` raises.
+    """
+    from safetensors.torch import save
+
+    result = load_result(run)
+    if result.config["recipe"]["trainable"] != "frozen" or result.config["folds"]:
+        raise InputError("only a run with a frozen network and without folds can be packed; export the others.")
+    classifier = result.classifier(device="cpu")
+    base = load_model(result.config["model"], result.config["weights"], "cpu")
+    network = network_of(base, result.classes, _recipe(result))
+    state = classifier.module.net.state_dict()
+    kept = {name: state[name].contiguous().clone() for name in network.state()}
+    out.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(run / name, out / name)
+    write_atomic(out / HEAD, save(kept))
+
+
+def network_of_run(result: TransferResult, fold: int = 1, device: str = "auto") -> Classifier:
+    """The trained network of a run, or of a packed one.
+
+    Raises `WeightsError` where a packed head does not belong to the network that is here.
+    """
+    path = result.path / HEAD
+    if not path.is_file():
+        return result.classifier(fold, device)
+    from safetensors.torch import load
+
+    base = load_model(result.config["model"], result.config["weights"], device)
+    if base.fingerprint != result.config["base_fingerprint"]:
+        raise WeightsError(f"{base.title} has other weights than the run {result.path.name} began with.")
+    network = network_of(base, result.classes, _recipe(result))
+    network.restore(load(path.read_bytes()))
+    found = network.classifier(f"run:{result.path.name}")
+    return replace(found, title=f"{base.title}, {result.path.name}")
+
+
+def _recipe(result: TransferResult) -> Recipe:
+    told = dict(result.config["recipe"])
+    return Recipe(**{**told, "augment": tuple(told["augment"])})
