@@ -17,10 +17,18 @@ from xai.cli import main
 from xai.data import open_dataset
 from xai.errors import Cancelled, InputError, WeightsError, XaiError
 from xai.gan import train as loop
+from xai.gan.agreement import agreement, train_judge
 from xai.gan.features import Extractor
-from xai.gan.images import read_shares, split_places
+from xai.gan.images import Pictures, Shares, read_shares, split_places
 from xai.gan.sample import generate, gif, latents, nearest_training, reconstructions, sample, slerp, walk
-from xai.gan.saved import Generator, load_generator, merged, save_generator
+from xai.gan.saved import (
+    Generator,
+    discriminator_path,
+    load_discriminator,
+    load_generator,
+    merged,
+    save_generator,
+)
 from xai.gan.settings import LAPTOP, GanSettings, build_generator
 from xai.gan.step import Trainer
 from xai.runs import RunFolder
@@ -88,6 +96,7 @@ def test_a_run_leaves_what_a_person_wants_to_see(finished) -> None:
     out, made = finished
     assert RunFolder.open(out).status().state == "done"
     assert sorted(each.name for each in (out / "artifacts").iterdir()) == [
+        "generator-discriminator.safetensors",
         "generator.json",
         "generator.safetensors",
         "real.png",
@@ -331,6 +340,22 @@ def test_the_discriminator_reconstructs_without_learning() -> None:
         reconstructions(plain, images)
 
 
+def test_export_keeps_the_discriminator_beside_the_generator(finished, tmp_path, capsys) -> None:
+    out, made = finished
+    assert main(["gan", "export", str(out), "--half", "--out", str(tmp_path / "small.safetensors")]) == 0
+    assert "MB" in capsys.readouterr().out
+    small, whole = load_generator(tmp_path / "small.safetensors"), load_generator(out)
+    assert dict(small.facts) == dict(whole.facts) == dict(made.facts)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    wanted = reconstructions(load_discriminator(out), images)
+    found = reconstructions(load_discriminator(tmp_path / "small.safetensors"), images)
+    for (a, _), (b, _) in zip(wanted, found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-2)
+    discriminator_path(tmp_path / "small.safetensors").unlink()
+    with pytest.raises(InputError, match=r"does not exist; the discriminator was not kept"):
+        load_discriminator(tmp_path / "small.safetensors")
+
+
 def test_a_generator_is_judged_by_the_images_it_was_trained_on(finished, folder, tmp_path) -> None:
     _, made = finished
     shares = shares_of(made, Run())
@@ -358,6 +383,42 @@ def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
     assert main([*words, "--set", "ngf=wide", "--out", str(tmp_path / "c")]) == 2
     assert "--set 'ngf=wide' does not fit: ngf is a whole number." in capsys.readouterr().err
     assert main([*words[:-2], "--set", "width=3", "--out", str(tmp_path / "c")]) == 2
+
+
+def test_the_terminal_judges(finished, tmp_path, capsys) -> None:
+    out, _ = finished
+    words = ["gan", "quality", str(out), "--count", "20", "--device", "cpu"]
+    assert main([*words, "--json", "--out", str(tmp_path / "quality.json")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((tmp_path / "quality.json").read_text())
+    assert told["extractor"] == "EffNetLite0@128"
+    assert told["samples"]["n"] == 20
+    assert 0 <= told["agreement"]["agreement"] <= 1
+    assert told["noise"]["kid"]["value"] > told["reference"]["kid"]["value"]
+    assert main([*words, "--count", "5"]) == 2
+    assert "--count is 5; give 20 or more, of fewer nothing can be said." in capsys.readouterr().err
+    assert main([*words, "--extractor", "resnet"]) == 2
+    assert "extractor 'resnet' is not known; use lite0 or inception." in capsys.readouterr().err
+
+
+def test_agreement_is_asked_of_a_classifier_of_real_images() -> None:
+    def pictures(seed: int) -> Pictures:
+        labels = torch.arange(24) % 3
+        noise = torch.randint(0, 60, (24, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
+        images = (noise + 80 * labels[:, None, None, None]).to(torch.uint8)  # dark, middling, bright
+        return Pictures(images, labels, tuple(map(str, range(24))), ("dark", "grey", "light"))
+
+    shares = Shares(pictures(0), pictures(1))
+    net = train_judge(shares.train, Run(), epochs=30)
+    samples = pictures(2).pixels()
+    asked = torch.arange(24) % 3
+    right = agreement(net, samples, asked, shares)
+    assert (right.agreement, right.accuracy, right.n) == (1.0, 1.0, 24)
+    half = agreement(net, samples, torch.where(asked == 0, 1, asked), shares)  # the dark ones were asked for as grey
+    assert half.agreement == pytest.approx(2 / 3)
+    assert half.confusion == ((0, 0, 0), (8, 8, 0), (0, 0, 8))
+    assert half.by_class == {"grey": 0.5, "light": 1.0}
+    assert torch.equal(net.head.weight, train_judge(shares.train, Run(), epochs=30).head.weight)
 
 
 def test_the_laptop_setting_fits_two_cores() -> None:

@@ -32,6 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _train_options(actions.add_parser("train", help="train a generator in a run folder"))
     _sample_options(actions.add_parser("sample", help="draw samples by seed"))
     _interpolate_options(actions.add_parser("interpolate", help="walk from one sample to another, as a GIF"))
+    _export_options(
+        actions.add_parser("export", help="write a trained generator, and its discriminator, to files of their own")
+    )
     _quality_options(actions.add_parser("quality", help="judge the samples against real images and noise"))
 
 
@@ -60,6 +63,14 @@ def _interpolate_options(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
 
 
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("generator", type=Path, metavar="GENERATOR", help="a training's run folder or a .safetensors")
+    parser.add_argument("--half", action="store_true", help="16-bit weights, half the size")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the .safetensors; a .json lies beside it"
+    )
+
+
 def _quality_options(parser: argparse.ArgumentParser) -> None:
     _add_generator(parser)
     parser.add_argument(
@@ -81,7 +92,9 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, or begin it")
     parser.add_argument(
-        "--setting", default="paper", help="paper, or laptop: what two cores can train (default: paper)"
+        "--setting",
+        default="auto",
+        help="paper, laptop (what two cores can train), or auto: laptop on a CPU, else paper",
     )
     parser.add_argument(
         "--set",
@@ -156,10 +169,15 @@ def _settings(args: argparse.Namespace) -> Any:
     """The named setting with what `--size` and `--set` change. Raises `InputError` for what does not fit."""
     from xai.gan.settings import LAPTOP, GanSettings
     from xai.params import parse_value, type_text
+    from xai.settings import resolve_device
 
     named = {"paper": GanSettings(), "laptop": LAPTOP}
-    if args.setting not in named:
-        raise InputError(f"--setting {args.setting!r} is not known; use {' or '.join(named)}.")
+    if args.setting not in ("auto", *named):
+        raise InputError(f"--setting {args.setting!r} is not known; use auto, {' or '.join(named)}.")
+    chosen = args.setting
+    if chosen == "auto":
+        chosen = "laptop" if resolve_device(args.device).type == "cpu" else "paper"
+        tell(f"setting: {chosen}")
     hints = get_type_hints(GanSettings)
     changes: dict[str, Any] = {"size": args.size}
     for word in args.set:
@@ -170,9 +188,9 @@ def _settings(args: argparse.Namespace) -> Any:
             changes[name] = parse_value(hints[name], text)
         except ValueError:
             raise InputError(f"--set {word!r} does not fit: {name} is {type_text(hints[name])}.") from None
-    if "decoder_side" not in changes and named[args.setting].decoder_side > args.size // 2:
+    if "decoder_side" not in changes and named[chosen].decoder_side > args.size // 2:
         changes["decoder_side"] = 0
-    return dataclasses.replace(named[args.setting], **changes)
+    return dataclasses.replace(named[chosen], **changes)
 
 
 def _sample(args: argparse.Namespace) -> int:
@@ -202,6 +220,19 @@ def _interpolate(args: argparse.Namespace) -> int:
     images = walk(made, args.from_seed, args.to_seed, label, args.frames, args.truncation)
     write_atomic(args.out, gif(images))
     say(f"{args.frames} frames from seed {args.from_seed} to {args.to_seed}: {args.out}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from xai.gan.saved import discriminator_path, load_discriminator, load_generator, save_discriminator, save_generator
+
+    save_generator(args.out, load_generator(args.generator), args.half)
+    paths = [args.out.with_suffix(".safetensors")]
+    if discriminator_path(args.generator).is_file():
+        save_discriminator(args.out, load_discriminator(args.generator), args.half)
+        paths.append(discriminator_path(args.out))
+    for path in paths:
+        say(f"{path.stat().st_size / 1e6:.1f} MB: {path}")
     return 0
 
 
@@ -243,7 +274,7 @@ def _quality(args: argparse.Namespace) -> int:
     return 0
 
 
-ACTIONS = {"train": _train, "sample": _sample, "interpolate": _interpolate, "quality": _quality}
+ACTIONS = {"train": _train, "sample": _sample, "interpolate": _interpolate, "export": _export, "quality": _quality}
 
 COMMANDS.add(
     Command(

@@ -18,10 +18,14 @@ from torch.nn.utils import parametrize
 from xai.errors import InputError, WeightsError
 from xai.files import write_atomic
 from xai.gan.layers import spectral_norms
-from xai.gan.settings import GanSettings, build_generator
+from xai.gan.settings import GanSettings, build_discriminator, build_generator
 from xai.models.weights import read_state_dict, shape_report
+from xai.settings import ASSETS
 
 FORMAT = 1
+
+SHIPPED = ASSETS / "gan" / "parts.safetensors"
+"""The generator of sample:parts that comes with Olhar; its .json tells the command that trained it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +71,7 @@ def save_generator(path: Path, made: Generator, half: bool = False) -> None:
     if next(spectral_norms(made.net), None) is not None:
         raise TypeError("the generator is still under spectral norm; use merged(net)")
     state = {name: value.detach().cpu().contiguous() for name, value in made.net.state_dict().items()}
-    if half:
-        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    data = save(state)
+    data = save(_halved(state) if half else state)
     about = {
         "format": FORMAT,
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -81,14 +83,56 @@ def save_generator(path: Path, made: Generator, half: bool = False) -> None:
     write_atomic(path.with_suffix(".json"), (json.dumps(about, indent=1, allow_nan=False) + "\n").encode())
 
 
+def discriminator_path(generator: Path) -> Path:
+    """Where the discriminator of the generator at `generator` (its .safetensors or its run folder) lies."""
+    path = _weights_path(generator)
+    return path.with_name(f"{path.stem}-discriminator.safetensors")
+
+
+def save_discriminator(generator: Path, net: nn.Module, half: bool = False) -> None:
+    """Keep the discriminator beside its generator, spectral norm merged: it shows what it can reconstruct."""
+    state = {name: value.detach().cpu().contiguous() for name, value in merged(net).state_dict().items()}
+    write_atomic(discriminator_path(generator), save(_halved(state) if half else state))
+
+
+def load_discriminator(generator: Path, device: torch.device | str = "cpu") -> nn.Module:
+    """The discriminator that lies beside the generator at `generator`, frozen and in eval mode.
+
+    Raises `InputError` where there is none, and `WeightsError` where it does not fit.
+    """
+    made = load_generator(generator)
+    path = discriminator_path(generator)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; the discriminator was not kept, only generators can be looked at.")
+    net = merged(build_discriminator(made.settings, len(made.classes), torch.device(device)))
+    _fill(net, path)
+    return net.to(device).to(memory_format=torch.channels_last)
+
+
+def _weights_path(path: Path) -> Path:
+    return path / "artifacts" / "generator.safetensors" if path.is_dir() else path.with_suffix(".safetensors")
+
+
+def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _fill(net: nn.Module, path: Path) -> None:
+    """Load the file's tensors, in float32, or raise `WeightsError`."""
+    state = {name: v.float() if v.is_floating_point() else v for name, v in read_state_dict(path).items()}
+    fault = shape_report(net, state)
+    if fault:
+        raise WeightsError(f"{path.name} does not fit its description: {fault}")
+    net.load_state_dict(state)
+
+
 def load_generator(path: Path, device: torch.device | str = "cpu") -> Generator:
     """The generator at `path`: its .safetensors, its .json, or the run folder it was trained in.
 
     Raises `InputError` where there is none, and `WeightsError` where it is damaged or does not fit its description.
     """
-    if path.is_dir():
-        path = path / "artifacts" / "generator.safetensors"
-    weights, about_path = path.with_suffix(".safetensors"), path.with_suffix(".json")
+    weights = _weights_path(path)
+    about_path = weights.with_suffix(".json")
     for each in (weights, about_path):
         if not each.is_file():
             raise InputError(f"{each} does not exist; give a finished training's run folder or a saved generator.")
@@ -102,12 +146,6 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> Generator:
     if digest != wanted:
         raise WeightsError(f"{weights.name} is damaged (its SHA-256 is not the one in {about_path.name}); get it anew.")
     net = merged(build_generator(settings, len(classes)))
-    state: Mapping[str, Tensor] = {
-        name: value.float() if value.is_floating_point() else value for name, value in read_state_dict(weights).items()
-    }
-    fault = shape_report(net, state)
-    if fault:
-        raise WeightsError(f"{weights.name} does not fit its description: {fault}")
-    net.load_state_dict(dict(state))
+    _fill(net, weights)
     net.to(device).to(memory_format=torch.channels_last)
     return Generator(net, settings, classes, about.get("facts", {}), digest[:16])

@@ -6,6 +6,7 @@ of samples, of real images, and at the end the averaged generator; `checkpoints/
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import shlex
@@ -24,7 +25,7 @@ from xai.errors import InputError
 from xai.files import write_atomic
 from xai.gan.images import SHARE, Pictures, Shares, only_class, read_shares
 from xai.gan.sample import SHOWN, grid_png
-from xai.gan.saved import Generator, merged, save_generator
+from xai.gan.saved import Generator, merged, save_discriminator, save_generator
 from xai.gan.settings import GanSettings
 from xai.gan.step import Trainer
 from xai.gan.train import Pace, Training
@@ -80,7 +81,7 @@ def train_gan(
         raise InputError(f"steps is {request.steps}; give 1 or more.")
     if team.size > 1 and device == "auto" and torch.cuda.is_available():
         device = f"cuda:{team.local}"
-    with team.together():
+    with team.together("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"):
         chosen = resolve_device(device)
         data = only_class(open_dataset(request.data), request.only)
         classes = data.classes if request.conditional and len(data.classes) > 1 else ()
@@ -193,6 +194,8 @@ def _finish(
     }
     made = Generator(merged(trainer.ready()), trainer.settings, tuple(config["classes"]), facts)
     save_generator(folder.path / GENERATOR, made)
+    if request.settings.discriminator == "own" and request.settings.architecture == "fastgan":
+        save_discriminator(folder.path / GENERATOR, copy.deepcopy(trainer.d))
     warning = collapse_warning(last["distance_ratio"]) if last else ""
     folder.write("summary.json", {**facts, "last_look": last, "warning": warning})
     return made
