@@ -31,10 +31,28 @@ SECTIONS = {
     ],
     "Train": [
         Page(
+            "pages/transfer_learning.py",
+            "Transfer learning",
+            ":material/model_training:",
+            "Train on your own images; where does it go wrong, and why?",
+        ),
+        Page(
             "pages/runs.py",
             "Runs",
             ":material/list:",
             "What is being trained, what was, and with which settings?",
+        ),
+        Page(
+            "pages/bias_audit.py",
+            "Bias audit",
+            ":material/balance:",
+            "Does it decide by what it should, or by a shortcut?",
+        ),
+        Page(
+            "pages/gan_augmentation.py",
+            "GAN augmentation",
+            ":material/auto_awesome:",
+            "Does synthetic data help, and what does it do to the attention?",
         ),
     ],
 }

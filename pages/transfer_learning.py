@@ -1,0 +1,35 @@
+"""Transfer learning: train on one's own images, compare runs, go through the errors with explanations."""
+
+import streamlit as st
+
+from xai.ui import shell, transfer, transfer_form, transfer_pairs, transfer_review, transfer_show
+
+shell.enter()
+
+TABS = ("Curves", "Figures", "Review", "Flips between models", "Looks at the object?")
+
+st.title("Transfer learning")
+with st.expander(
+    "Train on images", icon=":material/model_training:", key=f"{transfer.KEY}_form", on_change="rerun"
+) as form:
+    if form.open:
+        transfer_form.panel()
+several = transfer.pick()
+transfer.live()
+transfer_show.headline(several[0])
+
+threshold = float(st.session_state.get(f"{transfer.KEY}_threshold", 0.5))
+for tab, name in zip(st.tabs(TABS, key=f"{transfer.KEY}_tabs", on_change="rerun"), TABS, strict=True):
+    with tab:
+        if not tab.open:
+            continue
+        if name == "Curves":
+            transfer_show.curves(several)
+        elif name == "Figures":
+            transfer_show.measured(several)
+        elif name == "Review":
+            transfer_review.panel(several[0], threshold)
+        elif name == "Flips between models":
+            transfer_pairs.flipped(several)
+        else:
+            transfer_pairs.on_object(several)

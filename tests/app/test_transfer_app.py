@@ -1,0 +1,139 @@
+"""The transfer page without a browser: it opens with a result, every tab works, the threshold moves the figures."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.app.conftest import OpenPage
+from xai import run_control
+from xai.studies.review import seen
+from xai.studies.transfer import load_result
+from xai.ui import transfer, transfer_form, transfer_show
+from xai.ui.transfer import shipped
+
+
+def captions(app) -> str:
+    return " ".join(each.value for each in app.caption)
+
+
+def test_it_opens_with_a_result_that_says_how_it_was_made(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning")
+    told = shipped().result.summary
+    assert app.metric[0].value == f"{told['accuracy']:.1%}"
+    assert "stratified split, 80% for training, drawn by seed 0" in captions(app).replace("\\", "")
+    assert "synthetic images" in captions(app)
+    assert "python -m xai train sample:brain --head study4 --epochs 30 --out runs/brain" in [c.value for c in app.code]
+    last = app.dataframe[0].value
+    assert last["Epoch"].tolist() == [26, 27, 28, 29, 30]
+    assert last["Validation accuracy"].iloc[-1] == pytest.approx(told["accuracy"])
+
+
+def test_the_threshold_moves_every_figure(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning")
+    app.session_state["tl_tabs"] = "Figures"
+    app.run()
+    rows = seen(shipped().result, 0.5)
+    assert f"{sum(row.kind == 'false positive' for row in rows)} false positives" in captions(app)
+    app.slider(key="tl_threshold").set_value(0.05).run()
+    assert not app.exception
+    moved = seen(shipped().result, 0.05)
+    assert sum(row.kind == "false positive" for row in moved) > sum(row.kind == "false positive" for row in rows)
+    assert f"At 0.05: {sum(r.kind == 'right' and r.label == 1 for r in moved)} true positives" in captions(app)
+    app.session_state["tl_tabs"] = "Review"
+    app.run()
+    assert not app.exception
+    assert f"{sum(not row.correct for row in moved)} of all are wrong" in captions(app)
+
+
+def test_an_error_is_opened_tagged_and_kept(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning", timeout=120)
+    app.session_state["tl_tabs"] = "Review"
+    app.session_state["tl_methods"] = ["gradcam"]
+    app.run()
+    assert not app.exception
+    wrong = [row for row in seen(shipped().result) if not row.correct]
+    target = max(wrong, key=lambda row: row.confidence)
+    app.button(key=f"tl_explain_{target.place}").click().run()
+    assert not app.exception
+    assert target.key in [each.value for each in app.subheader]
+    app.selectbox(key=f"tl_tag_shipped_{target.place}").set_value("background").run()
+    assert app.session_state["tl_notes_shipped"] == {target.key: ("background", "")}
+
+
+def test_flips_ask_for_a_second_run_and_masks_are_measured(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning", timeout=120)
+    app.session_state["tl_tabs"] = "Flips between models"
+    app.run()
+    assert "Choose a run beside this one" in app.info[0].value
+    app.session_state["tl_tabs"] = "Looks at the object?"
+    app.session_state["tl_inside_count"] = 8
+    app.run()
+    assert not app.exception
+    row = app.dataframe[0].value.iloc[0]
+    assert row["Images"] == 8
+    assert row["from"] <= row["Above chance"] <= row["to"]
+    assert row["Above chance"] == pytest.approx(row["Inside the object"] - row["Chance"], abs=1e-6)
+
+
+def test_the_form_begins_the_command_that_it_shows(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[list[str], Path]] = []
+    monkeypatch.setattr(run_control, "start", lambda words, path: begun.append((words, path)))
+    app = open_page("transfer_learning")
+    app.session_state["tl_form"] = True
+    app.run()
+    assert not app.exception
+    assert "253 images, 2 classes" in " ".join(each.value for each in app.markdown)
+    app.selectbox(key="tlf_parts").set_value("5 folds").run()
+    app.number_input(key="tlf_epochs").set_value(12).run()
+    command = next(c.value for c in app.code if "--folds" in c.value)
+    app.button(key="tlf_go").click().run()
+    assert not app.exception
+    words = begun[0][0]
+    assert words == [
+        "train",
+        "sample:brain",
+        "--model",
+        "efficientnet_lite0",
+        "--head",
+        "study4",
+        "--epochs",
+        "12",
+        "--folds",
+        "5",
+    ]
+    assert command.startswith(f"python -m xai {' '.join(words)} --out ")
+
+
+def test_a_zip_with_a_bad_file_is_listed_and_one_class_is_refused(open_page: OpenPage) -> None:
+    sink, picture = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (30, 30), (200, 10, 10)).save(picture, "PNG")
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+            archive.writestr(name, picture.getvalue())
+        archive.writestr("dog/notes.txt", "x")
+    app = open_page("transfer_learning")
+    app.session_state["tl_form"] = True
+    app.session_state["tlf_source"] = "zip"
+    app.run()
+    app.file_uploader(key="tlf_upload_zip").set_value(("mine.zip", sink.getvalue(), "application/zip")).run()
+    assert not app.exception
+    assert any("dog/notes.txt" in str(each.value) for each in app.dataframe)
+    assert "class 'dog' has 1 image, but a split needs 2 of each class" in app.warning[0].value
+    assert app.button(key="tlf_go").disabled
+
+
+def test_several_runs_stand_in_one_figure_with_their_names() -> None:
+    one = shipped()
+    figure = transfer.learning([("a", one.result.history), ("b", one.result.history)], "accuracy")
+    assert [trace.name for trace in figure.data] == ["a, training", "a, validation", "b, training", "b, validation"]
+    assert figure.layout.xaxis.title.text == "epoch"
+    assert figure.layout.yaxis.title.text == "accuracy, share of images"
+    assert list(figure.data[1].y) == [row["validation_accuracy"] for row in load_result(one.result.path).history]
+    matrix = transfer_show._confusion(one, None)
+    assert [list(row) for row in matrix.data[0].text] == [list(row) for row in one.result.figures().confusion]
+    assert transfer_form.PARTS["80/20"] == 0.8

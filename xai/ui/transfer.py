@@ -1,0 +1,188 @@
+"""The transfer page's results: the finished run that is shown, those beside it, and their networks and images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from xai import run_control
+from xai.data._spec import DataSet
+from xai.data.call import open_dataset
+from xai.errors import InputError, XaiError
+from xai.models.classifier import Classifier
+from xai.runs import RunFolder
+from xai.studies._transfer_files import TransferResult, load_result
+from xai.studies.shipped import BRAIN, network_of_run
+from xai.ui import figures, runs
+from xai.ui.work import Recent
+
+KEY = "tl"
+SHIPPED = "shipped"
+MOST = 4
+"""Runs beside the one that is shown."""
+
+_results: Recent[TransferResult] = Recent(12)
+_data: Recent[DataSet] = Recent(4)
+_networks: Recent[Classifier] = Recent(4)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A finished run with what people call it."""
+
+    id: str
+    title: str
+    result: TransferResult
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What has to be said wherever its numbers are."""
+        told = self.result.summary
+        return (*["synthetic images"] * told["synthetic"], *["began with random weights"] * told["random_base"])
+
+    @property
+    def name(self) -> str:
+        """Its title with its marks."""
+        return f"{self.title} ({', '.join(self.marks)})" if self.marks else self.title
+
+    @property
+    def command(self) -> str:
+        """The command that makes it again."""
+        if self.id == SHIPPED:
+            return "python -m xai train sample:brain --head study4 --epochs 30 --out runs/brain"
+        return run_control.record(self.result.path).command
+
+
+def shipped() -> Shown:
+    """The run that comes with the software."""
+    return Shown(SHIPPED, "Brain slices, EfficientNet-Lite0, study 4's head", _read(BRAIN))
+
+
+def _read(path: Path) -> TransferResult:
+    stamp = (path / "summary.json").stat().st_mtime_ns if (path / "summary.json").is_file() else 0
+    return _results.get((str(path), stamp), lambda: load_result(path))
+
+
+def pick() -> list[Shown]:
+    """The run that is shown and those beside it, as chosen; what cannot be read is said."""
+    main = runs.panel("train", KEY)
+    every: dict[str, Shown] = {}
+    for record in run_control.list_runs("train"):
+        if record.status.state == "done":
+            try:
+                every[record.id] = Shown(record.id, record.title, _read(record.path))
+            except XaiError as error:
+                st.warning(runs.plain(str(error)), icon=":material/info:")
+    every[SHIPPED] = shipped()
+    first = every.get(main.id, every[SHIPPED]) if main else every[SHIPPED]
+    others = [name for name in every if name != first.id]
+    beside = (
+        st.multiselect(
+            "Beside it",
+            others,
+            format_func=lambda name: every[name].name,
+            max_selections=MOST,
+            key=f"{KEY}_beside",
+            persist_state="session",
+            help="Runs whose curves and figures are drawn over those of the one above.",
+        )
+        if others
+        else []
+    )
+    return [first, *(every[name] for name in beside if name in every)]
+
+
+def live() -> None:
+    """Curves of what is being trained, as it learns."""
+    active = [each for each in run_control.list_runs("train") if each.active]
+    if not active:
+        return
+
+    def draw() -> None:
+        for record in active:
+            rows = RunFolder(record.path).metrics()
+            if rows:
+                st.markdown(f"**{runs.plain(record.title)}**, as it learns")
+                lines = [(record.title, rows)]
+                left, right = st.columns(2)
+                left.plotly_chart(learning(lines, "accuracy"), width="stretch", key=f"{KEY}_live_a_{record.id}")
+                right.plotly_chart(learning(lines, "loss"), width="stretch", key=f"{KEY}_live_l_{record.id}")
+
+    st.fragment(draw, run_every=1.0)()
+
+
+def learning(lines: Sequence[tuple[str, Sequence[object]]], measure: str) -> go.Figure:
+    """Accuracy or loss by epoch: training dashed, validation solid, a colour a run (fold 1 of a run with folds)."""
+    figure = go.Figure()
+    for place, (name, history) in enumerate(lines):
+        rows = [row for row in history if isinstance(row, dict) and row.get("fold", 1) == 1]
+        color = f"rgb({figures.COLORS[place % len(figures.COLORS)]})"
+        x = [row["epoch"] for row in rows]
+        for part, dash in (("train", "dot"), ("validation", "solid")):
+            figure.add_scatter(
+                x=x,
+                y=[row[f"{part}_{measure}"] for row in rows],
+                name=f"{name}, {'training' if part == 'train' else part}"
+                if len(lines) > 1
+                else ("training" if part == "train" else part),
+                mode="lines+markers" if len(x) <= 3 else "lines",
+                line={"color": color, "dash": dash, "width": 2},
+                hovertemplate="%{y:.3f}",
+            )
+    figure.update_xaxes(title="epoch", rangemode="tozero")
+    unit = "accuracy, share of images" if measure == "accuracy" else "loss, cross-entropy in nats"
+    figure.update_yaxes(title=unit, range=[0, 1.02] if measure == "accuracy" else None, rangemode="tozero")
+    return sized(figure, len(lines))
+
+
+def sized(figure: go.Figure, lines: int = 1, height: int = 330) -> go.Figure:
+    """Margins, a legend above, and room for its lines."""
+    figure.update_layout(
+        height=height + 22 * max(0, lines - 1),
+        margin={"l": 8, "r": 8, "t": 30 + 22 * max(0, lines - 1), "b": 8},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hovermode="x",
+    )
+    return figure
+
+
+def chart(figure: go.Figure, name: str) -> None:
+    """A figure with its download as SVG in the bar above it."""
+    st.plotly_chart(
+        figure,
+        width="stretch",
+        key=f"{KEY}_chart_{name}",
+        config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": f"olhar-{name}"}},
+    )
+
+
+def data_of(shown: Shown) -> DataSet:
+    """The images of a run; raises `InputError` where they are not those that it was trained on."""
+    config = shown.result.config
+    key = (config["data"], config["data_layout"], config["data_fingerprint"])
+
+    def make() -> DataSet:
+        found = open_dataset(config["data"], config["data_layout"])
+        if found.fingerprint != config["data_fingerprint"]:
+            raise InputError(f"the images of {config['data']} are not those that the run was trained on.")
+        return found
+
+    return _data.get(key, make)
+
+
+def network(shown: Shown, fold: int = 1) -> Classifier:
+    """The network of a run, kept for as long as it is used."""
+    return _networks.get((str(shown.result.path), fold), lambda: network_of_run(shown.result, fold))
+
+
+def tried(shown: Shown) -> DataSet | None:
+    """The images of a run, or None with the reason said."""
+    try:
+        return data_of(shown)
+    except (XaiError, OSError) as error:
+        st.warning(runs.plain(str(error)), icon=":material/info:")
+        return None

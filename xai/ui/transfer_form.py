@@ -1,0 +1,263 @@
+"""Choosing images and settings of a training, and beginning it as a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from xai import run_control
+from xai.data import SAMPLES, keep_upload
+from xai.data._spec import DataSet
+from xai.data.call import open_dataset
+from xai.data.split import stratified_folds, stratified_split
+from xai.errors import InputError, XaiError
+from xai.models.heads import HEADS
+from xai.training.augment import AUGMENTATIONS
+from xai.training.recipe import CLASS_WEIGHTS, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
+from xai.ui import transfer
+from xai.ui.work import Recent
+
+KEY = "tlf"
+NETWORKS = {
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "vgg16": "VGG16",
+    "vgg19": "VGG19",
+    "resnet50": "ResNet50",
+    "densenet121": "DenseNet121",
+    "mobilenet_v3_large": "MobileNetV3",
+    "googlenet": "GoogLeNet",
+}
+SOURCES = ("samples", "zip", "server")
+SOURCE_TITLES = {"samples": "Shipped images", "zip": "Your zip", "server": "Folder on the server"}
+PARTS = {"80/20": 0.8, "70/30": 0.7, "5 folds": 5, "10 folds": 10}
+PREVIEW = 12
+ZIP_BYTES = 512 * 2**20
+
+_opened: Recent[DataSet] = Recent(4)
+
+
+def panel() -> None:
+    """The form: data with its preview, settings, command, and the button that begins the run."""
+    left, right = st.columns([1, 1], gap="large")
+    with left:
+        place = _source()
+        data = _open(place)
+        if data is not None:
+            _about(data)
+    with right:
+        words, recipe = _settings()
+        if recipe is None or data is None:
+            return
+        command = ["train", place, *words]
+        problem = _problem(data, words, recipe)
+        if problem:
+            st.warning(problem, icon=":material/info:")
+        title = st.text_input(
+            "Title", f"{data.name}, {NETWORKS[st.session_state[f'{KEY}_model']]}", key=f"{KEY}_title_{place}"
+        )
+        st.button(
+            "Train",
+            icon=":material/play_arrow:",
+            type="primary",
+            key=f"{KEY}_go",
+            disabled=bool(problem),
+            on_click=_begin,
+            args=(command, title),
+        )
+        if said := st.session_state.pop(f"{KEY}_said", ""):
+            st.warning(said, icon=":material/info:")
+        st.caption("The same in the terminal")
+        st.code(shlex.join(["python", "-m", "xai", *command, "--out", "runs/mine"]), language=None, wrap_lines=True)
+
+
+def _source() -> str:
+    """Where the images are, as the command takes it; "" while nothing is chosen."""
+    source = st.segmented_control(
+        "Images", SOURCES, default="samples", format_func=SOURCE_TITLES.__getitem__, key=f"{KEY}_source", required=True
+    )
+    if source == "samples":
+        labelled = [spec for spec in SAMPLES if spec.synthetic]
+        titles = {spec.name: spec.title for spec in labelled}
+        names = sorted(titles, key=lambda name: name != "brain")
+        return f"sample:{st.selectbox('Which', names, format_func=titles.__getitem__, key=f'{KEY}_sample')}"
+    if source == "zip":
+        file = st.file_uploader(
+            "A zip with a folder of images for each class",
+            type=["zip"],
+            key=f"{KEY}_upload_zip",
+            max_upload_size=ZIP_BYTES // 2**20,
+        )
+        if file is None:
+            return ""
+        if file.size > ZIP_BYTES:
+            st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
+            return ""
+        return str(keep_upload(file.getvalue()))
+    return st.text_input(
+        "Folder or zip on the server",
+        key=f"{KEY}_path",
+        placeholder="/data/brain_tumor_dataset",
+        help="A folder with a folder of images for each class (such as yes and no), read in place.",
+    ).strip()
+
+
+def _open(place: str) -> DataSet | None:
+    if not place:
+        st.caption("Choose images with a folder for each class: any number of classes, any sizes.")
+        return None
+    try:
+        return _opened.get(place, lambda: open_dataset(place)) if place.startswith("sample:") else open_dataset(place)
+    except (XaiError, OSError) as error:
+        st.warning(str(error), icon=":material/info:")
+        return None
+
+
+def _about(data: DataSet) -> None:
+    """Balance, preview, and the files that were left out."""
+    mark = " **Synthetic.**" if data.synthetic else ""
+    st.markdown(f"{data.sentence}.{mark}")
+    if not data.classes:
+        st.warning(
+            "These images have no labels; give a folder with a folder of images for each class.", icon=":material/info:"
+        )
+        return
+    counts = data.counts
+    chart = go.Figure(
+        go.Bar(x=list(counts.values()), y=list(counts), orientation="h", hovertemplate="%{y}: %{x}<extra></extra>")
+    )
+    chart.update_xaxes(title="images")
+    chart.update_yaxes(title="class", autorange="reversed", type="category")
+    chart.update_layout(height=90 + 26 * len(counts), margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    transfer.chart(chart, "balance")
+    _preview(data)
+    if data.problems:
+        with st.expander(f"{len(data.problems)} files left out"):
+            st.dataframe([{"file": p.key, "reason": p.reason} for p in data.problems], hide_index=True)
+
+
+def _preview(data: DataSet) -> None:
+    """A few images of every class in turn; one that cannot be decoded is said."""
+    by_class: dict[int, list[int]] = {}
+    for place, item in enumerate(data.items):
+        by_class.setdefault(-1 if item.label is None else item.label, []).append(place)
+    order = [places[turn] for turn in range(PREVIEW) for places in by_class.values() if turn < len(places)][:PREVIEW]
+    pictures, words, bad = [], [], []
+    for place in order:
+        item = data.items[place]
+        try:
+            image = item.open()
+        except XaiError as error:
+            bad.append(f"{item.key}: {error}")
+            continue
+        image.thumbnail((120, 120))
+        pictures.append(np.asarray(image))
+        words.append(data.classes[item.label] if item.label is not None else "")
+    if pictures:
+        st.image(pictures, caption=words, width=92, output_format="PNG")
+    for each in bad:
+        st.caption(f":material/broken_image: {each}")
+
+
+def _settings() -> tuple[list[str], Recipe | None]:
+    """Words of the command, and the recipe; None where a setting is refused."""
+    usual = Recipe()
+    pair = st.columns(2)
+    model = pair[0].selectbox("Network", list(NETWORKS), format_func=NETWORKS.__getitem__, key=f"{KEY}_model")
+    weights = pair[1].selectbox(
+        "Begins with",
+        ("imagenet", "random:0"),
+        key=f"{KEY}_weights",
+        format_func=lambda name: "ImageNet weights" if name == "imagenet" else "random weights",
+    )
+    pair = st.columns(2)
+    chosen: dict[str, Any] = {}
+    heads = sorted(HEADS, key=lambda name: name != "study4")
+    chosen["head"] = pair[0].selectbox(
+        "Head", heads, format_func={"study4": "Study 4's", "linear": "Linear"}.__getitem__, key=f"{KEY}_head"
+    )
+    chosen["trainable"] = pair[1].selectbox(
+        "What learns",
+        TRAINABLE,
+        key=f"{KEY}_trainable",
+        format_func={"frozen": "the head only", "last_block": "head and last block", "all": "everything"}.__getitem__,
+    )
+    pair = st.columns(2)
+    chosen["epochs"] = pair[0].number_input("Epochs", 1, 1000, 30, key=f"{KEY}_epochs")
+    parts = pair[1].selectbox("Split", list(PARTS), key=f"{KEY}_parts", help="Seeded, each class in its share.")
+    with st.expander("More settings"):
+        three = st.columns(3)
+        chosen["batch"] = three[0].number_input("Batch", 1, 1024, usual.batch, key=f"{KEY}_batch")
+        chosen["learning_rate"] = three[1].number_input(
+            "Learning rate", 1e-6, 1.0, usual.learning_rate, format="%g", key=f"{KEY}_rate"
+        )
+        chosen["seed"] = three[2].number_input("Seed", 0, 2**31 - 1, 0, key=f"{KEY}_seed")
+        chosen["schedule"] = three[0].selectbox("Schedule", SCHEDULES, key=f"{KEY}_schedule")
+        chosen["class_weights"] = three[1].selectbox("Class weights", CLASS_WEIGHTS, key=f"{KEY}_balance")
+        chosen["patience"] = three[2].number_input(
+            "Patience", 0, 1000, 0, key=f"{KEY}_patience", help="Stop after so many epochs without gain; 0: never."
+        )
+        chosen["augment"] = tuple(
+            st.multiselect(
+                "Augmentation", list(AUGMENTATIONS), key=f"{KEY}_augment", help="None: features are computed once."
+            )
+        )
+        chosen["precision"] = three[0].selectbox("Precision", PRECISIONS, key=f"{KEY}_precision")
+        view = three[1].selectbox("View", ("crop", "whole"), key=f"{KEY}_view")
+    try:
+        made = Recipe(**chosen)
+    except InputError as error:
+        st.warning(str(error), icon=":material/info:")
+        return [], None
+    share = PARTS[parts]
+    words = ["--model", model, "--head", made.head, "--epochs", str(made.epochs)]
+    words += ["--weights", weights] if weights != "imagenet" else []
+    words += _changed(made)
+    words += ["--folds", str(share)] if isinstance(share, int) else ["--split", str(share)] if share != 0.8 else []
+    words += ["--view", view] if view != "crop" else []
+    return words, made
+
+
+def _changed(made: Recipe) -> list[str]:
+    """Options of the command for what is not as usual; head and epochs are always said."""
+    usual = Recipe()
+    words: list[str] = []
+    for field in fields(Recipe):
+        value = getattr(made, field.name)
+        if field.name not in ("head", "epochs") and value != getattr(usual, field.name):
+            text = (
+                ",".join(value)
+                if isinstance(value, tuple)
+                else f"{value:g}"
+                if isinstance(value, float)
+                else str(value)
+            )
+            words += [f"--{field.name.replace('_', '-')}", text]
+    return words
+
+
+def _problem(data: DataSet, words: Sequence[str], recipe: Recipe) -> str:
+    """Why the training could not begin, or ""."""
+    try:
+        if "--folds" in words:
+            stratified_folds(data, int(words[words.index("--folds") + 1]), recipe.seed)
+        else:
+            share = float(words[words.index("--split") + 1]) if "--split" in words else 0.8
+            stratified_split(data, share, recipe.seed)
+        if len(data.counts) < 2:
+            return "There is one class; give at least two folders of images."
+    except XaiError as error:
+        return str(error)
+    return ""
+
+
+def _begin(words: Sequence[str], title: str) -> None:
+    try:
+        run_control.start(list(words), run_control.new_run("train", title))
+    except XaiError as error:
+        st.session_state[f"{KEY}_said"] = str(error)

@@ -1,0 +1,268 @@
+"""Going through the validation images: gallery, filter, one image explained, tags and notes, export."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from xai.data._spec import DataSet, Item
+from xai.errors import XaiError
+from xai.explain._spec import METHODS
+from xai.explain.call import applicability, attribute
+from xai.files import safe_name
+from xai.models.classifier import Classifier
+from xai.render import AUTO, COLORMAPS, OPACITY, colors_for, input_picture, overlay, scale_for
+from xai.studies.review import ORDERS, TAGS, Seen, chosen, packed, seen
+from xai.types import Attribution
+from xai.ui import runs, transfer
+from xai.ui.transfer import KEY, Shown
+from xai.ui.work import Recent
+
+PAGE = 24
+"""Images of the gallery at first, and more of at a time."""
+THUMBNAIL = 150
+FIRST_METHODS = ("gradcam", "lrp")
+
+_thumbnails: Recent[str] = Recent(600)
+_maps: Recent[Attribution] = Recent(200)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are drawn: as in study 4 unless chosen otherwise."""
+
+    colors: str = "jet"
+    opacity: float = OPACITY
+
+
+def look(key: str) -> Look:
+    """Colours and opacity, as chosen."""
+    left, right = st.columns(2)
+    names = [AUTO, *COLORMAPS]
+    colors = left.selectbox(
+        "Colours",
+        names,
+        names.index("jet"),
+        format_func=lambda name: COLORMAPS[name].title if name in COLORMAPS else "By the method's sign",
+        key=f"{key}_colors",
+    )
+    opacity = right.slider("Share of the map", 0.0, 1.0, OPACITY, 0.05, key=f"{key}_opacity", help="0.4 as in study 4.")
+    return Look(colors, opacity)
+
+
+def panel(shown: Shown, threshold: float) -> None:
+    """The gallery of a run's validation images, and the one that was clicked."""
+    data = transfer.tried(shown)
+    if data is None:
+        return
+    rows = seen(shown.result, threshold)
+    kept = _filtered(shown, rows)
+    wrong = sum(not row.correct for row in rows)
+    st.caption(
+        f"{len(kept)} of {len(rows)} validation images; {wrong} of all are wrong. Under each: what was said, with its "
+        "probability, and the label. " + ("Synthetic images." if data.synthetic else "")
+    )
+    if not kept:
+        st.info("No image is in this cell with this confidence; widen the filter.", icon=":material/filter_alt:")
+        return
+    count = st.session_state.setdefault(f"{KEY}_gallery_count", PAGE)
+    _gallery(kept[:count], data, shown)
+    if len(kept) > count:
+        st.button(
+            f"Show more ({len(kept) - count})",
+            key=f"{KEY}_gallery_more",
+            on_click=lambda: st.session_state.update({f"{KEY}_gallery_count": count + PAGE}),
+        )
+    picked = st.session_state.get(f"{KEY}_open_{shown.id}")
+    row = next((each for each in rows if each.place == picked), kept[0])
+    one(shown, row, data.items[row.index])
+    _export(shown, kept, data)
+
+
+def _filtered(shown: Shown, rows: Sequence[Seen]) -> list[Seen]:
+    """What the filters let through."""
+    names = shown.result.classes
+    places: list[int | None] = [None, *range(len(names))]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        only = st.segmented_control(
+            "Show",
+            ("wrong", "right", "all"),
+            default="wrong",
+            key=f"{KEY}_only",
+            required=True,
+            format_func={"wrong": "Errors", "right": "Right", "all": "All"}.__getitem__,
+        )
+        label = st.selectbox(
+            "Label", places, format_func=lambda k: "any" if k is None else names[k], key=f"{KEY}_label"
+        )
+        said = st.selectbox(
+            "Predicted", places, format_func=lambda k: "any" if k is None else names[k], key=f"{KEY}_said"
+        )
+        low, high = st.slider("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key=f"{KEY}_confidence")
+        order = st.selectbox("Order", ORDERS, key=f"{KEY}_order")
+    return chosen(rows, label, said, (low, high), only or "all", order)
+
+
+def words(row: Seen, classes: Sequence[str]) -> str:
+    """What is said under a picture."""
+    sign = ":material/check:" if row.correct else ":material/close:"
+    kind = {"false positive": " **FP**", "false negative": " **FN**"}.get(row.kind, "")
+    said, label = runs.plain(classes[row.predicted]), runs.plain(classes[row.label])
+    return f"{sign}{kind} {said} {row.confidence:.2f}  \n:gray[label {label}]"
+
+
+def _gallery(rows: Sequence[Seen], data: DataSet, shown: Shown) -> None:
+    with st.container(horizontal=True, gap="small", key=f"{KEY}_gallery"):
+        for row in rows:
+            with st.container(width=THUMBNAIL + 12, gap="xsmall", key=f"{KEY}_tile_{row.place}"):
+                picture = thumbnail(shown, row.index, data.items[row.index])
+                if picture:
+                    st.html(
+                        f'<img alt="{_alt(row, shown)}" src="{picture}" style="width:{THUMBNAIL}px;border-radius:4px">'
+                    )
+                else:
+                    st.caption(":material/broken_image: cannot be read")
+                st.markdown(words(row, shown.result.classes))
+                st.button(
+                    "Explain",
+                    key=f"{KEY}_explain_{row.place}",
+                    type="tertiary",
+                    icon=":material/search:",
+                    on_click=lambda place=row.place: st.session_state.update({f"{KEY}_open_{shown.id}": place}),
+                )
+
+
+def _alt(row: Seen, shown: Shown) -> str:
+    text = f"{row.key}: said {shown.result.classes[row.predicted]}, label {shown.result.classes[row.label]}"
+    return "".join(letter if letter not in '"&<>' else " " for letter in text)
+
+
+def thumbnail(shown: Shown, index: int, item: Item) -> str:
+    """An image as a data address, square; "" where it cannot be read."""
+
+    def make() -> str:
+        try:
+            image = item.open()
+        except XaiError:
+            return ""
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        sink = io.BytesIO()
+        image.save(sink, "PNG")
+        return f"data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+    return _thumbnails.get((shown.result.config["data_fingerprint"], index), make)
+
+
+def one(shown: Shown, row: Seen, item: Item) -> None:
+    """An image with explanations of the class that was said and of the label, by the methods chosen."""
+    classes = shown.result.classes
+    st.subheader(f"{row.key}", anchor=False)
+    st.markdown(words(row, classes))
+    names = [spec.name for spec in METHODS if spec.family != "baseline"]
+    methods = st.multiselect(
+        "Methods",
+        names,
+        [name for name in FIRST_METHODS if name in names],
+        format_func=lambda n: METHODS.get(n).title,
+        key=f"{KEY}_methods",
+        persist_state="session",
+    )
+    how = look(f"{KEY}_look")
+    other = row.label if not row.correct else next((k for k in range(len(classes)) if k != row.predicted), row.label)
+    titles = {
+        row.predicted: f"“{classes[row.predicted]}”, predicted" + (" and true" if row.correct else ""),
+        other: f"“{classes[other]}”, " + ("the label" if not row.correct else "another class"),
+    }
+    try:
+        with st.spinner("Loading the network …"):
+            classifier = transfer.network(shown, row.fold)
+        x = classifier.preprocess(item.open(), shown.result.config["view"])
+    except (XaiError, OSError) as error:
+        st.warning(runs.plain(str(error)), icon=":material/info:")
+        return
+    left, right = st.columns([1, 3], gap="large")
+    with left:
+        st.image(input_picture(x[0]), caption="What the network sees", output_format="PNG", width="stretch")
+        _notes(shown, row)
+    with right:
+        for method in methods:
+            _pair(classifier, shown, row, x, method, titles, how)
+        st.caption(
+            f"Maps of the logit of each class; {how.colors}, {how.opacity:.2f} map and {1 - how.opacity:.2f} picture."
+        )
+
+
+def _pair(
+    classifier: Classifier, shown: Shown, row: Seen, x: Any, method: str, titles: Mapping[int, str], how: Look
+) -> None:
+    """One method's maps of both classes on one scale."""
+    title = METHODS.get(method).title
+    reason = applicability(classifier, method)
+    if reason.status == "refused":
+        st.caption(f"**{title}** does not apply: {reason.sentence}.")
+        return
+    try:
+        with st.spinner(f"{title} …"):
+            found = [explained(classifier, (shown.id, row.place), x, method, target) for target in titles]
+    except XaiError as error:
+        st.warning(runs.plain(str(error)), icon=":material/info:")
+        return
+    places = st.columns(len(found))
+    for place, each, target in zip(places, found, titles, strict=True):
+        place.image(
+            drawn(x, each, how, found), caption=f"{title}: {titles[target]}", output_format="PNG", width="stretch"
+        )
+
+
+def explained(classifier: Classifier, ident: tuple[Any, ...], x: Any, method: str, target: int) -> Attribution:
+    """A map, kept."""
+    key = (classifier.fingerprint, *ident, method, target)
+    return _maps.get(key, lambda: attribute(classifier, x, method, targets=target))
+
+
+def drawn(x: Any, found: Attribution, how: Look, together: Sequence[Attribution]) -> Any:
+    """The map over the picture, on the scale of those `together` with it."""
+    colors = colors_for(how.colors, found.signed)
+    return overlay(x[0], found.maps()[0], scale_for(list(together)), colors, how.opacity)
+
+
+def notes(shown: Shown) -> dict[str, tuple[str, str]]:
+    """(tag, note) by key, of this visitor."""
+    kept: dict[str, tuple[str, str]] = st.session_state.setdefault(f"{KEY}_notes_{shown.id}", {})
+    return kept
+
+
+def _notes(shown: Shown, row: Seen) -> None:
+    before = notes(shown).get(row.key, ("", ""))
+    tag = st.selectbox(
+        "Tag", TAGS, TAGS.index(before[0]), format_func=lambda t: t or "none", key=f"{KEY}_tag_{shown.id}_{row.place}"
+    )
+    note = st.text_input("Note", before[1], key=f"{KEY}_note_{shown.id}_{row.place}", max_chars=300)
+    if tag or note:
+        notes(shown)[row.key] = (tag, note)
+    else:
+        notes(shown).pop(row.key, None)
+
+
+def _export(shown: Shown, rows: Sequence[Seen], data: DataSet) -> None:
+    told = shown.result.summary
+    about = {
+        "run": shown.name,
+        "made by": shown.command,
+        "validation": told["protocol"]["validation"],
+        "confidence": "softmax probability of the class that was said",
+    }
+    st.download_button(
+        f"Export this list ({len(rows)} images, CSV with pictures)",
+        lambda: packed(rows, data, shown.result.classes, notes(shown), about),
+        f"review-{safe_name(shown.title)}.zip",
+        "application/zip",
+        key=f"{KEY}_export",
+        on_click="ignore",
+        icon=":material/download:",
+    )
