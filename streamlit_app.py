@@ -42,18 +42,6 @@ SECTIONS = {
             ":material/list:",
             "What is being trained, what was, and with which settings?",
         ),
-        Page(
-            "pages/bias_audit.py",
-            "Bias audit",
-            ":material/balance:",
-            "Does it decide by what it should, or by a shortcut?",
-        ),
-        Page(
-            "pages/gan_augmentation.py",
-            "GAN augmentation",
-            ":material/auto_awesome:",
-            "Does synthetic data help, and what does it do to the attention?",
-        ),
     ],
 }
 
