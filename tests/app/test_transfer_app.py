@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.app.conftest import OpenPage
 from xai import run_control
+from xai.run_files import Status
+from xai.runs import RunFolder
 from xai.studies.review import seen
+from xai.studies.shipped import BRAIN
 from xai.studies.transfer import load_result
 from xai.ui import transfer, transfer_form, transfer_show
 from xai.ui.transfer import shipped
@@ -137,3 +143,31 @@ def test_several_runs_stand_in_one_figure_with_their_names() -> None:
     matrix = transfer_show._confusion(one, None)
     assert [list(row) for row in matrix.data[0].text] == [list(row) for row in one.result.figures().confusion]
     assert transfer_form.PARTS["80/20"] == 0.8
+
+
+def second_run(folder: Path) -> list[str]:
+    """A finished run beside the shipped one that turns two answers round; the keys of those."""
+    shutil.copytree(BRAIN, folder)
+    RunFolder(folder).set_status(Status("done", 100, 100))
+    table = pq.read_table(folder / "predictions.parquet").to_pylist()
+    for row in table[:2]:
+        row["probabilities"] = row["probabilities"][::-1]
+        row["predicted"] = 1 - row["predicted"]
+        row["correct"] = not row["correct"]
+    pq.write_table(pa.Table.from_pylist(table), folder / "predictions.parquet")
+    return [row["key"] for row in table[:2]]
+
+
+def test_two_runs_are_compared_and_their_flips_explained(open_page: OpenPage, tmp_path: Path) -> None:
+    keys = second_run(tmp_path / "runs" / "train-1")
+    app = open_page("transfer_learning", timeout=120)
+    assert app.metric[0].value == f"{shipped().result.summary['accuracy']:.1%}"
+    app.multiselect(key="tl_beside").set_value(["shipped"]).run()
+    assert not app.exception
+    assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == ["train-1", shipped().title]
+    app.session_state["tl_tabs"] = "Flips between models"
+    app.run()
+    assert not app.exception
+    assert any("**2 images flip**" in each.value for each in app.markdown)
+    assert [option.split(":")[0] for option in app.selectbox(key="tl_flip").options] == sorted(keys)
+    assert len(app.image) == 6  # three methods, two networks
