@@ -42,6 +42,12 @@ SECTIONS = {
             ":material/list:",
             "What is being trained, what was, and with which settings?",
         ),
+        Page(
+            "pages/gan_augmentation.py",
+            "GAN augmentation",
+            ":material/auto_awesome:",
+            "Does synthetic data help, and what does it do to the attention?",
+        ),
     ],
 }
 

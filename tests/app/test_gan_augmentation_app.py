@@ -1,0 +1,105 @@
+"""The GAN page without a browser: with nothing to show, with a generator and a study, and beginning runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import OpenPage
+from tests.unit.augmentation_helpers import folder, generator, request
+from xai import run_control
+from xai.studies.augmentation import augment
+from xai.ui import gan
+
+
+@pytest.fixture(autouse=True)
+def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is shipped is tested by its own test; here the folders decide."""
+    monkeypatch.setattr(gan, "SHIPPED", tmp_path / "none.safetensors")
+    monkeypatch.setattr(gan, "SHIPPED_STUDY", tmp_path / "none")
+    monkeypatch.setattr(gan, "FALLBACK", str(folder(tmp_path / "parts")))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A run folder with a generator and a study of it."""
+    runs = tmp_path / "runs"
+    trained = runs / "gan-1"
+    trained.mkdir(parents=True)
+    generator(tmp_path / "parts", trained / "artifacts" / "generator.safetensors", steps=5)
+    (trained / "config.json").write_text(json.dumps({"kind": "gan"}))
+    (trained / "status.json").write_text(json.dumps({"state": "done"}))
+    asked = request(tmp_path / "parts", trained, arms=("real", "synthetic"), percents=(100,), steps=2, rounds=1)
+    augment(asked, runs / "study-1", command="python -m xai augment parts")
+    return runs
+
+
+def test_without_any_it_says_what_is_missing_and_shows_real_pictures(open_page: OpenPage) -> None:
+    app = open_page("gan_augmentation")
+    told = [each.value for each in app.info]
+    assert any("assets/gan/parts.safetensors) is missing" in each for each in told)
+    assert any("assets/augmentation) is missing" in each for each in told)
+    assert any("python -m xai augment sample:parts" in each.value for each in app.code)
+    assert list(app.get("image"))
+    assert any(each.value == "**Real**, from the training share" for each in app.markdown)
+
+
+def test_shows_the_generator_the_verdict_and_the_attention(open_page: OpenPage, finished: Path) -> None:
+    app = open_page("gan_augmentation")
+    summary = json.loads((finished / "study-1" / "summary.json").read_text())
+    assert any(f"SimpleCNN: {summary['verdict']}" in each.value for each in app.markdown)
+    assert app.subheader[1].value == f"Verdict: {summary['verdict']}"
+    assert any("FastGAN, 32 px, 3 classes, 5 steps" in each.value for each in app.caption)
+    assert any(summary["finding"] in each.value for each in app.markdown)
+    assert any("python -m xai gan quality" in each.value for each in app.code)
+    assert any("the discriminator was not kept" in each.value for each in app.caption)
+    assert not app.error
+
+
+def test_the_nearest_training_pictures_are_looked_for_when_asked(open_page: OpenPage, finished: Path) -> None:
+    app = open_page("gan_augmentation")
+    before = len(app.get("image"))
+    app.button(key="ga_nearest_go").click().run()
+    assert not app.exception
+    assert len(app.get("image")) == before + gan.NEAREST
+    assert any("Euclidean distance of EffNetLite0@128 features" in each.value for each in app.caption)
+
+
+def test_a_judgement_beside_the_generator_is_shown(open_page: OpenPage, finished: Path) -> None:
+    opened = gan.open_generator(gan.generators()[0]) if gan.generators() else None
+    trained = gan.load_generator(finished / "gan-1")
+    each = {
+        "kid": {"value": 812.4, "spread": 3.2, "size": 5, "subsets": 100},
+        "fid": 99.5,
+        "manifold": {"precision": 0.5, "recall": 0.25, "density": 0.4, "coverage": 0.3, "k": 5},
+        "n": 20,
+        "n_real": 14,
+    }
+    told = {"generator": trained.fingerprint, "extractor": "Eff@128", "extractor_sentence": "Features of Eff."}
+    told |= {"samples": each, "reference": each, "noise": each, "pixel_ratio": 0.9, "agreement": None}
+    told |= {"copying": {"ratio": 1.1, "measure": "distance"}, "copying_sentence": "samples lie no nearer"}
+    (finished / "gan-1" / "quality.json").write_text(json.dumps(told))
+    app = open_page("gan_augmentation")
+    assert opened is None or opened.fingerprint == trained.fingerprint
+    assert "KID-Eff@128 × 1000 ↓" in list(app.table[0].value.columns)
+    assert any("these are not Inception's" in caption.value for caption in app.caption)
+
+
+def test_a_run_is_begun_with_the_command_that_is_shown(
+    open_page: OpenPage, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, ...]] = []
+    monkeypatch.setattr(run_control, "start", lambda words, path: begun.append(tuple(words)))
+    app = open_page("gan_augmentation")
+    app.number_input(key="ga_train_steps").set_value(7).run()
+    app.button(key="ga_train_go").click().run()
+    app.button(key="ga_augment_go").click().run()
+    assert not app.exception
+    assert begun[0][:2] == ("gan", "train")
+    assert begun[0][-4:] == ("--steps", "7", "--seed", "0")
+    assert begun[1][0] == "augment"
+    assert begun[1][-2:] == ("--generator", str(finished / "gan-1"))
+    commands = [each.value for each in app.code]
+    assert any(" ".join(("python -m xai", *begun[0][:2])) in each for each in commands)

@@ -1,0 +1,238 @@
+"""The generator on the GAN page: real beside generated, walks, truncation, nearest pictures, quality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from xai.errors import InputError, XaiError
+from xai.files import safe_name
+from xai.gan.sample import gif
+from xai.gan.saved import Generator
+from xai.render import png_bytes
+from xai.ui import gan
+from xai.ui.browser import HIDDEN, carry
+from xai.ui.gan import Source
+
+SEEDS = 10_000
+"""Seeds that the page offers."""
+
+MISSING = (
+    "No generator is here yet: the shipped one (assets/gan/parts.safetensors) is missing, and no training is done; "
+    "begin one under Your own runs. Until then these are real pictures."
+)
+
+
+def choose(found: list[Source], label: str, key: str) -> Source | None:
+    """Which of those that there are; None where there is none."""
+    if not found:
+        return None
+    by_key = {each.key: each for each in found}
+    if st.session_state.get(key) not in by_key:
+        st.session_state.pop(key, None)  # it was deleted
+    if len(found) == 1:
+        st.caption(f"{label}: **{found[0].title}**")
+        return found[0]
+    chosen = st.selectbox(label, list(by_key), format_func=lambda name: by_key[name].title, key=key)
+    return by_key.get(chosen, found[0])
+
+
+def opened(source: Source | None) -> Generator | None:
+    """The generator; a refusal is said."""
+    if source is None:
+        return None
+    try:
+        return gan.open_generator(source)
+    except (XaiError, OSError) as error:
+        st.error(gan.sentence(error), icon=":material/error:")
+        return None
+
+
+def about(made: Generator) -> None:
+    """What it is, on what it was trained, and the command that makes it again."""
+    facts, s = made.facts, made.settings
+    marked = " :orange-badge[synthetic pictures]" if facts.get("synthetic") else ""
+    st.caption(
+        f"{'FastGAN' if s.architecture == 'fastgan' else 'DCGAN'}, {s.size} px, {len(gan.class_names(made))} classes, "
+        f"{facts.get('steps', 0):,} steps of {s.batch} images on {facts.get('train_images', 0):,} training pictures of "
+        f"{facts.get('data_name', 'unnamed data')}, seed {facts.get('seed', 0)}, weights {made.fingerprint}.{marked}"
+    )
+
+
+def beside(made: Generator | None, key: str) -> None:
+    """Real pictures beside generated ones, a row a class."""
+    if made is None:
+        st.info(MISSING, icon=":material/info:")
+    try:
+        real = gan.real_pictures(made)
+    except (InputError, OSError) as error:
+        st.warning(f"The training pictures cannot be shown: {gan.sentence(error)}", icon=":material/info:")
+        real = None
+    left, right = st.columns(2, gap="large")
+    if real is not None:
+        with left:
+            picture = gan.grid(real.images, real.labels, real.classes)
+            st.markdown("**Real**, from the training share")
+            _picture(picture, "Real pictures, a row a class", "real.png", f"{key}_real")
+    if made is None:
+        with right:
+            st.markdown("**The same as pictures**")
+            st.code(
+                f"python -m xai gan train {gan.FALLBACK} --size 64 --steps 12000 --out runs/parts",
+                language=None,
+                wrap_lines=True,
+            )
+        return
+    with right:
+        first = int(st.session_state.get(f"{key}_seed", 0))
+        truncation = st.session_state.get(f"{key}_cut")
+        images, labels = gan.samples_of(made, first, gan.REAL, None if truncation in (None, 2.0) else float(truncation))
+        st.markdown(f"**Generated**, seeds {first} to {first + gan.REAL - 1} in every class")
+        picture = gan.grid(images, labels, gan.class_names(made))
+        _picture(picture, "Generated pictures, a row a class", f"generated-{first}.png", f"{key}_made")
+
+
+def _picture(picture: Any, alt: str, name: str, key: str) -> None:
+    st.image(picture, output_format="PNG", width="stretch", alt=alt)
+    st.download_button("PNG", png_bytes(picture), name, "image/png", key=f"{key}_png", on_click="ignore")
+
+
+def seeds(key: str) -> None:
+    """Which samples are drawn."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.number_input("First seed", 0, SEEDS, 0, key=f"{key}_seed", width=130)
+        st.number_input("Walk from seed", 0, SEEDS, 0, key=f"{key}_from", width=130)
+        st.number_input("to seed", 0, SEEDS, 1, key=f"{key}_to", width=130)
+
+
+def sliders(made: Generator, key: str) -> None:
+    """The walk and the truncation, each a slider that answers in the browser; the walk as a GIF."""
+    first, second = int(st.session_state[f"{key}_from"]), int(st.session_state[f"{key}_to"])
+    walk, data = gan.walk_packet(made, first, second, None)
+    cut, other = gan.truncation_packet(made, int(st.session_state[f"{key}_seed"]))
+    with st.container(key=f"{HIDDEN}-{key}-frames"):
+        carry(data)
+        carry(other)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**From one sample to another**")
+        gan.mount_frames(f"{key}_walk", walk)
+        names = gan.class_names(made)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            name = st.selectbox("As an animation", names, key=f"{key}_gif_class", width=180)
+            label = names.index(name)
+            file = safe_name(f"{name}-{first}-{second}.gif")
+            st.download_button(
+                "GIF",
+                lambda: gif(gan.walk_frames(made, first, second, label, None)),
+                file,
+                "image/gif",
+                key=f"{key}_gif",
+                on_click="ignore",
+            )
+        st.caption("Spherical interpolation between two latent points; a generator that copies would jump.")
+    with right:
+        st.markdown("**Truncation**")
+        gan.mount_frames(f"{key}_trunc", cut)
+        st.caption("The latent numbers are cut off at ±t: smaller is more typical and less varied (Brock et al. 2019).")
+
+
+def nearest(made: Generator, key: str) -> None:
+    """The nearest training picture beside each sample: looked for when asked, it reads the whole training share."""
+    st.markdown("**Does it copy?** The nearest training picture beside each sample")
+    first = int(st.session_state[f"{key}_seed"])
+    place = f"{key}_nearest_{made.fingerprint}_{first}"
+    if place not in st.session_state:
+        count = f"{made.facts.get('train_images', 0):,}"
+        st.caption(f"Reads all {count} training pictures and compares their features: a minute or two on two cores.")
+        if not st.button("Look for them", key=f"{key}_nearest_go", icon=":material/search:"):
+            return
+        bar = st.progress(0.0, "reading")
+
+        def show(done: int, total: int, note: str) -> None:
+            bar.progress(min(1.0, done / max(1, total)), note)
+
+        try:
+            found = gan.nearest_of(made, first, show)
+        except (XaiError, OSError) as error:
+            bar.empty()
+            st.warning(gan.sentence(error), icon=":material/info:")
+            return
+        bar.empty()
+        st.session_state[place] = found
+    found = st.session_state[place]
+    names = gan.class_names(made)
+    for column, index in zip(st.columns(6) * 2, range(len(found.samples)), strict=False):
+        pair = (
+            gan.sheet(gan.levels(found.samples[index : index + 1]), 1),
+            gan.sheet(found.training[index : index + 1], 1),
+        )
+        both = gan.side_by_side(*pair)
+        name = names[int(found.labels[index])]
+        caption = f"{name}, seed {first + index} | {found.keys[index]}, {found.distances[index]:.1f}"
+        column.image(
+            both, output_format="PNG", width="stretch", caption=caption, alt=f"Sample and nearest picture: {caption}"
+        )
+    st.caption(f"Left the sample, right the training picture; the number is the {found.measure}.")
+
+
+def reconstructions(source: Source, made: Generator) -> None:
+    """What the discriminator must be able to draw, where there is one."""
+    st.markdown("**What the discriminator can draw again**")
+    try:
+        picture = gan.reconstructed(source, made, gan.real_pictures(made))
+    except (XaiError, OSError) as error:
+        st.caption(gan.sentence(error))
+        return
+    st.image(picture, output_format="PNG", width="stretch", alt="Real pictures above their reconstructions")
+    st.caption(
+        "Above real pictures at the decoder's size, below what its decoder draws of the discriminator's features."
+    )
+
+
+def quality(source: Source, made: Generator) -> None:
+    """The judgement: samples between real pictures and noise, in named features."""
+    st.subheader("How good are the samples?")
+    told = gan.quality_of(source, made)
+    if told is None:
+        st.caption("Nobody has judged this generator yet. This does, and the table appears here:")
+        folder = source.path if source.path.is_dir() else source.path.parent
+        st.code(
+            f"python -m xai gan quality {source.path} --out {folder / 'quality.json'}", language=None, wrap_lines=True
+        )
+        return
+    rows = []
+    for name, title in (("samples", "samples"), ("reference", "real against real"), ("noise", "noise")):
+        each = told[name]
+        kid, spread = each["kid"], each["manifold"]
+        rows.append(
+            {
+                "pictures": f"**{title}**" if name == "samples" else title,
+                f"KID-{told['extractor']} × 1000 ↓": f"{kid['value']:.1f} ± {kid['spread']:.1f}",
+                f"FID-{told['extractor']} ↓": f"{each['fid']:.1f}",
+                "precision ↑": f"{spread['precision']:.2f}",
+                "recall ↑": f"{spread['recall']:.2f}",
+                "density ↑": f"{spread['density']:.2f}",
+                "coverage ↑": f"{spread['coverage']:.2f}",
+            }
+        )
+    st.table(rows, border="horizontal", hide_index=True)
+    st.caption(
+        f"{told['samples']['n']:,} pictures each against {told['samples']['n_real']:,} held-out real ones. Features: "
+        f"{told['extractor_sentence']}; these are not Inception's, so the figures compare with one another only. KID "
+        f"is unbiased on few pictures, ± is its spread over {told['samples']['kid']['subsets']} subsets; FID is biased "
+        "upwards."
+    )
+    with st.container(horizontal=True):
+        ratio = told["copying"]["ratio"]
+        st.metric(
+            "Nearest training picture, ratio", f"{ratio:.2f}", help="About 1 as far as new photographs; near 0 copies."
+        )
+        st.metric(
+            "Diversity in a class", f"{told['pixel_ratio']:.2f}", help="Pixel distance within a class over real ones'."
+        )
+        if told.get("agreement"):
+            agreed = told["agreement"]
+            st.metric("Class agreement", f"{100 * agreed['agreement']:.0f} %", help=f"By {agreed['classifier']}.")
+    st.caption(f"Memorisation: {told['copying_sentence']} ({told['copying']['measure']}).")

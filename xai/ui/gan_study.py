@@ -1,0 +1,298 @@
+"""The augmentation study on the GAN page: verdict, curves, sizes, attention."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from xai.errors import XaiError
+from xai.render import overlay, png_bytes, scale_of
+from xai.statistics import Band
+from xai.studies.augmentation import Study
+from xai.ui import figures, gan
+from xai.ui.figures import COLORS
+from xai.ui.gan import Source
+
+MISSING = (
+    "No study is here yet: the shipped one (assets/augmentation) is missing, and none has finished. Begin one under "
+    "Your own runs, or with this command:"
+)
+COMMAND = (
+    "python -m xai augment sample:parts --generator assets/gan/parts.safetensors --seeds 3 --out runs/augmentation"
+)
+
+CASES = {"all": "all", "right": "named rightly by both", "wrong": "named wrongly by both"}
+NETWORKS = {"baseline": "real only", "augmented": "with synthetic images"}
+ZOOM = 128
+CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "svg", "scale": 2},
+}
+
+
+def opened(source: Source | None) -> Study | None:
+    """The study; where there is none, what is missing and how to make it."""
+    if source is None:
+        st.info(MISSING, icon=":material/info:")
+        st.code(COMMAND, language=None, wrap_lines=True)
+        return None
+    try:
+        return gan.open_finished(source)
+    except (XaiError, OSError) as error:
+        st.error(gan.sentence(error), icon=":material/error:")
+        return None
+
+
+def verdict(study: Study) -> None:
+    """The answer, on all real images and on shares of them."""
+    summary = study.summary
+    marked = " :orange-badge[synthetic pictures]" if summary["data_synthetic"] else ""
+    st.subheader(f"Verdict: {summary['verdict']}")
+    st.caption(f"{summary['title']} on {summary['data_name']}.{marked} {summary['protocol']['sentence']}")
+    rows = [
+        {
+            "real images used": f"{each['percent']} %",
+            "ratio chosen on validation": f"{each['ratio']} %",
+            "synthetic against real only, points [95 %]": interval(each["difference"], "+"),
+            "images": each["images"],
+            "validation prefers": each["validation_prefers"],
+        }
+        for each in summary["verdicts"]
+    ]
+    if rows:
+        st.table(rows, border="horizontal", hide_index=True)
+
+
+def interval(value: Mapping[str, Any], sign: str = "", factor: float = 1.0) -> str:
+    """A mean with its interval, short."""
+    mean = format(factor * value["mean"], f"{sign}.1f")
+    return mean if value["low"] is None else f"{mean} [{factor * value['low']:.1f}, {factor * value['high']:.1f}]"
+
+
+def arms(study: Study, key: str) -> None:
+    """Test accuracy by step, for the arms that are picked, and every arm in numbers."""
+    summary = study.summary
+    whole = [each for each in summary["curves"] if each["percent"] == 100]
+    titles = [each["title"] for each in whole]
+    ratio = summary["chosen"].get("100")
+    first = [
+        each["title"] for each in whole if each["arm"] in ("real", "traditional", "both") or each["ratio"] == ratio
+    ]
+    picked = st.pills("Arms", titles, selection_mode="multi", default=list(dict.fromkeys(first)), key=f"{key}_arms")
+    lines = [(each["title"], _band(each)) for each in whole if each["title"] in picked]
+    left, right = st.columns(2, gap="large")
+    with left:
+        if lines:
+            made = figures.bands(whole[0]["step"], lines, "optimiser steps", "accuracy on test images, %")
+            title = "Test accuracy by step"
+            _chart(made, title, "mean over seeds; the band is 95 % over seeds and test images", f"{key}_steps")
+        else:
+            st.caption("Pick at least one arm.")
+    with right:
+        _chart(sizes(summary), "Accuracy against size of the training set", _size_words(summary), f"{key}_sizes")
+    with st.expander("Every arm in numbers"):
+        st.dataframe(table(summary["arms"]), hide_index=True, width="stretch")
+        st.download_button(
+            "CSV", lambda: csv(summary["arms"]), "augmentation.csv", "text/csv", key=f"{key}_csv", on_click="ignore"
+        )
+        st.download_button(
+            "JSON",
+            lambda: json.dumps(dict(summary), indent=1),
+            "summary.json",
+            "application/json",
+            key=f"{key}_json",
+            on_click="ignore",
+        )
+
+
+def _band(row: Mapping[str, Any]) -> Band:
+    low, high = (
+        torch.tensor([math.nan if value is None else value for value in row[name]], dtype=torch.float64)
+        for name in ("low", "high")
+    )
+    return Band(torch.tensor(row["mean"], dtype=torch.float64), low, high, 1)
+
+
+def sizes(summary: Mapping[str, Any]) -> go.Figure:
+    """Accuracy against the number of training images: shares of the real ones, and all of them with generated ones."""
+    rows = summary["arms"]
+    ratio = summary["chosen"].get("100")
+    lines = {
+        "shares of the real images": [r for r in rows if r["arm"] == "real"],
+        "the same, traditional augmentation": [r for r in rows if r["arm"] == "traditional"],
+        f"the same, with {ratio} % synthetic": [r for r in rows if r["arm"] == "synthetic" and r["ratio"] == ratio],
+        "all real images, more and more synthetic": [
+            r for r in rows if r["percent"] == 100 and r["arm"] in ("real", "synthetic")
+        ],
+    }
+    made = go.Figure()
+    for place, (name, found) in enumerate(lines.items()):
+        if len(found) < 2:
+            continue
+        some = sorted(found, key=lambda r: r["real"] + r["synthetic"])
+        mean = [r["test"]["mean"] for r in some]
+        up, down = ([_arm(r["test"], end) for r in some] for end in ("high", "low"))
+        made.add_scatter(
+            x=[r["real"] + r["synthetic"] for r in some],
+            y=mean,
+            name=name,
+            mode="lines+markers",
+            error_y={"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 3},
+            line={"color": f"rgb({COLORS[place % len(COLORS)]})", "width": 2},
+            text=[f"{r['title']}, {r['real']} + {r['synthetic']} images" for r in some],
+            hovertemplate="%{text}: %{y:.1f} %<extra></extra>",
+        )
+    made.update_xaxes(title="training images, real and synthetic")
+    made.update_yaxes(title="accuracy on test images, %")
+    return made
+
+
+def _arm(value: Mapping[str, Any], end: str) -> float:
+    return 0.0 if value[end] is None else abs(value[end] - value["mean"])
+
+
+def _size_words(summary: Mapping[str, Any]) -> str:
+    return f"bars are 95 % over seeds and test images; equal steps everywhere; {summary['images']['test']} test images"
+
+
+def _chart(made: go.Figure, title: str, foot: str, key: str) -> None:
+    lines = textwrap.wrap(foot, 60)
+    made.update_layout(
+        title={"text": f"<b>{title}</b>", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 8}},
+        height=440,
+        margin={"l": 8, "r": 8, "t": 110, "b": 60 + 15 * len(lines)},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}},
+    )
+    made.add_annotation(
+        text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-48, xanchor="left", yanchor="top",
+        align="left", showarrow=False, font={"size": 11},
+    )  # fmt: skip
+    st.plotly_chart(made, width="stretch", key=key, config=CONFIG)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The arms as a table's rows."""
+    return [
+        {
+            "real images": f"{row['percent']} %",
+            "arm": row["title"],
+            "network": row["network"],
+            "images": f"{row['real']} + {row['synthetic']}",
+            "train %": round(row["train"], 1),
+            "validation %": round(row["validation"], 1),
+            "test % [95 %]": interval(row["test"]),
+            "points against real only [95 %]": interval(row["difference"], "+") if row["difference"] else "",
+            "seeds": ", ".join(f"{each:.1f}" for each in row["seeds"]),
+        }
+        for row in rows
+    ]
+
+
+def csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The arms as CSV."""
+    made = table(rows)
+    quoted = (",".join('"' + str(value).replace('"', '""') + '"' for value in row.values()) for row in made)
+    return "\n".join([",".join(f'"{name}"' for name in made[0]), *quoted]) + "\n"
+
+
+def attention(study: Study, key: str) -> None:
+    """Does synthetic data narrow the attention? Measured, then shown."""
+    summary = study.summary
+    if not summary["attention"]:
+        st.caption("This study has no synthetic arm, so there is nothing to compare.")
+        return
+    st.markdown(f"**{summary['finding']}**")
+    kind = st.segmented_control(
+        "On pictures that are", ("real", "generated"), default="real", key=f"{key}_kind", required=True
+    )
+    rows = [
+        {
+            "pictures": CASES[each["case"]],
+            "measure": each["title"],
+            "real only": f"{100 * each['baseline']:.1f} %",
+            "with synthetic": f"{100 * each['augmented']:.1f} %",
+            "difference, points [95 %]": interval(each["difference"], "+", 100),
+            "n": each["images"],
+            "interval over": each["over"],
+        }
+        for each in summary["attention"]
+        if each["set"] == kind
+    ]
+    st.table(rows, border="horizontal", hide_index=True)
+    method = summary["protocol"]["settings"]["method"]
+    st.caption(
+        f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "
+        "share of the image with half of the positive mass; entropy: 100 % is evenly spread; energy: the share on the "
+        "object's mask."
+    )
+    for case, place in zip(("right", "wrong"), st.columns(2, gap="large"), strict=True):
+        picture = tiles(study, str(kind), case)
+        if picture is None:
+            place.caption(f"No picture that a network names {case}ly is among those kept.")
+            continue
+        with place:
+            st.markdown(f"**{str(kind).capitalize()}, named {case}ly**")
+            alt = f"{method} of both networks on {kind} pictures named {case}ly, titled true / predicted"
+            st.image(picture, output_format="PNG", width="stretch", alt=alt)
+            st.download_button(
+                "PNG",
+                png_bytes(picture),
+                f"attention-{kind}-{case}.png",
+                "image/png",
+                key=f"{key}_{case}",
+                on_click="ignore",
+            )
+    st.caption(
+        "Titles: true class / predicted class with its probability. The first seed's networks; none picked by hand."
+    )
+
+
+def tiles(study: Study, kind: str, case: str) -> Image.Image | None:
+    """Both networks' maps over pictures that each names rightly, or wrongly; dark letters on white."""
+    classes, held = study.summary["classes"], study.pictures
+    networks = [name for name in NETWORKS if study.cases(name, kind, case)]
+    if not networks:
+        return None
+    wide = max(len(study.cases(name, kind, case)) for name in networks)
+    font, head = ImageFont.load_default(11), 22
+    row = head + ZOOM + 18
+    made = Image.new("RGB", (wide * (ZOOM + 6), row * len(networks)), "white")
+    draw = ImageDraw.Draw(made)
+    for line, name in enumerate(networks):
+        draw.text((0, line * row + 4), f"Network: {NETWORKS[name]}", fill="#1b242c", font=ImageFont.load_default(13))
+        for column, place in enumerate(study.cases(name, kind, case)):
+            picture = Image.fromarray(held[f"{kind}.images"][place].permute(1, 2, 0).contiguous().numpy())
+            values = held[f"{kind}.{name}.maps"][place].float().clamp(min=0)
+            shown = overlay(picture.resize((ZOOM, ZOOM), Image.Resampling.BICUBIC), values, scale_of(values, False))
+            left, top = column * (ZOOM + 6), line * row + head
+            made.paste(shown, (left, top))
+            true = classes[int(held[f"{kind}.label"][place])]
+            said = classes[int(held[f"{kind}.{name}.predicted"][place])]
+            words = f"{true} / {said} {100 * float(held[f'{kind}.{name}.probability'][place]):.0f} %"
+            draw.text((left, top + ZOOM + 2), words, fill="#1b242c", font=font)
+    return made
+
+
+def made_by(study: Study, shipped: bool) -> None:
+    """The command that makes it again, and what is known of its generator."""
+    for each in study.summary["generators"]:
+        st.caption(f"Generator {each['fingerprint']}: {each.get('steps', 0):,} steps; {each.get('command', '')}")
+    st.markdown("**The command that makes it again**")
+    st.code(study.summary["command"] or COMMAND, language=None, wrap_lines=True)
+    if shipped:
+        st.caption("Shipped with Olhar; networks and predictions of each unit are in a run of your own only.")
+
+
+def headline(study: Study | None) -> str:
+    """The page's question, and its answer where there is one."""
+    asked = "Does synthetic data help a classifier, and what does it do to what the classifier looks at?"
+    return asked if study is None else f"{asked} **{study.summary['title']}: {study.summary['verdict']}.**"
