@@ -143,7 +143,7 @@ class _Decoder(nn.Module):
                 nn.Upsample(scale_factor=2, mode="nearest"),
                 conv(inputs, 2 * outputs, 3, 1, 1),
                 nn.BatchNorm2d(2 * outputs),
-                nn.GLU(1),
+                Activation("glu"),
             ]
             inputs = outputs
         self.layers = nn.Sequential(*layers, conv(inputs, 3, 3, 1, 1), nn.Tanh())

@@ -130,8 +130,8 @@ class ClassBatchNorm(nn.Module):
         out: Tensor = self.norm(x)
         if self.scale is None or self.shift is None:
             return out
-        scaled: Tensor = out * self.scale(y)[:, :, None, None] + self.shift(y)[:, :, None, None]
-        return scaled
+        scale, shift = (each(y)[:, :, None, None].to(out.dtype) for each in (self.scale, self.shift))
+        return torch.addcmul(shift, out, scale)  # in the maps' own precision: mixed ones would widen what follows
 
 
 class Noise(nn.Module):
@@ -146,7 +146,7 @@ class Noise(nn.Module):
         if source is None:
             return x
         noise = torch.randn(x.shape[0], 1, *x.shape[2:], generator=source, device=x.device, dtype=x.dtype)
-        return x + self.weight * noise
+        return x + self.weight.to(x.dtype) * noise
 
 
 class Activation(nn.Module):
@@ -216,5 +216,5 @@ class SelfAttention(nn.Module):
         value = F.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)  # (N, HW/4, C/2)
         mixed = torch.softmax(query @ key, -1) @ value  # (N, HW, C/2)
         mixed = mixed.transpose(1, 2).reshape(count, -1, height, width)
-        result: Tensor = x + self.gain * self.out(mixed)
+        result: Tensor = x + self.gain.to(x.dtype) * self.out(mixed)
         return result
