@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+from PIL import ImageOps
 
 from xai import run_control
 from xai.data import SAMPLES, keep_upload
@@ -155,8 +156,7 @@ def _preview(data: DataSet) -> None:
         except XaiError as error:
             bad.append(f"{item.key}: {error}")
             continue
-        image.thumbnail((120, 120))
-        pictures.append(np.asarray(image))
+        pictures.append(np.asarray(ImageOps.pad(image, (184, 184))))
         words.append(data.classes[item.label] if item.label is not None else "")
     if pictures:
         st.image(pictures, caption=words, width=92, output_format="PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -138,7 +139,7 @@ def _measured(shown: Shown, data: DataSet, method: str, count: int) -> Inside:
 
 
 def _bars(measured: Sequence[tuple[Shown, Inside]]) -> go.Figure:
-    names = [shown.name for shown, _ in measured]
+    names = ["<br>".join(textwrap.wrap(shown.name, 22)) for shown, _ in measured]
     figure = go.Figure(
         go.Bar(
             x=[found.above.mean for _, found in measured],
@@ -155,7 +156,7 @@ def _bars(measured: Sequence[tuple[Shown, Inside]]) -> go.Figure:
         )
     )
     figure.add_vline(x=0, line={"color": "gray", "dash": "dot"})
-    figure.update_xaxes(title="share of the map inside the object, above chance (0), with 95 % interval")
+    figure.update_xaxes(title="share inside the object above chance,<br>with 95 % interval")
     figure.update_yaxes(title="run", autorange="reversed", type="category", automargin=True)
-    figure.update_layout(height=130 + 46 * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure.update_layout(height=150 + 60 * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8})
     return figure

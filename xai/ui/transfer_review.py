@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from PIL import ImageOps
 
 from xai.data._spec import DataSet, Item
 from xai.errors import XaiError
@@ -150,9 +151,8 @@ def thumbnail(shown: Shown, index: int, item: Item) -> str:
             image = item.open()
         except XaiError:
             return ""
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
         sink = io.BytesIO()
-        image.save(sink, "PNG")
+        ImageOps.pad(image, (THUMBNAIL, THUMBNAIL)).save(sink, "PNG")
         return f"data:image/png;base64,{base64.b64encode(sink.getvalue()).decode()}"
 
     return _thumbnails.get((shown.result.config["data_fingerprint"], index), make)

@@ -43,15 +43,16 @@ COMPARED = {
 def headline(shown: Shown) -> None:
     """What came out, in four numbers with their protocol."""
     told = shown.result.summary
-    places = st.container(horizontal=True, gap="large")
+    places = st.container(horizontal=True, gap="small")
     places.metric("Validation accuracy", f"{told['accuracy']:.1%}", border=True)
     places.metric("Validation loss", f"{told['loss']:.3f}", border=True)
     places.metric("AUC", "none" if told["auc"] is None else f"{told['auc']:.3f}", border=True)
     places.metric("Trained parameters", f"{told['trained_parameters']:,}", border=True)
     places.metric("Time", f"{told['seconds']['all']:.0f} s", border=True)
     marks = "".join(f" :orange-badge[{mark}]" for mark in shown.marks)
+    st.markdown(f"**{runs.plain(shown.title)}**{marks}")
     st.caption(
-        f"**{runs.plain(shown.title)}**{marks} {told['images']['training']} images for training, "
+        f"{told['images']['training']} images for training, "
         f"{told['images']['validation']} for validation; {told['epochs']} epochs on {told['device']}; "
         f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}."
     )
