@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.app.conftest import OpenPage
 from xai import run_control
-from xai.run_files import Status
+from xai.run_files import Launch, Status
 from xai.runs import RunFolder
 from xai.studies.review import seen
 from xai.studies.shipped import BRAIN
@@ -171,3 +171,17 @@ def test_two_runs_are_compared_and_their_flips_explained(open_page: OpenPage, tm
     assert any("**2 images flip**" in each.value for each in app.markdown)
     assert [option.split(":")[0] for option in app.selectbox(key="tl_flip").options] == sorted(keys)
     assert len(app.image) == 6  # three methods, two networks
+
+
+def test_a_finished_run_learns_on(open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[list[str], Path]] = []
+    monkeypatch.setattr(run_control, "start", lambda words, path: begun.append((list(words), path)))
+    folder = tmp_path / "runs" / "train-1"
+    second_run(folder)
+    words = ("train", "sample:brain", "--head", "study4", "--epochs", "30")
+    RunFolder(folder).set_launch(Launch("train", "Mine", words, str(tmp_path), asked=1.0))
+    app = open_page("transfer_learning")
+    app.number_input(key="tl_more_train-1").set_value(20).run()
+    app.button(key="tl_learn_on_train-1").click().run()
+    assert not app.exception
+    assert begun == [(["train", "sample:brain", "--head", "study4", "--epochs", "50"], folder)]

@@ -261,3 +261,16 @@ def _begin(words: Sequence[str], title: str) -> None:
         run_control.start(list(words), run_control.new_run("train", title))
     except XaiError as error:
         st.session_state[f"{KEY}_said"] = str(error)
+
+
+def more(run_id: str, epochs: int, words: Sequence[str]) -> None:
+    """Let a finished run learn on, to `epochs` in all; what is refused is said in the form's place."""
+    words = list(words)
+    if "--epochs" in words:
+        words[words.index("--epochs") + 1] = str(epochs)
+    else:
+        words += ["--epochs", str(epochs)]
+    try:
+        run_control.start(words, run_control.find_run(run_id))
+    except XaiError as error:
+        st.session_state[f"{KEY}_refused"] = str(error)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from xai import run_control
 from xai.files import safe_name
+from xai.models.exported import export_network
 from xai.studies.transfer import comparison
 from xai.training.figures import PROTOCOL, at_threshold, precision_recall, roc
-from xai.ui import figures, runs, transfer
-from xai.ui.transfer import KEY, Shown, chart, sized
+from xai.ui import figures, runs, transfer, transfer_form
+from xai.ui.transfer import KEY, SHIPPED, Shown, chart, sized
+
+MORE = 30
+"""Epochs that a finished run is offered to learn on, as study 4 did."""
 
 LAST = {
     "epoch": "Epoch",
@@ -56,6 +63,9 @@ def headline(shown: Shown) -> None:
         f"{told['images']['validation']} for validation; {told['epochs']} epochs on {told['device']}; "
         f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}."
     )
+    if told["left_out"]:
+        with st.expander(f"{len(told['left_out'])} files were left out"):
+            st.dataframe(told["left_out"], hide_index=True)
 
 
 def curves(several: Sequence[Shown]) -> None:
@@ -87,9 +97,45 @@ def curves(several: Sequence[Shown]) -> None:
         )
         st.caption("The command that makes this run again")
         st.code(main.command, language=None, wrap_lines=True)
+        if main.id != SHIPPED:
+            _go_on(main)
     st.markdown("**Runs compared**" if len(several) > 1 else "**In one row**")
     compared(several)
     folds(main)
+
+
+def _go_on(shown: Shown) -> None:
+    """More epochs for a finished run, and its network as a file for elsewhere."""
+    total = shown.result.config["recipe"]["epochs"]
+    record = run_control.record(shown.result.path)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        count = st.number_input("More epochs", 1, 1000, MORE, key=f"{KEY}_more_{shown.id}", width=130)
+        st.button(
+            "Learn on",
+            icon=":material/play_arrow:",
+            key=f"{KEY}_learn_on_{shown.id}",
+            disabled=not record.words or record.active,
+            on_click=transfer_form.more,
+            args=(shown.id, total + count, record.words),
+        )
+        st.download_button(
+            "The network as a file",
+            lambda: _network_file(shown),
+            f"{safe_name(shown.title)}.zip",
+            "application/zip",
+            key=f"{KEY}_network_{shown.id}",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+    if refused := st.session_state.pop("tlf_refused", ""):
+        st.warning(runs.plain(refused), icon=":material/info:")
+    st.caption(f"On every page and in every command it is the classifier run:{runs.plain(shown.id)}.")
+
+
+def _network_file(shown: Shown) -> bytes:
+    """The trained network with its labels, preprocessing and card."""
+    with tempfile.TemporaryDirectory() as folder:
+        return export_network(str(shown.result.path), Path(folder) / "network.zip").read_bytes()
 
 
 def compared(several: Sequence[Shown]) -> None:
