@@ -43,6 +43,12 @@ SECTIONS = {
             "What is being trained, what was, and with which settings?",
         ),
         Page(
+            "pages/bias_audit.py",
+            "Bias audit",
+            ":material/balance:",
+            "Does it decide by what it should, or by a shortcut?",
+        ),
+        Page(
             "pages/gan_augmentation.py",
             "GAN augmentation",
             ":material/auto_awesome:",

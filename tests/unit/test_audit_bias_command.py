@@ -46,7 +46,10 @@ def test_a_run_trains_audits_and_tells(tmp_path: Path, capsys: pytest.CaptureFix
     weights = network_path(out, "fur-0.9-biased-s0")
     clf = xai.load_model("simple_cnn", f"file:{weights}", "cpu")
     assert clf.labels == ("cat", "dog")
-    # What is shipped for people is the same again, in words.
+    trained = xai.load_model(f"run:{out}", device="cpu")
+    x = clf.preprocess(PetImage(balanced_pets(1, "fur", 0)[0], 96)())
+    assert (trained.predict(x) == clf.predict(x)).all()
+    # The same again, in words.
     assert cli.main(["audit-bias", "--rho", "0.9", *SMALL, "--out", str(out), "--resume"]) == 0
     told = capsys.readouterr().out
     assert found["verdict"] in told

@@ -19,6 +19,8 @@ from xai.errors import InputError
 from xai.files import write_atomic
 from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
+from xai.models.exported import PLACE, write_network
+from xai.models.store import load_model
 from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies import _bias_detector as detector
@@ -106,6 +108,7 @@ def study_bias(
                 _piece(request, experiment, folder, own.part(100 * index, 100, 100 * len(wanted), experiment.title))
             own.report(100 * (index + 1), 100 * len(wanted), experiment.title)
         summary = summarise(request, folder.path)
+        _offer(request, folder, summary)
         folder.write("summary.json", summary)
     return summary
 
@@ -245,6 +248,21 @@ def _save_network(out: Path, name: str, classifier: Classifier) -> None:
     state = {key: value.detach().cpu().contiguous() for key, value in classifier.module.net.state_dict().items()}
     write_atomic(path.with_suffix(".txt"), "".join(f"{label}\n" for label in classifier.labels).encode())
     write_atomic(path, save(state))
+
+
+def _offer(request: BiasRequest, folder: RunFolder, summary: Mapping[str, Any]) -> None:
+    """Put the audited network where every page and command finds a run's network: `--model run:ID`."""
+    own = request.experiment
+    classifier = load_model(own.model, f"file:{network_path(folder.path, own.name)}", "cpu")
+    last = summary["base"]["curves"][-1]
+    card = {
+        "base": own.weights,
+        "data": summary["data"],
+        "synthetic": True,
+        "view": "crop",
+        "accuracy": last["validation_accuracy"],
+    }
+    write_network(folder.path / PLACE, classifier, own.recipe().head, card)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

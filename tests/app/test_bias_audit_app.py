@@ -1,0 +1,62 @@
+"""The bias audit's page without a browser: it opens with the finding, and every part shows finished results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.app.conftest import OpenPage
+from xai.settings import ASSETS
+
+SUMMARY = json.loads((ASSETS / "bias" / "summary.json").read_text(encoding="utf-8"))
+
+
+def tab(app: AppTest, name: str) -> AppTest:
+    app.session_state["ba_tabs"] = name
+    app.run()
+    assert not app.exception, [each.message for each in app.exception]
+    return app
+
+
+def test_opens_with_the_finding_on_it(open_page: OpenPage) -> None:
+    app = open_page("bias_audit")
+    assert app.title[0].value == "Bias audit"
+    verdict = SUMMARY["base"]["audit"]["verdict"]
+    assert verdict.startswith("Decides by fur colour: flips in ")
+    assert app.subheader[0].value == verdict
+    assert any("drawn images" in each.value for each in app.markdown)
+    assert any("122 of them fur light" in each.value for each in app.markdown)
+    assert any(each.value.startswith("python -m xai audit-bias --seed 0 --sweep") for each in app.code)
+    wrong = [each.value for each in app.markdown if each.value.startswith(":red[wrong: ")]
+    assert len(wrong) >= 6  # of twelve pictures whose colour speaks for the other class
+    flips = [each.value for each in app.markdown if each.value.endswith(":red[flips]")]
+    assert flips
+    assert [len(each.value) for each in app.dataframe] == [4, 8, 7]
+
+
+def test_the_slider_moves_among_finished_results(open_page: OpenPage) -> None:
+    app = tab(open_page("bias_audit"), "rho slider")
+    slider = app.select_slider(key="ba_rho")
+    slider.set_value(0.5).run()
+    assert not app.exception
+    told = [each.value for each in app.markdown if each.value.startswith(":gray[network")]
+    assert len(told) == SUMMARY["request"]["seeds"]
+    assert all("Decides by shape" in each for each in told)
+
+
+@pytest.mark.parametrize(("name", "said"), [("Mending", "**Balanced data**: worst group")])
+def test_the_other_parts_have_their_tables(open_page: OpenPage, name: str, said: str) -> None:
+    app = tab(open_page("bias_audit"), name)
+    assert any(said in each.value for each in app.markdown)
+    assert app.dataframe
+
+
+def test_own_data_says_what_it_would_run(open_page: OpenPage, tmp_path: Path) -> None:
+    app = tab(open_page("bias_audit"), "Your own data")
+    assert any("audit-bias --data sample:pets --model simple_cnn" in each.value for each in app.code)
+    app.text_input(key="ba_own_data").set_value(str(tmp_path / "none")).run()
+    assert not app.exception
+    assert any("does not exist" in each.value for each in app.warning)

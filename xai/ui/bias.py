@@ -1,0 +1,318 @@
+"""The bias audit's page: which result is shown, its verdict, groups, interventions and explanation shares."""
+
+from __future__ import annotations
+
+import csv
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from xai import run_control
+from xai.errors import XaiError
+from xai.models.classifier import Classifier
+from xai.models.store import load_model
+from xai.runs import RunFolder
+from xai.settings import ASSETS
+from xai.statistics import Interval
+from xai.studies._bias_verdict import group_name
+from xai.studies.bias import Audit
+from xai.studies.bias_run import network_path
+from xai.ui import runs
+from xai.ui.figures import COLORS
+from xai.ui.work import Recent
+
+KEY = "ba"
+SHIPPED = ASSETS / "bias"
+"""Summary and first network of a finished run; the command that made it is in the summary."""
+
+ARM_TITLES = {
+    "biased": "As it is",
+    "balanced": "Balanced data",
+    "weights": "Group weights",
+    "jitter": "Colour jitter",
+    "grey": "Greyscale",
+}
+FACTOR_TITLES = {"fur": "fur colour", "mark": "corner mark", "shape": "shape (all four parts)"}
+
+_read: Recent[dict[str, Any]] = Recent(6)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished audit: its summary and where its networks lie."""
+
+    title: str
+    path: Path
+    summary: Mapping[str, Any]
+    command: str
+
+    @property
+    def audit(self) -> Audit:
+        """Of the first network."""
+        return Audit.of(self.summary["base"]["audit"])
+
+    @property
+    def drawn(self) -> bool:
+        """Whether its networks were trained here, on drawn pets."""
+        return self.summary["base"]["experiment"] is not None
+
+    def classifier(self) -> Classifier:
+        """The audited network; raises what `load_model` raises."""
+        if not self.drawn:
+            asked = self.summary["request"]
+            return load_model(asked["model"], asked["weights"])
+        from xai.studies._bias_train import Experiment
+
+        own = Experiment(**self.summary["base"]["experiment"])
+        return load_model(own.model, f"file:{network_path(self.path, own.name)}")
+
+
+def result() -> Result:
+    """The run that is picked, or the one that comes with the software."""
+    picked = runs.panel("audit-bias", KEY)
+    if picked is not None and st.toggle("Show the shipped result instead", key=f"{KEY}_shipped"):
+        picked = None
+    if picked is not None:
+        try:
+            return Result(picked.title, picked.path, RunFolder(picked.path).summary(), picked.command)
+        except XaiError as error:
+            st.warning(runs.plain(str(error)), icon=":material/info:")
+    return shipped()
+
+
+def shipped() -> Result:
+    """The result that comes with the software."""
+    found = _read.get((SHIPPED / "summary.json").stat().st_mtime_ns, lambda: RunFolder(SHIPPED).summary())
+    return Result("The study's set, SimpleCNN", SHIPPED, found, found["command"])
+
+
+def live() -> None:
+    """Curves of the audits that are being trained, as they learn."""
+    active = [each for each in run_control.list_runs("audit-bias") if each.active]
+    if not active:
+        return
+
+    def draw() -> None:
+        for record in active:
+            rows = RunFolder(record.path).metrics()
+            if rows:
+                last = [row for row in rows if row["network"] == rows[-1]["network"]]
+                show(learning(last, rows[-1]["network"]), f"live-{record.id}")
+
+    st.fragment(draw, run_every=runs.POLL_SECONDS)()
+
+
+def learning(rows: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
+    """Training and validation accuracy of one network by epoch."""
+    figure = go.Figure()
+    for index, (name, field) in enumerate((("training", "train_accuracy"), ("validation", "validation_accuracy"))):
+        figure.add_scatter(
+            x=[row["epoch"] for row in rows],
+            y=[100 * row[field] for row in rows],
+            name=name,
+            mode="lines+markers",
+            line={"color": f"rgb({COLORS[index]})"},
+        )
+    figure.update_xaxes(title="Epoch")
+    figure.update_yaxes(title="Accuracy, %", range=[0, 103])
+    return styled(figure, title, 260)
+
+
+def head(found: Result) -> None:
+    """The verdict with what it was measured on, and the command."""
+    audit = found.audit
+    st.subheader(audit.verdict, anchor=False)
+    marks = ":orange-badge[:material/draw: drawn images]" if audit.synthetic else ""
+    network = audit.provenance["model"]
+    title = f"{network}, weights {audit.provenance['fingerprint']}"
+    st.markdown(f"{marks} Trained on {found.summary['data']}." if found.drawn else runs.plain(found.summary["data"]))
+    aligned, conflicting = audit.aligned, audit.conflicting
+    cue = audit.by_factor(audit.cue)
+    columns = st.columns(4)
+    if aligned is not None:
+        columns[0].metric("Right where the cue agrees", f"{aligned.mean:.0%}", help=percent(aligned))
+    if conflicting is not None:
+        columns[1].metric("Right where it conflicts", f"{conflicting.mean:.0%}", help=percent(conflicting))
+    if cue is not None:
+        columns[2].metric("Answers that flip", f"{cue.flips.mean:.0%}", help=f"{audit.how}; {percent(cue.flips)}")
+    columns[3].metric(
+        "Worst group",
+        f"{audit.worst.accuracy.mean:.0%}",
+        help=f"{_group(audit.worst)}: {percent(audit.worst.accuracy)}",
+    )
+    st.caption(f"{audit.images} test images, none of them seen in training; {audit.how}. {title}.")
+    st.code(found.command, language=None, wrap_lines=True)
+
+
+def _group(group: Any) -> str:
+    return group_name(group.value, group.label)
+
+
+def groups(audit: Audit) -> None:
+    """Accuracy of every group."""
+    st.markdown("**Accuracy by group**")
+    names = [f"{_group(each)} ({'aligned' if each.aligned else 'conflicting'})" for each in audit.groups]
+    figure = go.Figure()
+    for index, aligned in enumerate((True, False)):
+        chosen = [
+            (name, each.accuracy) for name, each in zip(names, audit.groups, strict=True) if each.aligned == aligned
+        ]
+        figure.add_bar(
+            x=[name for name, _ in chosen],
+            y=[100 * each.mean for _, each in chosen],
+            error_y=_errors([each for _, each in chosen], 100),
+            name="aligned" if aligned else "conflicting",
+            marker_color=f"rgb({COLORS[index]})",
+        )
+    figure.update_yaxes(title="Accuracy, %", range=[0, 108])
+    show(styled(figure, f"Groups of class and {audit.cue}, 95 % Wilson intervals"), "groups")
+    rows = [
+        {
+            "group": _group(each),
+            "images": each.accuracy.n,
+            "aligned": each.aligned,
+            **_columns(each.accuracy, "accuracy"),
+        }
+        for each in audit.groups
+    ]
+    table(rows, "groups")
+
+
+def interventions(audit: Audit) -> None:
+    """What swapping each factor does."""
+    st.markdown("**What swapping one factor does**")
+    if not audit.reliance:
+        st.info("No image has a mask, so nothing could be recoloured; give masks to see what the cue does.")
+        return
+    order = sorted(audit.reliance, key=lambda each: each.score.mean)
+    figure = go.Figure(
+        go.Bar(
+            y=[factor_title(each.factor) for each in order],
+            x=[each.score.mean for each in order],
+            error_x=_errors([each.score for each in order]),
+            orientation="h",
+            marker_color=[f"rgb({COLORS[1 if each.factor == audit.cue else 0]})" for each in order],
+        )
+    )
+    figure.update_xaxes(title="Reliance score (1 decides alone, 0 plays no role)")
+    show(
+        styled(figure, "Mean fall of the probability of the class that the value speaks for, 95 % bootstrap"),
+        "reliance",
+    )
+    rows = [
+        {
+            "swapped": factor_title(each.factor),
+            "answers flip %": round(100 * each.flips.mean, 1),
+            "95 %": percent(each.flips),
+            "probability moves": round(each.moved.mean, 3),
+            **_columns(each.score, "reliance"),
+        }
+        for each in reversed(order)
+    ]
+    table(rows, "interventions")
+
+
+def shares(audit: Audit) -> None:
+    """Explanation inside each region against the area's share."""
+    st.markdown("**Where the explanation lies, against chance**")
+    if not audit.shares:
+        st.info("No regions are known for these images; give masks to see where explanations lie.")
+        return
+    first = [each for each in audit.shares if each.method == audit.shares[0].method]
+    figure = go.Figure()
+    for index, (name, field) in enumerate((("share of the map", "share"), ("share of the area (chance)", "chance"))):
+        values = [getattr(each, field) for each in first]
+        figure.add_bar(
+            x=[each.region for each in first],
+            y=[100 * each.mean for each in values],
+            error_y=_errors(values, 100),
+            name=name,
+            marker_color=f"rgb({COLORS[0 if index == 0 else 2]})",
+        )
+    figure.update_yaxes(title="% of positive mass, % of area")
+    show(
+        styled(figure, f"{first[0].method} of the predicted class, {first[0].share.n} images, 95 % bootstrap"), "shares"
+    )
+    rows = [
+        {
+            "method": each.method,
+            "region": each.region,
+            "images": each.share.n,
+            "map %": round(100 * each.share.mean, 1),
+            "area %": round(100 * each.chance.mean, 1),
+            "difference": signed(each.beyond),
+            "above chance in": each.above,
+            "blank maps": each.blank,
+        }
+        for each in audit.shares
+    ]
+    table(rows, "shares")
+
+
+def factor_title(factor: str) -> str:
+    """What people call a factor."""
+    return FACTOR_TITLES.get(factor, factor)
+
+
+def percent(value: Interval) -> str:
+    """ "12 % [5, 25] of 50" """
+    return f"{100 * value.mean:.0f} % [{100 * value.low:.0f}, {100 * value.high:.0f}] of {value.n}"
+
+
+def signed(value: Interval) -> str:
+    """ "+3.1 [+1.0, +5.2] points" """
+    return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}] points"
+
+
+def _errors(values: Sequence[Interval], scale: float = 1) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [scale * (each.high - each.mean) for each in values],
+        "arrayminus": [scale * (each.mean - each.low) for each in values],
+    }
+
+
+def _columns(value: Interval, name: str) -> dict[str, float]:
+    return {name: round(value.mean, 3), "low": round(value.low, 3), "high": round(value.high, 3)}
+
+
+def styled(figure: go.Figure, title: str, height: int = 330) -> go.Figure:
+    """The look that the page's figures share; the title is the protocol."""
+    lines = textwrap.wrap(title, 48)  # what a narrow window holds
+    figure.update_layout(
+        title={"text": "<br>".join(lines), "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
+        height=height + 18 * len(lines),
+        margin={"l": 8, "r": 8, "t": 46 + 18 * len(lines), "b": 8},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        bargap=0.35,
+    )
+    return figure
+
+
+def show(figure: go.Figure, name: str) -> None:
+    """A figure that can be saved as SVG."""
+    st.plotly_chart(
+        figure,
+        width="stretch",
+        key=f"{KEY}_{name}",
+        config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": f"olhar-bias-{name}"}},
+    )
+
+
+def table(rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """A table with its CSV."""
+    st.dataframe(list(rows), hide_index=True, width="stretch", key=f"{KEY}_table_{name}")
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    st.download_button(
+        "CSV", sink.getvalue(), f"olhar-bias-{name}.csv", "text/csv", key=f"{KEY}_csv_{name}", on_click="ignore"
+    )
