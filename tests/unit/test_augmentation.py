@@ -192,6 +192,7 @@ def test_accuracies_are_those_of_the_predictions(study, data, made):
     row = next(r for r in study.summary["arms"] if (r["percent"], r["arm"]) == (100, "real"))
     assert row["seeds"][1] == pytest.approx(100 * float(right))
     assert row["test"]["mean"] == pytest.approx(sum(row["seeds"]) / 2)
+    assert 0 <= row["test"]["low"] <= row["test"]["mean"] <= row["test"]["high"] <= 100
     curve = next(c for c in study.summary["curves"] if (c["percent"], c["arm"]) == (100, "real"))
     assert curve["mean"][-1] == pytest.approx(row["test"]["mean"])
 

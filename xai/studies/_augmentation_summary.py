@@ -160,7 +160,7 @@ def _row(
         "real": facts["real"],
         "synthetic": facts["synthetic"],
         "validation": 100 * sum(each.validation for each in units) / len(units),
-        "test": _plain(crossed_mean(100 * right[key][:, :, -1])),
+        "test": _share(crossed_mean(100 * right[key][:, :, -1])),
         "difference": None if difference is None else _plain(difference),
         "seeds": [100 * each.facts["test_accuracy"][-1] for each in units],
         "train": 100 * sum(each.facts["train_accuracy"][-1] for each in units) / len(units),
@@ -177,8 +177,8 @@ def _curve(key: tuple[int, str, int], units: Sequence[Found], labels: Tensor) ->
         "title": arm_title(units[0].unit),
         "step": units[0].facts["step"],
         "mean": band.mean.tolist(),
-        "low": _numbers(band.low),
-        "high": _numbers(band.high),
+        "low": _numbers(band.low.clamp(0, 100)),
+        "high": _numbers(band.high.clamp(0, 100)),
     }
 
 
@@ -346,6 +346,12 @@ def open_study(path: Path) -> Study:
 def _plain(value: Interval) -> dict[str, Any]:
     low, high = (None if math.isnan(each) else each for each in (value.low, value.high))
     return {"mean": value.mean, "low": low, "high": high, "n": value.n}
+
+
+def _share(value: Interval) -> dict[str, Any]:
+    """An accuracy in percent: the interval ends where accuracies do."""
+    held = _plain(value)
+    return held if held["low"] is None else {**held, "low": max(0.0, held["low"]), "high": min(100.0, held["high"])}
 
 
 def _numbers(values: Tensor) -> list[float | None]:

@@ -37,12 +37,12 @@ from xai.studies._augmentation_data import (
     synthesise,
     synthetic_labels,
 )
-from xai.studies._augmentation_summary import Study, chosen_ratio, examples, open_study, summarise
+from xai.studies._augmentation_summary import SHOWN, Study, chosen_ratio, examples, open_study, summarise
 from xai.studies.gan_training import GanRequest, train_gan
 from xai.training import Images
 from xai.types import Run
 
-__all__ = ["ARMS", "AugmentRequest", "Study", "augment", "open_study"]
+__all__ = ["ARMS", "SHOWN", "AugmentRequest", "Study", "augment", "open_study"]
 
 RATIOS = (20, 50, 75, 100, 125)
 PERCENTS = (100, 50, 25, 10)

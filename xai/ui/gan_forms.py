@@ -23,11 +23,16 @@ def own(found: Sequence[Source], key: str) -> None:
     with left:
         st.markdown("**Train a generator**")
         _train(key)
-        runs.panel("gan", f"{key}_gan")
+        runs.panel("gan", f"{key}_gan", lambda run: _show(f"{key}_generator", run.id))
     with right:
         st.markdown("**Ask whether its images help**")
         _augment(found, key)
-        runs.panel("augment", f"{key}_aug")
+        runs.panel("augment", f"{key}_aug", lambda run: _show(f"{key}_study", run.id))
+
+
+def _show(widget: str, run_id: str) -> None:
+    """Have the other tabs show a finished run that is picked here."""
+    st.session_state[widget] = run_id
 
 
 def _train(key: str) -> None:

@@ -14,9 +14,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from xai.errors import XaiError
+from xai.explain._spec import METHODS
 from xai.render import overlay, png_bytes, scale_of
 from xai.statistics import Band
-from xai.studies.augmentation import Study
+from xai.studies.augmentation import SHOWN, Study
 from xai.ui import figures, gan
 from xai.ui.figures import COLORS
 from xai.ui.gan import Source
@@ -31,7 +32,7 @@ COMMAND = (
 
 CASES = {"all": "all", "right": "named rightly by both", "wrong": "named wrongly by both"}
 NETWORKS = {"baseline": "real only", "augmented": "with synthetic images"}
-ZOOM = 128
+ZOOM = 176
 CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
@@ -63,7 +64,7 @@ def verdict(study: Study) -> None:
             "real images used": f"{each['percent']} %",
             "ratio chosen on validation": f"{each['ratio']} %",
             "synthetic against real only, points [95 %]": interval(each["difference"], "+"),
-            "images": each["images"],
+            "test images": each["images"],
             "validation prefers": each["validation_prefers"],
         }
         for each in summary["verdicts"]
@@ -170,7 +171,7 @@ def _chart(made: go.Figure, title: str, foot: str, key: str) -> None:
         title={"text": f"<b>{title}</b>", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 8}},
         height=440,
         margin={"l": 8, "r": 8, "t": 110, "b": 60 + 15 * len(lines)},
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}, "traceorder": "normal"},
     )
     made.add_annotation(
         text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-48, xanchor="left", yanchor="top",
@@ -228,7 +229,7 @@ def attention(study: Study, key: str) -> None:
         if each["set"] == kind
     ]
     st.table(rows, border="horizontal", hide_index=True)
-    method = summary["protocol"]["settings"]["method"]
+    method = METHODS.get(summary["protocol"]["settings"]["method"]).title
     st.caption(
         f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "
         "share of the image with half of the positive mass; entropy: 100 % is evenly spread; energy: the share on the "
@@ -262,13 +263,12 @@ def tiles(study: Study, kind: str, case: str) -> Image.Image | None:
     networks = [name for name in NETWORKS if study.cases(name, kind, case)]
     if not networks:
         return None
-    wide = max(len(study.cases(name, kind, case)) for name in networks)
-    font, head = ImageFont.load_default(11), 22
-    row = head + ZOOM + 18
-    made = Image.new("RGB", (wide * (ZOOM + 6), row * len(networks)), "white")
+    font, head = ImageFont.load_default(14), 30
+    row = head + ZOOM + 28
+    made = Image.new("RGB", (SHOWN * (ZOOM + 6), row * len(networks)), "white")
     draw = ImageDraw.Draw(made)
     for line, name in enumerate(networks):
-        draw.text((0, line * row + 4), f"Network: {NETWORKS[name]}", fill="#1b242c", font=ImageFont.load_default(13))
+        draw.text((0, line * row + 4), f"Network: {NETWORKS[name]}", fill="#1b242c", font=ImageFont.load_default(17))
         for column, place in enumerate(study.cases(name, kind, case)):
             picture = Image.fromarray(held[f"{kind}.images"][place].permute(1, 2, 0).contiguous().numpy())
             values = held[f"{kind}.{name}.maps"][place].float().clamp(min=0)
@@ -278,7 +278,7 @@ def tiles(study: Study, kind: str, case: str) -> Image.Image | None:
             true = classes[int(held[f"{kind}.label"][place])]
             said = classes[int(held[f"{kind}.{name}.predicted"][place])]
             words = f"{true} / {said} {100 * float(held[f'{kind}.{name}.probability'][place]):.0f} %"
-            draw.text((left, top + ZOOM + 2), words, fill="#1b242c", font=font)
+            draw.text((left, top + ZOOM + 4), words, fill="#1b242c", font=font)
     return made
 
 
