@@ -171,6 +171,8 @@ def test_two_runs_are_compared_and_their_flips_explained(open_page: OpenPage, tm
     assert any("**2 images flip**" in each.value for each in app.markdown)
     assert [option.split(":")[0] for option in app.selectbox(key="tl_flip").options] == sorted(keys)
     assert len(app.image) == 6  # three methods, two networks
+    app.toggle(key="tl_flip_every").set_value(True).run()
+    assert len(app.selectbox(key="tl_flip").options) == 51
 
 
 def test_a_finished_run_learns_on(open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

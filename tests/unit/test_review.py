@@ -86,6 +86,7 @@ def test_flips_are_matched_by_image_and_not_by_row() -> None:
     assert not flip.first.correct
     assert flip.second.correct
     assert (flip.first.place, flip.second.place) == (1, 2)
+    assert [each.index for each in flips(one, other, every=True)] == [5, 7, 9]
     with pytest.raises(InputError, match=r"^the two runs were trained on different images; compare runs on one"):
         flips(one, result([[0.1, 0.9]], [1], [5], "other"))
     with pytest.raises(InputError, match=r"^the two runs were validated on different images; train both with the"):

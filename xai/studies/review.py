@@ -124,9 +124,10 @@ class Flip:
     second: Seen
 
 
-def flips(one: TransferResult, other: TransferResult) -> tuple[Flip, ...]:
+def flips(one: TransferResult, other: TransferResult, every: bool = False) -> tuple[Flip, ...]:
     """Validation images of both runs that exactly one of them gets right, in the data set's order.
 
+    every: all images of both runs, also those that do not flip.
     Raises `InputError` where the runs were trained on different images or classes, or validated on none in common.
     """
     if one.config["data_fingerprint"] != other.config["data_fingerprint"] or one.classes != other.classes:
@@ -136,7 +137,9 @@ def flips(one: TransferResult, other: TransferResult) -> tuple[Flip, ...]:
     if not both:
         raise InputError("the two runs were validated on different images; train both with the same seed and share.")
     return tuple(
-        Flip(mine[i].key, i, mine[i].label, mine[i], theirs[i]) for i in both if mine[i].correct != theirs[i].correct
+        Flip(mine[i].key, i, mine[i].label, mine[i], theirs[i])
+        for i in both
+        if every or mine[i].correct != theirs[i].correct
     )
 
 

@@ -35,6 +35,7 @@ def flipped(several: Sequence[Shown]) -> None:
     titles = {each.id: each.name for each in several[1:]}
     second_id = st.selectbox("Against", list(titles), format_func=titles.__getitem__, key=f"{KEY}_against")
     second = next(each for each in several if each.id == second_id)
+    every = st.toggle("Any image, not only those that flip", key=f"{KEY}_flip_every")
     try:
         found = flips(first.result, second.result)
     except XaiError as error:
@@ -46,14 +47,20 @@ def flipped(several: Sequence[Shown]) -> None:
         f"{runs.plain(second.name)}."
     )
     data = transfer.tried(first)
-    if not found or data is None:
+    shown = flips(first.result, second.result, every=True) if every else found
+    if not shown or data is None:
         return
-    names = {
-        flip.index: f"{flip.key}: right in {first.title if flip.first.correct else second.title}" for flip in found
-    }
+    names = {flip.index: _named(flip, first, second) for flip in shown}
     index = st.selectbox("Image", list(names), format_func=names.__getitem__, key=f"{KEY}_flip")
     how = look(f"{KEY}_flip_look")
-    _side_by_side(next(flip for flip in found if flip.index == index), (first, second), data, how)
+    _side_by_side(next(flip for flip in shown if flip.index == index), (first, second), data, how)
+
+
+def _named(flip: Flip, first: Shown, second: Shown) -> str:
+    """What the list of images calls one."""
+    if flip.first.correct == flip.second.correct:
+        return f"{flip.key}: {'right' if flip.first.correct else 'wrong'} in both"
+    return f"{flip.key}: right in {first.title if flip.first.correct else second.title}"
 
 
 def _side_by_side(flip: Flip, pair: tuple[Shown, Shown], data: DataSet, how: Look) -> None:
