@@ -25,7 +25,7 @@ from xai.studies.transfer import TransferRequest, comparison, load_result, train
 from xai.training import Recipe
 from xai.types import Run
 
-EPOCHS = 20
+EPOCHS = 60  # enough that a kill at the twelfth comes in time on a busy machine
 RECIPE = Recipe(epochs=EPOCHS, batch=4, head="study4", seed=1)
 
 

@@ -82,7 +82,10 @@ def train(
     if team.size > 1 and device == "auto" and torch.cuda.is_available():
         device = f"cuda:{team.local}"
     with team.together("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"):
-        job = _Job.of(_with_epochs(request, out, resume), out, resolve_device(device), workers)
+        chosen = resolve_device(device)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)  # what the processes tell one another goes by the current device
+        job = _Job.of(_with_epochs(request, out, resume), out, chosen, workers)
         _folder(job, resume, team)
         if team.rank > 0:
             try:
@@ -94,6 +97,7 @@ def train(
             team.wait()
             return None
         with job.folder.working(dataclasses.replace(run, device=job.device), job.device) as own:
+            job.folder.write("config.json", job.config())  # with more epochs, if it learns on
             job.folder.log(f"started on {job.device} with {team.size} process{'es' * (team.size > 1)}")
             job.work(own, writes=True)
             team.wait()
@@ -112,7 +116,7 @@ def _with_epochs(request: TransferRequest, out: Path, resume: bool) -> TransferR
 
 
 def _folder(job: _Job, resume: bool, team: Team) -> None:
-    """The run's folder, made by rank 0; what it refuses all refuse. More epochs than before are written down."""
+    """The run's folder, made by rank 0; what it refuses all refuse. More epochs than before are no other run."""
     refused = ""
     if team.rank == 0:
         config = job.config()
@@ -121,7 +125,6 @@ def _folder(job: _Job, resume: bool, team: Team) -> None:
             before = RunFolder(path).config() if resume and (path / "config.json").is_file() else {}
             epochs = before.get("recipe", {}).get("epochs", job.request.recipe.epochs)
             RunFolder.create(path, {**config, "recipe": {**config["recipe"], "epochs": epochs}}, resume)
-            job.folder.write("config.json", config)
         except InputError as error:
             refused = str(error)
     team.agree(refused)
