@@ -214,3 +214,13 @@ def test_a_drawing_names_its_function() -> None:
         return other(rng, label, size)
 
     assert not np.array_equal(Drawing(other, 0, 0, 0, 8).arrays()[0], Drawing(another, 0, 0, 0, 8).arrays()[0])
+
+
+def test_a_command_takes_a_generated_sample_with_its_parameters() -> None:
+    from xai.commands._images import _samples
+
+    found = list(_samples("sample:brain?size=32&yes=2&no=1"))
+    keys = ("no/0000.png", "yes/0000.png", "yes/0001.png")
+    assert [source for source, _ in found] == [f"sample:brain?size=32&yes=2&no=1/{key}" for key in keys]
+    (one,) = _samples("sample:brain?size=32&yes=2&no=1/yes/0001.png")
+    assert one[0].endswith("/yes/0001.png")

@@ -110,13 +110,13 @@ def _inside(path: Path, folder: Path | None) -> bool:
 
 
 def _samples(word: str) -> Iterator[tuple[str, Picture]]:
-    """`sample:SET`, `sample:SET/KEY`, or `sample:NAME` for a shipped photograph by its file name."""
+    """`sample:SET`, `sample:SET?name=value`, `sample:SET/KEY`, or `sample:NAME` for a shipped photograph (its file name)."""
     from xai.data import list_samples, open_dataset
     from xai.data.folder import FileImage
     from xai.data.samples import list_samples as list_photographs
 
     name, _, key = word.removeprefix("sample:").partition("/")
-    if name not in list_samples() and not key:
+    if name.partition("?")[0] not in list_samples() and not key:
         stems = {photograph.name: photograph.path for photograph in list_photographs()}
         if name in stems:
             yield str(stems[name].resolve()), Picture(stems[name].name, word, _File(stems[name]))
