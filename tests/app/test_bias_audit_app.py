@@ -9,8 +9,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
+from xai.data.pets import PetImage, balanced_pets
 from xai.settings import ASSETS
+from xai.studies.bias_own import OwnRequest, audit_own
 
+WEIGHTS = ASSETS / "bias" / "networks" / "fur-study-biased-s0.safetensors"
 SUMMARY = json.loads((ASSETS / "bias" / "summary.json").read_text(encoding="utf-8"))
 
 
@@ -60,3 +63,18 @@ def test_own_data_says_what_it_would_run(open_page: OpenPage, tmp_path: Path) ->
     app.text_input(key="ba_own_data").set_value(str(tmp_path / "none")).run()
     assert not app.exception
     assert any("does not exist" in each.value for each in app.warning)
+
+
+def test_a_finished_run_of_ones_own_data_is_shown(open_page: OpenPage, tmp_path: Path) -> None:
+    for index, pet in enumerate(balanced_pets(1, "fur", 1)):
+        path = tmp_path / "mine" / pet.species / pet.fur / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PetImage(pet, 64)().save(path)
+    request = OwnRequest(str(tmp_path / "mine"), "simple_cnn", f"file:{WEIGHTS}")
+    audit_own(request, tmp_path / "runs" / "mine", device="cpu")
+    app = open_page("bias_audit")
+    assert app.subheader[0].value.startswith("Groups differ by ")
+    assert any("groups from the folders inside the class folders" in each.value for each in app.markdown)
+    app.toggle(key="ba_shipped").set_value(True).run()
+    assert not app.exception
+    assert app.subheader[0].value == SUMMARY["base"]["audit"]["verdict"]
