@@ -110,7 +110,7 @@ def _inside(path: Path, folder: Path | None) -> bool:
 
 
 def _samples(word: str) -> Iterator[tuple[str, Picture]]:
-    """`sample:SET`, `sample:SET?name=value`, `sample:SET/KEY`, or `sample:NAME` for a shipped photograph (its file name)."""
+    """`sample:SET`, `sample:SET?name=value`, `sample:SET/KEY`, or `sample:NAME` for a photograph by its file name."""
     from xai.data import list_samples, open_dataset
     from xai.data.folder import FileImage
     from xai.data.samples import list_samples as list_photographs
