@@ -11,7 +11,7 @@ import torch
 from tests.unit.augmentation_helpers import CLASSES, folder, generator, request
 from xai.cli import main
 from xai.data.call import open_dataset
-from xai.errors import Cancelled, InputError
+from xai.errors import Cancelled, InputError, WeightsError
 from xai.gan.images import split_places
 from xai.gan.saved import load_generator
 from xai.runs import RunFolder
@@ -376,6 +376,13 @@ def test_a_generator_is_trained_first_and_once(data, tmp_path, monkeypatch):
     augment(asked, tmp_path / "run", resume=True)
     assert calls == [(7, 32, True)]
     assert len(found.summary["generators"]) == 1
+
+
+def test_weights_that_are_not_to_be_had_are_said_before_anything_is_trained(data, tmp_path):
+    asked = request(data, tmp_path, generators=(), arms=("real", "pretrained"), pretrained="simple_cnn", size=32)
+    with pytest.raises(WeightsError, match="never trained on ImageNet"):
+        augment(asked, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_pretrained_arm_learns_its_head_alone(data, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from xai.files import write_atomic
 from xai.gan.images import SHARE
 from xai.gan.saved import Generator, load_generator
 from xai.gan.settings import LAPTOP, SIZES
-from xai.models.store import model_spec
+from xai.models.store import load_model, model_spec
 from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies._augmentation_arm import ARMS, Found, Looked, Terms, Unit, check_arms, do_unit, read_unit
@@ -163,6 +163,8 @@ def augment(
             "or --generator-steps N to train one first."
         )
     terms = request.terms
+    if "pretrained" in request.arms:
+        load_model(terms.pretrained, "imagenet", chosen)  # weights that are not to be had are better said now
     folder = RunFolder.create(out, _config(request, data, terms, given, run.seed), resume)
     own = dataclasses.replace(run, device=chosen)
     generators = given or ([_trained(request, folder, device, own)] if request.synthetic else [])
