@@ -113,11 +113,11 @@ def test_copies_are_seen_and_new_images_are_not() -> None:
     copied = copying(train[:40] + 0.01 * rand(40, 6, seed=3), train, held, "distance")
     assert copied.ratio < 0.05
     assert copied.p < 1e-6
-    assert "nearer to the training images than held-out photographs do" in copied.sentence
+    assert "lie nearer to the training images than held-out images do" in copied.sentence
     honest = copying(fresh, train, held, "distance")
     assert 0.8 < honest.ratio < 1.25
     assert honest.p > 0.05
-    assert "no nearer to them than held-out photographs do" in honest.sentence
+    assert "lie no nearer to the training images than held-out images do" in honest.sentence
 
 
 def test_distance_within_a_class_by_hand() -> None:

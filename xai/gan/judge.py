@@ -53,8 +53,9 @@ class Copying:
     @property
     def sentence(self) -> str:
         """What the figures say."""
-        told = "nearer to the training images than" if self.p < 0.05 and self.ratio < 1 else "no nearer to them than"
-        return f"samples lie {told} held-out photographs do (ratio {self.ratio:.2f}, p = {self.p:.2g})"
+        told = "nearer" if self.p < 0.05 and self.ratio < 1 else "no nearer"
+        figures = f"ratio {self.ratio:.2f}, p = {self.p:.2g}"
+        return f"samples lie {told} to the training images than held-out images do ({figures})"
 
 
 def distances(images: Tensor, real: Tensor, seed: int = 0) -> Distances:
