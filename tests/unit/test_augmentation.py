@@ -28,6 +28,7 @@ from xai.studies._augmentation_data import (
 )
 from xai.studies._augmentation_summary import _paired, chosen_ratio, open_study, verdict_sentence
 from xai.studies.augmentation import AugmentRequest, augment
+from xai.training import steps
 from xai.types import Run
 
 
@@ -383,6 +384,22 @@ def test_weights_that_are_not_to_be_had_are_said_before_anything_is_trained(data
     with pytest.raises(WeightsError, match="never trained on ImageNet"):
         augment(asked, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_networks_features_are_computed_once_for_all_seeds(data, tmp_path, monkeypatch):
+    calls = []
+    real = steps.stored_features
+
+    def counted(network, each, *rest):
+        calls.append(len(each.labels))
+        return real(network, each, *rest)
+
+    monkeypatch.setattr(steps, "stored_features", counted)
+    asked = request(data, tmp_path, generators=(), arms=("real", "pretrained"), percents=(100,), seeds=2, size=32)
+    found = augment(asked, tmp_path / "run")
+    assert calls == [25, 4, 7]  # training, validation, test
+    (row,) = [row for row in found.summary["arms"] if row["arm"] == "pretrained"]
+    assert len(row["seeds"]) == 2
 
 
 def test_a_pretrained_arm_learns_its_head_alone(data, tmp_path, monkeypatch):

@@ -22,8 +22,9 @@ from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
 from xai.studies._augmentation_data import Sized, enlarged
-from xai.training import Images, Network, Recipe, network_of
-from xai.training.steps import fit_steps
+from xai.training import Images, Network, Recipe, Stored, network_of
+from xai.training.pictures import Pictures
+from xai.training.steps import fit_steps, passed
 from xai.types import Run
 
 ARMS = ("real", "traditional", "synthetic", "both", "pretrained")
@@ -153,14 +154,22 @@ def do_unit(
     test: Images,
     looked: Mapping[str, Looked],
     run: Run,
+    features: dict[int, list[Pictures | Stored]] | None = None,
 ) -> Found:
-    """Train, measure and write one unit. counts: real and generated images; looked: those whose maps are measured."""
+    """Train, measure and write one unit. counts: real and generated images; looked: those whose maps are measured.
+
+    features: kept by the caller: on all real images the pre-trained network's are the same for every seed.
+    """
     began = time.perf_counter()
     own = replace(run, seed=unit.seed)
     network = terms.network(unit, classes, run.device)
     side = network.base.input_size[0]
     sized = [Sized(each.pixels, each.labels, side) for each in (train, validation, test)]
-    rounds = fit_steps(network, sized[0], sized[1:], terms.recipe(unit), terms.steps, own)
+    recipe = terms.recipe(unit)
+    kept = features if features is not None and unit.arm == "pretrained" and unit.percent == 100 else {}
+    sources = kept.get(unit.percent) or passed(network, sized, recipe, own)
+    kept[unit.percent] = sources
+    rounds = fit_steps(network, sources[0], sources[1:], recipe, terms.steps, own)
     kind = torch.uint8 if len(classes) <= 256 else torch.int16
     tensors = {"test": torch.stack([each.predicted[1] for each in rounds]).to(kind)}
     classifier = network.classifier()

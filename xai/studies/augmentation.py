@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ from xai.studies._augmentation_data import (
 )
 from xai.studies._augmentation_summary import SHOWN, Study, chosen_ratio, examples, open_study, summarise
 from xai.studies.gan_training import GanRequest, train_gan
-from xai.training import Images
+from xai.training import Images, Stored
+from xai.training.pictures import Pictures
 from xai.types import Run
 
 __all__ = ["ARMS", "SHOWN", "AugmentRequest", "Study", "augment", "open_study"]
@@ -242,6 +243,7 @@ class _Job:
     looked: Mapping[str, Looked]
     folder: RunFolder
     run: Run
+    features: dict[int, list[Pictures | Stored]] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -308,7 +310,9 @@ class _Job:
         looked = self.looked if unit.percent == 100 else {}
         validation, test = (Images(each.images, each.labels) for each in (self.shares.validation, self.shares.test))
         classes = self.shares.pool.classes
-        made = do_unit(self.folder, unit, self.terms, classes, train, counts, validation, test, looked, run)
+        made = do_unit(
+            self.folder, unit, self.terms, classes, train, counts, validation, test, looked, run, self.features
+        )
         row = {"unit": unit.name, "validation": made.validation, "test": made.facts["test_accuracy"][-1]}
         self.folder.metric({**row, "seconds": made.facts["seconds"]})
         return made

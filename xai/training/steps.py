@@ -34,8 +34,8 @@ class Round:
 
 def fit_steps(
     network: Network,
-    train: Pictures,
-    watched: Sequence[Pictures],
+    train: Pictures | Stored,
+    watched: Sequence[Pictures | Stored],
     recipe: Recipe,
     steps: int,
     run: Run,
@@ -50,9 +50,7 @@ def fit_steps(
     `Cancelled`.
     """
     _check(network, train, recipe, steps)
-    sources: list[Pictures | Stored] = [train, *watched]
-    if recipe.features_do:
-        sources = [stored_features(network, each, _quiet(run), recipe.precision) for each in sources]
+    sources = passed(network, (train, *watched), recipe, run)
     learned = [each for each in network.module.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     scaler = torch.amp.GradScaler(network.base.device.type, enabled=recipe.precision == "fp16")
@@ -84,7 +82,17 @@ def fit_steps(
     return tuple(rounds)
 
 
-def _check(network: Network, train: Pictures, recipe: Recipe, steps: int) -> None:
+def passed(network: Network, sources: Sequence[Pictures | Stored], recipe: Recipe, run: Run) -> list[Pictures | Stored]:
+    """What goes into the part that learns: features, where the frozen part gives the same at every step."""
+    if not recipe.features_do:
+        return list(sources)
+    return [
+        each if isinstance(each, Stored) else stored_features(network, each, _quiet(run), recipe.precision)
+        for each in sources
+    ]
+
+
+def _check(network: Network, train: Pictures | Stored, recipe: Recipe, steps: int) -> None:
     if steps < recipe.epochs:
         raise InputError(f"steps is {steps}; give {recipe.epochs} or more, one for each round that is looked at.")
     if len(train.labels) == 0:
