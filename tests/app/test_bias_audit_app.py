@@ -50,7 +50,7 @@ def test_the_slider_moves_among_finished_results(open_page: OpenPage) -> None:
     assert all("Decides by shape" in each for each in told)
 
 
-@pytest.mark.parametrize(("name", "said"), [("Mending", "**Balanced data**: worst group")])
+@pytest.mark.parametrize(("name", "said"), [("Mending", "**Balanced data**: worst group"), ("Detector", "")])
 def test_the_other_parts_have_their_tables(open_page: OpenPage, name: str, said: str) -> None:
     app = tab(open_page("bias_audit"), name)
     assert any(said in each.value for each in app.markdown)

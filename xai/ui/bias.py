@@ -7,6 +7,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from xai.ui.work import Recent
 KEY = "ba"
 SHIPPED = ASSETS / "bias"
 """Summary and first network of a finished run; the command that made it is in the summary."""
+
+DETECTOR = SHIPPED / "detector"
+"""Summary of the run that tried the methods as detectors; its command is in it too."""
 
 ARM_TITLES = {
     "biased": "As it is",
@@ -88,8 +92,15 @@ def result() -> Result:
 
 def shipped() -> Result:
     """The result that comes with the software."""
-    found = _read.get((SHIPPED / "summary.json").stat().st_mtime_ns, lambda: RunFolder(SHIPPED).summary())
-    return Result("The study's set, SimpleCNN", SHIPPED, found, found["command"])
+    found, tried = (
+        _read.get((path / "summary.json").stat().st_mtime_ns, partial(_summary, path)) for path in (SHIPPED, DETECTOR)
+    )
+    detector = {**tried["detector"], "command": tried["command"]}
+    return Result("The study's set, SimpleCNN", SHIPPED, {**found, "detector": detector}, found["command"])
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    return RunFolder(path).summary()
 
 
 def live() -> None:

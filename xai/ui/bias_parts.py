@@ -194,6 +194,7 @@ def detector(found: Result) -> None:
     count = rows[0]["correlation"]["n"]
     bias.show(bias.styled(figure, f"Mass on the cue against true reliance, {count} networks a cue", 620), "detector")
     st.caption(told["protocol"])
+    st.code(told.get("command", found.command), language=None, wrap_lines=True)
     _scatter(told["readings"], cues, methods)
     bias.table(
         [
