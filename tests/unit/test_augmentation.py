@@ -5,11 +5,13 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from tests.unit.augmentation_helpers import CLASSES, folder, generator, request
 from xai.cli import main
+from xai.data._bench import _sampled
 from xai.data.call import open_dataset
 from xai.errors import Cancelled, InputError, WeightsError
 from xai.gan.images import split_places
@@ -448,3 +450,22 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     assert main(["augment", "sample:parts?count=4", "--arms", "real", "mixup", "--out", str(tmp_path / "run")]) == 2
     assert "arm 'mixup' is not known" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_masks_of_drawn_pictures_are_those_of_the_size_that_is_studied():
+    opened = open_dataset("sample:parts?size=96&count=4")
+    shares = read_shares(opened, [], 32, 0.5, 0, 0.5, Run())
+    masks = shares.masks(opened, [0, 3])
+    wanted = [opened.items[[i.key for i in opened.items].index(shares.test.keys[place])] for place in (0, 3)]
+    for mask, image, item in zip(masks, shares.test.images[[0, 3]], wanted, strict=True):
+        picture, outline = dataclasses.replace(item.open, size=32).arrays()
+        assert torch.equal(mask, torch.from_numpy(outline > 127))
+        assert torch.equal(image, torch.from_numpy(picture).permute(2, 0, 1))
+
+
+def test_a_part_that_fills_the_picture_can_be_drawn():
+    grain = np.random.default_rng(0).random((64, 64), np.float32)
+    at = np.random.default_rng(1).random((70_001, 2), np.float32) * 90
+    found = _sampled(grain, at)
+    parts = [_sampled(grain, at[start : start + 7_000]) for start in range(0, len(at), 7_000)]
+    assert np.array_equal(found, np.concatenate(parts))

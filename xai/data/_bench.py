@@ -29,6 +29,9 @@ METALS = {
 }
 PAINTS = ((0.10, 0.28, 0.55), (0.62, 0.12, 0.10), (0.13, 0.38, 0.22), (0.22, 0.24, 0.27), (0.85, 0.55, 0.10))
 
+ROW = 30_000
+"""Places looked up at once: OpenCV takes no row of 32,767 or more, which a large part has."""
+
 
 @dataclass(frozen=True, eq=False)
 class Finish:
@@ -148,8 +151,11 @@ def _shaded(
 
 def _sampled(grain: Floats, at: Floats) -> Floats:
     """The noise at places (K,2), repeated without end."""
-    found = cv2.remap(grain, at[None, :, :], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)  # type: ignore[call-overload]
-    return np.asarray(found[0], np.float32)
+    parts = [
+        cv2.remap(grain, at[None, start : start + ROW], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)[0]  # type: ignore[call-overload]
+        for start in range(0, len(at), ROW)
+    ]
+    return np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
 
 
 def _open(sight: Sight, side: int) -> Floats:

@@ -17,6 +17,7 @@ import torchvision.transforms.functional as TF
 from torch import Tensor
 
 from xai.data._spec import DataSet
+from xai.data._synthetic import Drawing, render_arrays
 from xai.data.split import stratified_split, subset
 from xai.errors import InputError
 from xai.gan.images import Pictures, only_class, read_pictures, split_places
@@ -61,10 +62,14 @@ class Shares:
     def masks(self, data: DataSet, places: Sequence[int]) -> Tensor | None:
         """The objects' masks (N,S,S) bool of test images at `places`; None where they are not all known."""
         by_key = {item.key: item for item in data.items}
-        size = self.test.images.shape[-1]
+        size = int(self.test.images.shape[-1])
+        items = [by_key[self.test.keys[place]] for place in places]
+        if all(isinstance(item.open, Drawing) for item in items):  # drawn at this size, as the images were
+            drawn = render_arrays(dataclasses.replace(data, items=tuple(items)), size)
+            return torch.from_numpy(drawn.masks)
         found = []
-        for place in places:
-            opened = by_key[self.test.keys[place]].open_mask
+        for item in items:
+            opened = item.open_mask
             if opened is None:
                 return None
             mask = TF.resize(opened().convert("L"), [size], antialias=True)
