@@ -30,7 +30,7 @@ from xai.ui.work import Recent, short
 SHIPPED_STUDY = ASSETS / "augmentation"
 """A finished study of the shipped generator."""
 
-FALLBACK = "sample:parts?size=64"
+FALLBACK = "sample:parts"
 """What is shown, as real pictures, where there is no generator."""
 
 REAL = 6

@@ -234,5 +234,6 @@ def quality(source: Source, made: Generator) -> None:
         )
         if told.get("agreement"):
             agreed = told["agreement"]
-            st.metric("Class agreement", f"{100 * agreed['agreement']:.0f} %", help=f"By {agreed['classifier']}.")
+            words = f"By {agreed['classifier']}; of held-out real pictures it names {100 * agreed['accuracy']:.0f} % rightly."
+            st.metric("Class agreement", f"{100 * agreed['agreement']:.0f} %", help=words)
     st.caption(f"Memorisation: {told['copying_sentence']} ({told['copying']['measure']}).")
