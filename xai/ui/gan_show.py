@@ -234,6 +234,7 @@ def quality(source: Source, made: Generator) -> None:
         )
         if told.get("agreement"):
             agreed = told["agreement"]
-            words = f"By {agreed['classifier']}; of held-out real pictures it names {100 * agreed['accuracy']:.0f} % rightly."
+            own = f"{100 * agreed['accuracy']:.0f} %"
+            words = f"By {agreed['classifier']}, which names {own} of held-out real pictures rightly."
             st.metric("Class agreement", f"{100 * agreed['agreement']:.0f} %", help=words)
     st.caption(f"Memorisation: {told['copying_sentence']} ({told['copying']['measure']}).")
