@@ -26,7 +26,7 @@ from xai.gan.images import SHARE
 from xai.gan.saved import Generator, load_generator
 from xai.gan.settings import LAPTOP, SIZES
 from xai.models.store import load_model, model_spec
-from xai.runs import RunFolder
+from xai.runs import INTERVAL, RunFolder, Status
 from xai.settings import resolve_device
 from xai.studies._augmentation_arm import ARMS, Found, Looked, Terms, Unit, check_arms, do_unit, read_unit
 from xai.studies._augmentation_data import (
@@ -257,7 +257,7 @@ class _Job:
     ) -> _Job:
         size = check_generators(generators, data.classes) if generators else request.size
         shares = read_shares(
-            data, generators, size, request.share, request.split_seed, request.validation, _told(run, "reading images")
+            data, generators, size, request.share, request.split_seed, request.validation, _told(run, folder)
         )
         looked = _looked(request, data, shares, generators, run)
         return cls(request, terms, shares, tuple(generators), looked, folder, run)
@@ -347,8 +347,14 @@ def _looked(
     return looked
 
 
-def _told(run: Run, note: str) -> Run:
-    """Progress that is told without counting as the study's own steps."""
-    return dataclasses.replace(
-        run, on_progress=lambda done, total, what: run.on_progress(0, max(1, total), f"{note}: {done} of {total}")
-    )
+def _told(run: Run, folder: RunFolder) -> Run:
+    """Progress of reading: noted in the folder, past the count of steps, whose pace says how much time is left."""
+    last = 0.0
+
+    def show(done: int, total: int, _note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > INTERVAL:
+            last = time.monotonic()
+            folder.set_status(Status("running", 0, 0, f"reading images: {done:,} of {total:,}"))
+
+    return dataclasses.replace(run, on_progress=show)

@@ -27,7 +27,8 @@ MISSING = (
     "Your own runs, or with this command:"
 )
 COMMAND = (
-    "python -m xai augment sample:parts --generator assets/gan/parts.safetensors --seeds 3 --out runs/augmentation"
+    "python -m xai augment sample:parts --generator assets/gan/parts.safetensors --seeds 3 --steps 400 "
+    "--out runs/augmentation"
 )
 
 CASES = {"all": "all", "right": "named rightly by both", "wrong": "named wrongly by both"}
