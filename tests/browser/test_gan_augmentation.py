@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import shutil
 from pathlib import Path
 
 from PIL import Image
@@ -12,7 +10,6 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import NARROW, AppServer, overflow, settle
-from tests.unit.augmentation_helpers import folder, generator
 from xai.ui.gan import FRAMES
 
 PIXELS = """(canvas) => {
@@ -22,36 +19,27 @@ PIXELS = """(canvas) => {
 
 
 def test_sliders_answer_in_the_browser_and_the_walk_is_a_gif(server: AppServer, new_page: NewPage) -> None:
-    data = folder(server.folder / "parts")
-    trained = server.folder / "runs" / "gan-test"
-    trained.mkdir(parents=True)
-    generator(data, trained / "artifacts" / "generator.safetensors", steps=5)
-    (trained / "config.json").write_text(json.dumps({"kind": "gan"}))
-    (trained / "status.json").write_text(json.dumps({"state": "done"}))
-    try:
-        page = new_page(size=NARROW)
-        sent: list[int] = []
-        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
-        page.goto(f"{server.url}/gan_augmentation")
-        frames = page.locator(".frames[data-index]")
-        expect(frames).to_have_count(2, timeout=120_000)
-        settle(page, timeout_s=120)
-        before_all = len(sent)
-        for each in (frames.nth(0), frames.nth(1)):
-            canvas, slider = each.locator("canvas").first, each.locator("input[type=range]")
-            slider.press("Home")
-            before = canvas.evaluate(PIXELS)
-            slider.press("End")
-            assert canvas.evaluate(PIXELS) != before
-            assert each.get_attribute("data-index") == slider.get_attribute("max")
-        expect(frames.nth(0).locator("output")).to_have_text("100 % of the way")
-        expect(frames.nth(1).locator("output")).to_have_text("no truncation")
-        assert len(sent) == before_all
-        with page.expect_download() as download:
-            page.locator(".st-key-ga_gif button").click()
-        animation = Image.open(io.BytesIO(Path(download.value.path()).read_bytes()))
-        assert (animation.format, animation.size) == ("GIF", (32, 32))
-        assert animation.n_frames == 2 * FRAMES - 2  # there and back, the ends once
-        assert overflow(page) == 0
-    finally:
-        shutil.rmtree(trained)
+    page = new_page(size=NARROW)
+    sent: list[int] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
+    page.goto(f"{server.url}/gan_augmentation")
+    frames = page.locator(".frames[data-index]")
+    expect(frames).to_have_count(2, timeout=120_000)
+    settle(page, timeout_s=120)
+    before_all = len(sent)
+    for each in (frames.nth(0), frames.nth(1)):
+        canvas, slider = each.locator("canvas").first, each.locator("input[type=range]")
+        slider.press("Home")
+        before = canvas.evaluate(PIXELS)
+        slider.press("End")
+        assert canvas.evaluate(PIXELS) != before
+        assert each.get_attribute("data-index") == slider.get_attribute("max")
+    expect(frames.nth(0).locator("output")).to_have_text("100 % of the way")
+    expect(frames.nth(1).locator("output")).to_have_text("no truncation")
+    assert len(sent) == before_all
+    with page.expect_download() as download:
+        page.locator(".st-key-ga_gif button").click()
+    animation = Image.open(io.BytesIO(Path(download.value.path()).read_bytes()))
+    assert (animation.format, animation.size) == ("GIF", (64, 64))
+    assert animation.n_frames == 2 * FRAMES - 2  # there and back, the ends once
+    assert overflow(page) == 0

@@ -52,11 +52,12 @@ def opened(source: Source | None) -> Generator | None:
 def about(made: Generator) -> None:
     """What it is, on what it was trained, and the command that makes it again."""
     facts, s = made.facts, made.settings
-    marked = " :orange-badge[synthetic pictures]" if facts.get("synthetic") else ""
+    if facts.get("synthetic"):
+        st.markdown(":orange-badge[synthetic pictures]")
     st.caption(
         f"{'FastGAN' if s.architecture == 'fastgan' else 'DCGAN'}, {s.size} px, {len(gan.class_names(made))} classes, "
         f"{facts.get('steps', 0):,} steps of {s.batch} images on {facts.get('train_images', 0):,} training pictures of "
-        f"{facts.get('data_name', 'unnamed data')}, seed {facts.get('seed', 0)}, weights {made.fingerprint}.{marked}"
+        f"{facts.get('data_name', 'unnamed data')}, seed {facts.get('seed', 0)}, weights {made.fingerprint}."
     )
 
 

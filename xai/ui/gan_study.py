@@ -59,7 +59,8 @@ def verdict(study: Study) -> None:
     summary = study.summary
     marked = " :orange-badge[synthetic pictures]" if summary["data_synthetic"] else ""
     st.subheader(f"Verdict: {summary['verdict']}")
-    st.caption(f"{summary['title']} on {summary['data_name']}.{marked} {summary['protocol']['sentence']}")
+    st.markdown(f"{summary['title']} on {summary['data_name']}{marked}")
+    st.caption(summary["protocol"]["sentence"])
     rows = [
         {
             "real images used": f"{each['percent']} %",

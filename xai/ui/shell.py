@@ -19,7 +19,7 @@ import torch
 
 from xai.models.store import loaded_models, unload_models
 from xai.settings import ASSETS, resolve_device
-from xai.ui.browser import text
+from xai.ui.browser import HIDDEN, text
 from xai.ui.jobs import BOARD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,9 @@ _pages: contextvars.ContextVar[Sequence[Page]] = contextvars.ContextVar("olhar_p
 def run(sections: Mapping[str, Sequence[Page]]) -> None:
     """The entry file's work: settings, navigation, sidebar, and the page that was asked for."""
     st.set_page_config(page_title="Olhar", page_icon="👁️", layout="wide")
-    st.html(f"<style>{text('app.css')}</style>")
+    with st.container(key=f"{HIDDEN}-style"):
+        # A style alone goes to a place of its own, which every second visit in the same process finds empty.
+        st.html(f"<style>{text('app.css')}</style><i></i>")
     st.logo(str(ASSETS / "logo.svg"), size="large")
     chosen = st.navigation(
         {
