@@ -101,8 +101,9 @@ class Request:
         return len(self.plan.epsilons(self.places)) * self.plan.passes(self.scene.net.load(), self.layer)
 
     def study(self, run: Run) -> Found:
-        """Do it."""
+        """Do it; all positions on a copy of the network, so that nobody else waits for its lease."""
         classifier = self.scene.net.load()
+        classifier = classifier.private(run) if self.places is None else classifier
         run = dataclasses.replace(run, seed=self.plan.seed)
         plan = self.plan
         x = self.scene.tensor(classifier)

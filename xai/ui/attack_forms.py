@@ -180,7 +180,8 @@ def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, 
                 continue
         words = f"{ATTACKS.get(choice.plan.attack).title} at {len(choice.plan.epsilons(request.places))} epsilons"
         whole = partial(_take_away, choice, layer_path) if request is fine else _send
-        live.work(request.key, words, request.study, whole, cost=_seconds(request) or 0.0, lane=scene.net.text)
+        lane = f"attack {choice.visitor.name}"  # one's own first positions before all of them; others need not wait
+        live.work(request.key, words, request.study, whole, cost=_seconds(request) or 0.0, lane=lane)
 
 
 def _seconds(request: Request) -> float | None:
