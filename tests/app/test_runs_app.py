@@ -159,3 +159,24 @@ def test_settings_are_told_flat() -> None:
         ("seed", "0"),
         ("pretrained", "True"),
     ]
+
+
+def test_what_a_run_under_way_has_measured_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_RUNS", str(tmp_path))
+    for name, state, rows in (("a", "running", 2), ("b", "running", 0), ("c", "done", 2)):
+        folder = RunFolder.create(tmp_path / name, {"kind": "train"})
+        for epoch in range(rows):
+            folder.metric({"epoch": epoch})
+        folder.set_status(Status(state))
+    monkeypatch.setattr(RunFolder, "busy", lambda self: self.path.name != "c")
+
+    def script() -> None:
+        import streamlit as st
+
+        from xai.ui import runs
+
+        runs.watched("train", lambda run, rows: st.write(f"{run.id}: {len(rows)} epochs"))
+
+    app = AppTest.from_function(script).run()
+    assert not app.exception
+    assert [each.value for each in app.markdown] == ["a: 2 epochs"]

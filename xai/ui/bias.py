@@ -105,18 +105,12 @@ def _summary(path: Path) -> dict[str, Any]:
 
 def live() -> None:
     """Curves of the audits that are being trained, as they learn."""
-    active = [each for each in run_control.list_runs("audit-bias") if each.active]
-    if not active:
-        return
 
-    def draw() -> None:
-        for record in active:
-            rows = RunFolder(record.path).metrics()
-            if rows:
-                last = [row for row in rows if row["network"] == rows[-1]["network"]]
-                show(learning(last, rows[-1]["network"]), f"live-{record.id}")
+    def draw(record: run_control.Record, rows: Sequence[Mapping[str, Any]]) -> None:
+        last = [row for row in rows if row["network"] == rows[-1]["network"]]
+        show(learning(last, rows[-1]["network"]), f"live-{record.id}")
 
-    st.fragment(draw, run_every=runs.POLL_SECONDS)()
+    runs.watched("audit-bias", draw)
 
 
 def learning(rows: Sequence[Mapping[str, Any]], title: str) -> go.Figure:

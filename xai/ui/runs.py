@@ -299,6 +299,20 @@ def _details(run: Record, key: str) -> None:
             st.json(figures, expanded=1)
 
 
+def watched(kind: str, draw: Callable[[Record, Sequence[Mapping[str, Any]]], None]) -> None:
+    """Draw what each run of this kind has measured so far, anew while one is under way; nothing where none is."""
+    active = [each for each in run_control.list_runs(kind) if each.active]
+    if not active:
+        return
+
+    def each() -> None:
+        for run in active:
+            if rows := RunFolder(run.path).metrics():
+                draw(run, rows)
+
+    st.fragment(each, run_every=POLL_SECONDS)()
+
+
 def settings(config: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     """Settings as (name, value) texts: those inside another are named "outer.inner"; what is not set is left out."""
     rows: list[tuple[str, str]] = []

@@ -14,7 +14,6 @@ from xai.data._spec import DataSet
 from xai.data.call import open_dataset
 from xai.errors import InputError, XaiError
 from xai.models.classifier import Classifier
-from xai.runs import RunFolder
 from xai.studies._transfer_files import TransferResult, load_result
 from xai.studies.shipped import BRAIN, network_of_run
 from xai.ui import figures, runs
@@ -98,21 +97,15 @@ def pick() -> list[Shown]:
 
 def live() -> None:
     """Curves of what is being trained, as it learns."""
-    active = [each for each in run_control.list_runs("train") if each.active]
-    if not active:
-        return
 
-    def draw() -> None:
-        for record in active:
-            rows = RunFolder(record.path).metrics()
-            if rows:
-                st.markdown(f"**{runs.plain(record.title)}**, as it learns")
-                lines = [(record.title, rows)]
-                left, right = st.columns(2)
-                left.plotly_chart(learning(lines, "accuracy"), width="stretch", key=f"{KEY}_live_a_{record.id}")
-                right.plotly_chart(learning(lines, "loss"), width="stretch", key=f"{KEY}_live_l_{record.id}")
+    def draw(record: run_control.Record, rows: Sequence[object]) -> None:
+        st.markdown(f"**{runs.plain(record.title)}**, as it learns")
+        lines = [(record.title, rows)]
+        left, right = st.columns(2)
+        left.plotly_chart(learning(lines, "accuracy"), width="stretch", key=f"{KEY}_live_a_{record.id}")
+        right.plotly_chart(learning(lines, "loss"), width="stretch", key=f"{KEY}_live_l_{record.id}")
 
-    st.fragment(draw, run_every=1.0)()
+    runs.watched("train", draw)
 
 
 def learning(lines: Sequence[tuple[str, Sequence[object]]], measure: str) -> go.Figure:
