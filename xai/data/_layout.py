@@ -75,6 +75,8 @@ def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto
     if not images:
         raise InputError(f"there is no image in it ({len(files)} files); give PNG, JPEG, WebP, BMP, TIFF or GIF files.")
     depth = _wrapping(images)
+    images, copies = _without_copies(images, depth)
+    problems += copies
     tops = [path.parts[depth] if len(path.parts) > depth + 1 else "" for path in images]
     folders = sorted({top for top in tops if top})
     found = _named(folders) if layout == "auto" else layout
@@ -90,6 +92,21 @@ def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto
     index, classes = _indexed(folders, found, read_table)
     kept = [(str(path), index[top]) for path, top in zip(images, tops, strict=True) if top]
     return Layout(found, tuple(p for p, _ in kept), tuple(n for _, n in kept), classes, tuple(problems))
+
+
+def _without_copies(images: list[PurePosixPath], depth: int) -> tuple[list[PurePosixPath], list[Problem]]:
+    """The images without a folder that holds the class folders beside it once more, as Kaggle's brain MRI zip has it.
+
+    A class folder is such a copy if it has two folders or more, and nothing but folders named like those beside it.
+    """
+    inner: dict[str, set[str]] = {}
+    for path in images:
+        top, *rest = path.parts[depth:-1] or ("",)
+        inner.setdefault(top, set()).add(rest[0] if rest else "")
+    copies = {top for top, names in inner.items() if top and len(names) > 1 and names <= inner.keys() - {top, ""}}
+    copied = [path for path in images if path.parts[depth] in copies]
+    reason = "a second copy of the class folders beside it"
+    return [path for path in images if path not in set(copied)], [Problem(str(path), reason) for path in copied]
 
 
 def _wrapping(images: Sequence[PurePosixPath]) -> int:

@@ -90,6 +90,15 @@ class DataSet:
         order = torch.randperm(len(self.items), generator=torch.Generator().manual_seed(seed))
         return replace(self, items=tuple(self.items[i] for i in sorted(order[:count].tolist())))
 
+    def used(self) -> DataSet:
+        """Without the classes that have no image (WordNet ids name all 1,000), labels numbered anew; else itself."""
+        kept = sorted({item.label for item in self.items if item.label is not None})
+        if len(kept) == len(self.classes):
+            return self
+        place = {label: index for index, label in enumerate(kept)}
+        items = tuple(replace(item, label=None if item.label is None else place[item.label]) for item in self.items)
+        return replace(self, items=items, classes=tuple(self.classes[label] for label in kept))
+
     def class_map(self, labels: Sequence[str]) -> tuple[int, ...] | None:
         """For each class of the data set, the class of a classifier with these `labels`; None where they differ.
 
