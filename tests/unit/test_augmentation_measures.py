@@ -3,10 +3,11 @@
 import math
 
 import pytest
+import scipy.stats
 import torch
 
 from tests.unit.training_helpers import pictures
-from xai.crossed import crossed_band, crossed_mean
+from xai.crossed import crossed_band, crossed_mean, t_quantile
 from xai.errors import Cancelled, InputError
 from xai.metrics import area, entropy
 from xai.models.store import load_model
@@ -32,7 +33,6 @@ def test_area_needs_no_more_pixels_for_a_rounding():
 
 
 def test_entropy_by_hand_and_against_scipy():
-    scipy = pytest.importorskip("scipy.stats")
     half = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 0, -5]]])
     assert float(entropy(half).values) == pytest.approx(math.log(2) / math.log(8))
     one = torch.zeros(1, 3, 3)
@@ -40,7 +40,7 @@ def test_entropy_by_hand_and_against_scipy():
     assert float(entropy(one).values) == 0
     assert float(entropy(torch.zeros(1, 3, 3)).values) == pytest.approx(1)
     maps = torch.rand(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = [scipy.entropy(each.flatten().numpy(), base=30) for each in maps]
+    expected = [scipy.stats.entropy(each.flatten().numpy(), base=30) for each in maps]
     assert entropy(maps).values.tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -61,14 +61,33 @@ def test_a_crossed_interval_is_as_wide_as_both_samples_make_it():
     of_seed = 2.0 * torch.randn(seeds, 1, generator=generator, dtype=torch.float64)
     of_image = 3.0 * torch.randn(1, images, generator=generator, dtype=torch.float64)
     values = of_seed + of_image
-    found = crossed_mean(values, resamples=20000)
+    found = crossed_mean(values)
     # the variance of a mean of rows plus that of a mean of columns, each as its sample shows it
-    deviation = math.sqrt(float(of_seed.var()) / seeds + float(of_image.var(unbiased=False)) / images)
+    one, other = float(of_seed.var()) / seeds, float(of_image.var()) / images
+    freedom = (one + other) ** 2 / (one**2 / (seeds - 1) + other**2 / (images - 1))
+    deviation = math.sqrt(one + other)
     assert found.mean == pytest.approx(float(values.mean()))
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.05)
+    assert (found.high - found.low) / 2 == pytest.approx(scipy.stats.t.ppf(0.975, freedom) * deviation, rel=1e-4)
     assert found.n == images
-    alone = crossed_mean(of_image.expand(seeds, images), resamples=20000)
+    alone = crossed_mean(of_image.expand(seeds, images))
     assert (alone.high - alone.low) / 2 == pytest.approx(1.96 * float(of_image.std()) / math.sqrt(images), rel=0.05)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 1.5, 2.0, 2.7, 5.0, 30.0, 599.0])
+def test_students_quantile_as_scipys(freedom):
+    assert t_quantile(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-5)
+    assert t_quantile(freedom, 0.5) == pytest.approx(scipy.stats.t.ppf(0.75, freedom), rel=1e-5)
+
+
+def test_three_seeds_that_differ_hold_the_truth_as_often_as_is_said():
+    """The truth is 0. Resampling three seeds would miss it in every fifth study."""
+    generator = torch.Generator().manual_seed(0)
+    held = 0
+    for _ in range(300):
+        of_seed = torch.randn(3, 1, generator=generator, dtype=torch.float64)
+        found = crossed_mean(of_seed + 0.1 * torch.randn(3, 40, generator=generator, dtype=torch.float64))
+        held += found.low <= 0 <= found.high
+    assert 0.92 <= held / 300 <= 0.98
 
 
 def test_a_crossed_interval_of_what_never_differs_has_no_width():

@@ -120,7 +120,8 @@ def _protocol(
         f"Every arm: {request['steps']:,} steps of Adam, {request['batch']} images each, {request['seeds']} seeds, the "
         f"last step's weights. Test: {len(shares.test.keys)} real images. {shares.unseen} Nothing is chosen on them: "
         f"ratios are chosen on {len(shares.validation.keys)} other real images. All images are brought to {size} px "
-        "first. Intervals: 95 %, over seeds and test images (pigeonhole bootstrap); differences are paired by both.",
+        "first. Intervals: 95 %, over seeds and test images (Student's t on both variances); differences are paired by "
+        "both.",
         f"Traditional: {', '.join(AUGMENTATIONS[name].title for name in TRADITIONAL)}.",
         "Synthetic at 0 % is real only.",
     ]
