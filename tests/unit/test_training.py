@@ -221,6 +221,14 @@ def test_a_loss_that_explodes_is_said():
         trained(Recipe(epochs=3, batch=8, learning_rate=1e30, trainable="all"))
 
 
+def test_a_validation_that_explodes_is_said_before_it_is_kept(tmp_path):
+    """One step an epoch: the training loss is of the weights before it, so only the validation shows what it did."""
+    path = tmp_path / "last.pt"
+    with pytest.raises(InputError, match=r"the loss of epoch 1 is not a finite number; use a smaller learning rate"):
+        trained(Recipe(epochs=3, batch=24, learning_rate=1e38), checkpoint=path)
+    assert not path.exists()
+
+
 def test_precision_is_checked_and_bf16_is_near():
     with pytest.raises(InputError, match=r"precision fp16 is for CUDA, not for cpu; use float32 or bf16\."):
         trained(Recipe(epochs=1, precision="fp16"))

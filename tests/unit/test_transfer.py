@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
+from xai.data import open_dataset
+from xai.data.split import stratified_split
 from xai.errors import Cancelled, InputError
 from xai.models import load_model
 from xai.runs import RunFolder
@@ -204,6 +207,75 @@ def test_refusals_leave_no_folder(data, tmp_path):
     with pytest.raises(InputError, match=r"precision fp16 is for CUDA, not for cpu"):
         train(request_for(data, recipe=Recipe(precision="fp16")), out, device="cpu")
     assert not out.exists()
+
+
+def copied(data: Path, place: Path, *left_out: str) -> Path:
+    """The pictures without the broken one and those whose names are given."""
+    for name in sorted(path.relative_to(data) for path in data.glob("*/*.png")):
+        if str(name) not in (*left_out, "yes/19.png"):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(data / name, place / name)
+    return place
+
+
+def test_a_class_that_is_alone_or_cannot_be_read_is_refused(data, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(data / "no", alone / "no")
+    with pytest.raises(InputError, match=r"^all images are of one class, 'no'; give a folder for each of two or more"):
+        train(request_for(alone, layout="class folders"), tmp_path / "r", device="cpu")
+    assert not (tmp_path / "r").exists()
+    bad = copied(data, tmp_path / "bad")
+    for path in (bad / "yes").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"^no image of class 'yes' can be decoded \(.*\); mend them\.$"):
+        train(request_for(bad), tmp_path / "s", device="cpu")
+
+
+def test_pictures_in_both_parts_and_an_epoch_chosen_by_validation_are_told(data, tmp_path):
+    twice = copied(data, tmp_path / "twice")
+    for path in sorted(twice.glob("*/*.png")):
+        shutil.copyfile(path, path.with_name(f"again-{path.name}"))
+    few = replace(RECIPE, epochs=1)
+    found = train(request_for(twice, recipe=few), tmp_path / "r", device="cpu")
+    assert found is not None
+    split = stratified_split(open_dataset(twice), 0.8, RECIPE.seed)
+    keys = [item.key.replace("again-", "") for item in open_dataset(twice).items]
+    learned = {keys[place] for place in split.train}
+    assert found.summary["repeated"] == sum(keys[place] in learned for place in split.validation) > 0
+    assert "very pixels of a training image" in found.summary["protocol"]["repeated"]
+    assert "chosen by these same images" not in found.summary["protocol"]["validation"]
+    clean = copied(data, tmp_path / "clean")
+    other = train(request_for(clean, recipe=replace(few, patience=2)), tmp_path / "s", device="cpu")
+    assert other is not None
+    assert other.summary["repeated"] == 0
+    assert "the epoch was chosen by these same images (lowest loss)" in other.summary["protocol"]["validation"]
+
+
+def test_progress_goes_forward_and_threads_are_given_back(data, tmp_path):
+    told: list[int] = []
+    run = Run(on_progress=lambda done, total, note: told.append(done))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train(request_for(data, folds=4, recipe=replace(RECIPE, epochs=1)), tmp_path / "a", device="cpu", run=run)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    few = replace(RECIPE, epochs=2, trainable="all")
+    assert told == sorted(told)
+    told.clear()
+    train(request_for(data, recipe=few), tmp_path / "b", device="cpu", run=run)
+    assert told == sorted(told)
+
+
+def test_damaged_predictions_are_one_sentence(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "predictions.parquet").write_bytes(b"PAR1 and nothing")
+    with pytest.raises(
+        InputError, match=r"predictions\.parquet is damaged; write it again by train \.\.\. --out .* --resume"
+    ):
+        load_result(out)
 
 
 # --- killed, and several processes ----------------------------------------------------------

@@ -168,13 +168,21 @@ def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
         f"\naccuracy {summary['accuracy']:.4f}, loss {summary['loss']:.4f}, AUC {auc}"
         f" on {summary['images']['validation']} validation images ({summary['protocol']['validation']})"
     )
+    if summary["repeated"]:
+        say(f"{summary['repeated']} of them have the very pixels of a training image: the figures flatter")
     for name, found in summary["over_folds"].items():
         say(f"{name} over {found['folds']} folds: {found['mean']:.4f} +- {found['deviation']:.4f}")
     say(
         f"{summary['trained_parameters']:,} of {summary['parameters']:,} parameters trained, "
-        f"{summary['epochs']} epochs, {summary['seconds']['all']:.1f} s"
+        f"{summary['epochs']} epochs{_early(summary)}, {summary['seconds']['all']:.1f} s"
     )
     say(f"\nrun: {args.out}; use it everywhere as --model run:{args.out}")
+
+
+def _early(summary: dict[str, Any]) -> str:
+    """Whether patience ended it, and whose weights it has."""
+    told = f", the weights of epoch {summary['kept_epoch']}" if summary["recipe"]["patience"] else ""
+    return f" (stopped early{told})" if summary["stopped_early"] else told
 
 
 def _matrix(summary: dict[str, Any]) -> list[tuple[str, ...]]:

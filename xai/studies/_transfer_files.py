@@ -53,13 +53,17 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """What one trained network gave. places: its validation images among the decoded ones, in the logits' order."""
+    """What one trained network gave. places: its validation images among the decoded ones, in the logits' order.
+
+    repeated: how many of them have the pixels of a training image.
+    """
 
     number: int
     history: History
     logits: Tensor
     places: Sequence[int]
     train_images: int
+    repeated: int
     parameters: int
     trained_parameters: int
 
@@ -102,11 +106,16 @@ class TransferResult:
         place = str(self.path) if fold == 1 else f"{self.path}/fold-{fold}"
         return load_model(f"run:{place}", device=device)
 
-    def items(self) -> tuple[Item, ...]:
-        """The validation images in the order of `predictions`; raises `InputError` where the data is another now."""
-        data = open_dataset(self.config["data"], self.config["data_layout"])
-        if data.fingerprint != self.config["data_fingerprint"]:
+    def data(self) -> DataSet:
+        """The images that it was trained and validated on; raises `InputError` where they are others now."""
+        found = open_dataset(self.config["data"], self.config["data_layout"]).used()
+        if found.fingerprint != self.config["data_fingerprint"]:
             raise InputError(f"the images of {self.config['data']} are not those that the run was trained on.")
+        return found
+
+    def items(self) -> tuple[Item, ...]:
+        """The validation images in the order of `predictions`; raises what `data` raises."""
+        data = self.data()
         return tuple(data.items[index] for index in self.predictions["index"].to_pylist())
 
 
@@ -121,7 +130,11 @@ def load_result(path: Path) -> TransferResult:
         raise InputError(f"{path} has no result yet (it is {folder.status().state}); wait, or resume it.")
     rows = {(row["fold"], row["epoch"]): row for row in folder.metrics()}
     history = tuple(rows[key] for key in sorted(rows))
-    return TransferResult(path, config, summary, history, pq.read_table(table))
+    try:
+        predictions = pq.read_table(table)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{table} is damaged; write it again by train ... --out {path} --resume.") from error
+    return TransferResult(path, config, summary, history, predictions)
 
 
 def predictions_table(folds: Sequence[Fold], opened: Opened, data: DataSet) -> pa.Table:
@@ -180,14 +193,16 @@ def summarise(
         "parameters": folds[0].parameters,
         "trained_parameters": folds[0].trained_parameters,
         "images": {"training": folds[0].train_images, "validation": len(table)},
+        "repeated": sum(fold.repeated for fold in folds),
         "seconds": {**seconds, "epochs": epochs, "all": sum(seconds.values()) + epochs},
         "figures": whole.plain(),
         "folds": each if len(folds) > 1 else [],
         "over_folds": _over_folds(each) if len(folds) > 1 else {},
-        "protocol": {**PROTOCOL, "validation": _sentence(request), "seconds": _SECONDS},
+        "protocol": {**PROTOCOL, "validation": _sentence(request), "seconds": _SECONDS, "repeated": _REPEATED},
     }
 
 
+_REPEATED = "validation images with the very pixels of a training image of their network; figures on them flatter"
 _SECONDS = "wall time: reading and the frozen part's pass of the last process, and every epoch with its validation"
 
 
@@ -223,6 +238,8 @@ def _over_folds(each: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 def _sentence(request: TransferRequest) -> str:
     seed, view = request.recipe.seed, {"crop": "centre crop", "whole": "whole picture"}[request.view]
+    if request.recipe.patience:
+        view += "; the epoch was chosen by these same images (lowest loss), which flatters it a little"
     if request.folds:
         return (
             f"{request.folds} stratified folds drawn by seed {seed}, each image validated once by the network that was "

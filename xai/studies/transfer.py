@@ -43,6 +43,9 @@ __all__ = ["TransferRequest", "TransferResult", "comparison", "load_result", "tr
 READING, FEATURES, LEARNING = 10, 80, 10
 """Shares of a run's progress with a frozen part; without one, learning takes the features' share too."""
 
+LEARNED = 95
+"""Share of a fold's progress after its last epoch; its validation images are then predicted."""
+
 
 @dataclass(frozen=True)
 class TransferRequest:
@@ -106,6 +109,19 @@ def train(
         return load_result(out)
 
 
+def splits_of(data: DataSet, split: float = 0.8, folds: int = 0, seed: int = 0) -> tuple[Split, ...]:
+    """What is trained on and what validates: one pair by the share `split`, or `folds` of them.
+
+    Raises `InputError` where the images are of fewer than two classes, and what the splits raise.
+    """
+    splits = stratified_folds(data, folds, seed) if folds else (stratified_split(data, split, seed),)
+    if len(data.counts) < 2:
+        raise InputError(
+            f"all images are of one class, {next(iter(data.counts))!r}; give a folder for each of two or more."
+        )
+    return splits
+
+
 def _with_epochs(request: TransferRequest, out: Path, resume: bool) -> TransferRequest:
     """A resumed run keeps the epochs that it was asked for, unless it is asked for more now."""
     if not resume or not (out / "config.json").is_file():
@@ -149,12 +165,8 @@ class _Job:
         if request.model.startswith("run:") or request.weights.startswith("run:"):
             raise InputError("training begins with imagenet, random:SEED or file:PATH weights, not with a run's.")
         precision_of(request.recipe.precision, device)  # before anything is read
-        data = open_dataset(request.data, request.layout)
-        seed = request.recipe.seed
-        if request.folds:
-            splits = stratified_folds(data, request.folds, seed)
-        else:
-            splits = (stratified_split(data, request.split, seed),)
+        data = open_dataset(request.data, request.layout).used()
+        splits = splits_of(data, request.split, request.folds, request.recipe.seed)
         base = load_model(request.model, request.weights, device)
         return cls(request, RunFolder(out), data, base, splits, device, workers)
 
@@ -187,15 +199,24 @@ class _Job:
             source = stored_features(first, opened.pictures, part, recipe.precision, "frozen part")
         passed = time.perf_counter() - began if recipe.features_do else 0.0
         folds = []
-        if recipe.features_do and self.device.type == "cpu":
-            torch.set_num_threads(1)  # a head's small products are quicker on one; this process is the run's own
-        for number, split in enumerate(self.splits, 1):
-            share = (100 - ready) // len(self.splits)
-            folds.append(
-                self._fold(number, split, source, opened, run.part(ready + (number - 1) * share, share, 100), writes)
-            )
+        self._every_class(opened)
+        try:
+            if recipe.features_do and self.device.type == "cpu":
+                torch.set_num_threads(1)  # a head's small products are quicker on one
+            for number, split in enumerate(self.splits, 1):
+                begin, end = (ready + (100 - ready) * place // len(self.splits) for place in (number - 1, number))
+                folds.append(self._fold(number, split, source, opened, run.part(begin, end - begin, 100), writes))
+        finally:
+            torch.set_num_threads(threads)
         if writes:
             self._finish(folds, opened, {"reading": read, "features": passed}, threads)
+
+    def _every_class(self, opened: Opened) -> None:
+        """Raise `InputError` where of a class no image can be decoded."""
+        there = set(opened.pictures.labels.tolist())
+        lost = [name for label, name in enumerate(self.data.classes) if label not in there]
+        if lost:
+            raise InputError(f"no image of class {lost[0]!r} can be decoded ({opened.problems[0].reason}); mend them.")
 
     def _fold(
         self, number: int, split: Split, source: Images | Streamed | Stored, opened: Opened, run: Run, writes: bool
@@ -213,14 +234,16 @@ class _Job:
                 self.folder.metric({"fold": number, **dataclasses.asdict(epoch)})
 
         train_part, validation_part = source.subset(train_places), source.subset(validation_places)
-        history = fit(network, train_part, validation_part, recipe, run, path, note)
-        logits = predict(network, validation_part, run, recipe.precision, "predicting validation images")
+        history = fit(network, train_part, validation_part, recipe, run.part(0, LEARNED, 100), path, note)
+        rest = run.part(LEARNED, 100 - LEARNED, 100)
+        logits = predict(network, validation_part, rest, recipe.precision, "predicting validation images")
         fold = Fold(
             number,
             history,
             logits,
             validation_places,
             len(train_places),
+            _repeated(opened, train_places, validation_places),
             network.parameters,
             network.trained_parameters,
         )
@@ -285,6 +308,12 @@ class _Job:
             "left_out": [dataclasses.asdict(each) for each in (*self.data.problems, *opened.problems)],
         }
         self.folder.write("summary.json", {**head, **summarise(folds, table, self.data.classes, self.request, seconds)})
+
+
+def _repeated(opened: Opened, train: Sequence[int], validation: Sequence[int]) -> int:
+    """Validation images whose pixels a training image has too."""
+    learned = {opened.digests[place] for place in train}
+    return sum(opened.digests[place] in learned for place in validation)
 
 
 def _kept(places: Sequence[int], opened: Opened) -> list[int]:

@@ -207,8 +207,9 @@ class _Loop:
         if size > 1:
             dist.all_reduce(sums)
         loss, weight, right, images = sums.tolist()
-        _finite(loss, number)
-        found = Epoch(number, loss / weight, right / images, *self._validate(), time.perf_counter() - begun, rate)
+        validated = self._validate()
+        _finite(loss + validated[0], number)
+        found = Epoch(number, loss / weight, right / images, *validated, time.perf_counter() - begun, rate)
         self.history.append(found)
         if self.recipe.patience and self._best_epoch() == number:
             self.best = {"epoch": number, "network": self.network.state()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -100,13 +101,15 @@ class Streamed:
 class Opened:
     """What `open_pictures` found: the pictures, their items in the same order, and what could not be decoded.
 
-    where: for the position of each item that was given and could be decoded, its position in `pictures`.
+    where: for the position of each item that was given and could be decoded, its position in `pictures`. digests: of
+    each picture's pixels, so that one that is there twice is known.
     """
 
     pictures: Images | Streamed
     items: tuple[Item, ...]
     problems: tuple[Problem, ...]
     where: Mapping[int, int]
+    digests: tuple[bytes, ...]
 
 
 def open_pictures(
@@ -125,12 +128,16 @@ def open_pictures(
     good: list[Item] = []
     problems: list[Problem] = []
     pixels: list[Tensor] = []
+    digests: list[bytes] = []
     batches = [range(start, min(start + DECODE, len(items))) for start in range(0, len(items), DECODE)]
     for batch in read_batches(items, batches, [sight], view, workers):
         good += batch.items
         problems += batch.problems
-        if kept and batch.items:
-            pixels.append(torch.from_numpy(np.ascontiguousarray(batch.levels[view_of(sight)])))
+        if batch.items:
+            levels = batch.levels[view_of(sight)]
+            digests += [hashlib.sha256(each.tobytes()).digest() for each in levels]
+            if kept:
+                pixels.append(torch.from_numpy(np.ascontiguousarray(levels)))
         run.report(batches[batch.index].stop, len(items), f"reading {batches[batch.index].stop:,} of {len(items):,}")
     if not good:
         raise InputError(f"none of the {len(items)} images can be decoded; the first: {problems[0].reason}")
@@ -138,4 +145,5 @@ def open_pictures(
     found = Images(torch.cat(pixels), labels) if kept else Streamed(tuple(good), labels, sight, view, workers)
     lost = {problem.key for problem in problems}
     places = [place for place, item in enumerate(items) if item.key not in lost]
-    return Opened(found, tuple(good), tuple(problems), {place: index for index, place in enumerate(places)})
+    where = {place: index for index, place in enumerate(places)}
+    return Opened(found, tuple(good), tuple(problems), where, tuple(digests))
