@@ -5,6 +5,8 @@
 memory, and rectifiers that are modules and not in place, as they need them; pytorch-grad-cam explains one image at a
 time. Guided Grad-CAM runs the part above its layer backward twice, so it has no target. Weights are random but for
 EfficientNet-Lite0, whose ReLU6 the peers do not guide: they are not timed there for guided backprop and deconvnet.
+Guided backprop passes over each rectifier's gradient twice (the network's own gate, then the sign), which shows where
+convolutions are as light as EfficientNet-Lite0's at batch 1.
 """
 
 from __future__ import annotations
