@@ -149,6 +149,8 @@ CAST: tuple[Character, ...] = (
     ),
 )
 
+HEADS = ("egg", "box", "pear", "round", "long")
+
 
 @dataclass(frozen=True)
 class Pose:
