@@ -37,9 +37,9 @@ def dressed(rng: np.random.Generator, who: Character) -> Character:
     own = rng.random() < OWN_OUTFIT
     outfit, shirt, legs = str(rng.choice(OUTFITS)), draw_colour(rng), draw_colour(rng)
     hair, skin = turned(rng, who.hair_colour), turned(rng, who.skin)
-    clothes = {} if own else {"outfit": outfit, "shirt": shirt, "legs": legs}
     stout = who.stout * float(rng.uniform(0.88, 1.12))
-    return dataclasses.replace(who, hair_colour=hair, skin=skin, stout=stout, **clothes)
+    today = dataclasses.replace(who, hair_colour=hair, skin=skin, stout=stout)
+    return today if own else dataclasses.replace(today, outfit=outfit, shirt=shirt, legs=legs)
 
 
 def passer_by(rng: np.random.Generator) -> Character:
