@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from xai import load_image, load_model
@@ -100,3 +102,22 @@ def tiny() -> Classifier:
 def tiny64() -> Classifier:
     """The same small classifier in float64, for exact comparisons."""
     return make_tiny(torch.float64)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two good images of one stem in different folders, a text file named .png, a truncated JPEG, an empty file."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    picture = Image.open(CAT)
+    picture.save(folder / "cat.png")
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "more" / "cat.webp", lossless=True)
+    picture.save(folder / ".hidden" / "no.png")
+    (folder / "text.png").write_text("not a picture")
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG")
+    (folder / "truncated.jpg").write_bytes(buffer.getvalue()[:3000])
+    (folder / "empty.png").touch()
+    (folder / "notes.txt").write_text("not even named like one")
+    return folder
