@@ -71,7 +71,9 @@ def open_archive(path: Path, layout: str = "auto") -> DataSet:
     except _BROKEN as error:
         if isinstance(error, InputError):
             raise InputError(f"{path.name}: {error}") from error
-        raise InputError(f"{path.name} cannot be read as a zip ({error}); is it damaged?") from error
+        raise InputError(
+            f"{path.name} cannot be read as a zip ({error}); give a folder, or a zip of images that is whole."
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile, path: Path, layout: str) -> DataSet:
@@ -103,6 +105,8 @@ def _read(archive: zipfile.ZipFile, path: Path, layout: str) -> DataSet:
 
 def member_problem(info: zipfile.ZipInfo, name: PurePosixPath) -> str:
     """ "" for a member that may be read; otherwise why it is left out."""
+    if not name.parts:
+        return "it has no name"
     if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
         return "its path leads outside the zip"
     if stat.S_ISLNK(info.external_attr >> 16):

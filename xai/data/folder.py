@@ -34,25 +34,33 @@ class FileImage:
 def open_folder(folder: Path, layout: str = "auto") -> DataSet:
     """The images of `folder` and the folders in it, labels as `xai.data._layout.read_layout` says.
 
-    Links to folders are not followed; empty and oversized files are left out and listed.
+    Links to folders are not followed; empty and oversized files, and what may not be read, are left out and listed.
     Raises `InputError` where it is no folder or holds no image.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; check the path.")
     sizes: dict[str, int] = {}
+    paths: dict[str, Path] = {}
     problems: list[Problem] = []
-    for where, folders, files in os.walk(folder):
+
+    def locked(error: OSError) -> None:
+        problems.append(_unread(Path(error.filename), folder, error))
+
+    for where, folders, files in os.walk(folder, onerror=locked):
         base = Path(where)
         folders.sort()
         for name in folders:
             if (base / name).is_symlink():
-                problems.append(Problem((base / name).relative_to(folder).as_posix(), "a link to a folder"))
+                problems.append(Problem(_key(base / name, folder), "a link to a folder"))
         for name in files:
-            key = (base / name).relative_to(folder).as_posix()
+            key = _key(base / name, folder)
             try:
                 sizes[key] = (base / name).stat().st_size
+                paths[key] = base / name
             except OSError as error:
-                problems.append(Problem(key, f"cannot be read: {error.strerror or error}"))
+                problems.append(_unread(base / name, folder, error))
+    if problems and not sizes:
+        raise InputError(f"{folder} {problems[0].reason}; check its permissions.")
     try:
         found = read_layout(list(sizes), lambda name: _table(folder, name), layout)
     except InputError as error:
@@ -63,10 +71,24 @@ def open_folder(folder: Path, layout: str = "auto") -> DataSet:
         if reason:
             problems.append(Problem(key, reason))
         else:
-            items.append(Item(key, label, FileImage(folder / key), sizes[key]))
+            items.append(Item(key, label, FileImage(paths[key]), sizes[key]))
     if not items:
         raise InputError(f"{folder}: every image in it is empty or too large.")
-    return DataSet(folder.name, found.name, tuple(items), found.classes, (*found.problems, *problems))
+    name = printable(folder.resolve().name)
+    return DataSet(name, found.name, tuple(items), found.classes, (*found.problems, *problems))
+
+
+def printable(name: str) -> str:
+    """A file's name as text that every file format and page can hold: bytes that are no UTF-8 are written "\\xe9"."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _key(path: Path, folder: Path) -> str:
+    return printable(path.relative_to(folder).as_posix())
+
+
+def _unread(path: Path, folder: Path, error: OSError) -> Problem:
+    return Problem(_key(path, folder), f"cannot be read: {error.strerror or error}")
 
 
 def size_problem(size: int) -> str:
