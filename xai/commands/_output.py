@@ -42,7 +42,8 @@ def clock(seconds: float) -> str:
 class Progress:
     """A bar with the time left, redrawn in place on stderr where that is a terminal; silent elsewhere.
 
-    As a context manager it wipes its line on leaving, so that what follows starts clean.
+    Work may begin at a share above 0 (a run that goes on): the time left is by what was done since. As a context
+    manager it wipes its line on leaving, so that what follows starts clean.
     """
 
     width = 28
@@ -51,7 +52,7 @@ class Progress:
     def __init__(self, stream: IO[str] | None = None) -> None:
         self.stream = stream or sys.stderr
         self.shown = self.stream.isatty()
-        self._start = time.monotonic()
+        self._begun: tuple[float, float] | None = None
         self._last = 0.0
 
     def __enter__(self) -> Progress:
@@ -65,15 +66,16 @@ class Progress:
     def __call__(self, share: float, note: str = "") -> None:
         """Draw `share` in [0, 1], at most ten times a second."""
         now = time.monotonic()
+        start, first = self._begun = self._begun or (now, share)
         if not self.shown or (now - self._last < self.interval and share < 1):
             return
         self._last = now
-        self.stream.write(f"\r{self.line(share, now - self._start, note)}\x1b[K")
+        self.stream.write(f"\r{self.line(share, now - start, note, first)}\x1b[K")
         self.stream.flush()
 
-    def line(self, share: float, elapsed: float, note: str) -> str:
-        """The bar's text."""
+    def line(self, share: float, elapsed: float, note: str, first: float = 0.0) -> str:
+        """The bar's text; `elapsed` seconds have brought it from `first` to `share`."""
         share = min(max(share, 0.0), 1.0)
         full = int(share * self.width)
-        left = f"{clock(elapsed * (1 - share) / share)} left" if share > 0 else "..."
+        left = f"{clock(elapsed * (1 - share) / (share - first))} left" if share > first else "..."
         return f"[{'#' * full}{'.' * (self.width - full)}] {100 * share:3.0f} %  {left}  {note[:60]}"
