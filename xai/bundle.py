@@ -22,7 +22,7 @@ from typing import IO, Any
 from xai import report
 from xai._entry import ImageEntry, Look, Subject, command_for
 from xai.errors import InputError
-from xai.files import safe_name, sha256, write_atomic
+from xai.files import safe_name, sha256, storage_error, write_files
 from xai.provenance import versions
 
 __all__ = ["Bad", "Bundle", "Look", "Subject", "bundle_zip", "command_for", "write_explanations", "zip_folder"]
@@ -106,19 +106,17 @@ def write_explanations(out: Path, subjects: Iterable[Subject | Bad], bundle: Bun
 
     Each file is replaced atomically and the manifest comes last. Where the work is interrupted, what was finished
     stays, with a valid manifest whose `complete` is false, and the interruption goes on. Raises `InputError` where
-    the folder cannot be made.
+    the folder cannot be made, `StorageError` where a file cannot be written.
     """
     bundle = bundle or Bundle()
     make_folder(out)
-    (out / "manifest.json").unlink(missing_ok=True)  # an older one would describe files that are about to change
     try:
         for subject in subjects:
             if isinstance(subject, Bad):
                 bundle.bad.append(subject)
                 continue
             rendered = bundle.render(subject)
-            for path, data in rendered.files.items():
-                write_atomic(out / path, data)
+            write_files(out, rendered.files)
             bundle.keep(rendered)
     except BaseException:
         _write_last(out, bundle, complete=False)
@@ -128,17 +126,23 @@ def write_explanations(out: Path, subjects: Iterable[Subject | Bad], bundle: Bun
 
 def _write_last(out: Path, bundle: Bundle, complete: bool) -> dict[str, Any]:
     manifest, files = bundle.close(complete)
-    for path, data in files.items():
-        write_atomic(out / path, data)
+    write_files(out, files)
     return manifest
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder `out`; raises `InputError` where that is not possible."""
+    """Make the folder `out`, without an older manifest, which would describe files that are about to change.
+
+    Raises `InputError` where the folder cannot be made, `StorageError` where the manifest cannot be taken away.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder {out} cannot be made ({error.strerror}); choose another --out.") from error
+    try:
+        (out / "manifest.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, out / "manifest.json") from error
 
 
 def bundle_zip(subjects: Iterable[Subject | Bad], bundle: Bundle | None = None) -> bytes:
@@ -159,16 +163,20 @@ def bundle_zip(subjects: Iterable[Subject | Bad], bundle: Bundle | None = None) 
 
 
 def zip_folder(out: Path, manifest: Mapping[str, Any], name: str = "bundle.zip") -> Path:
-    """Pack a written bundle into one zip file beside its manifest, file by file; gives its path."""
+    """Pack a written bundle into one zip file beside its manifest, file by file; gives its path.
+
+    Raises `StorageError` where it cannot be written.
+    """
     path = out / name
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as stream:
             pack(stream, [*manifest["files"], "manifest.json"], lambda each: (out / each).read_bytes())
         part.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
         part.unlink(missing_ok=True)
-        raise
     return path
 
 

@@ -8,15 +8,26 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 
-from xai.errors import StorageError
+from xai.errors import InputError, StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says of a disk that is full, or of a person's share of it."""
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+def user_path(text: str) -> Path:
+    """A path as a person wrote it, with "~" spelt out; raises `InputError` for one that no file can have."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
+        raise InputError(f"{text} cannot be read ({reason}); check the path.") from error
+    return path
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -30,6 +41,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put each of `files` (path in `folder` -> bytes) where it belongs by `write_atomic`; raises `StorageError`."""
+    for name, data in files.items():
+        try:
+            write_atomic(folder / name, data)
+        except OSError as error:
+            raise storage_error(error, folder / name) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +51,14 @@ class Run:
 
         def on_progress(step: int, steps: int, what: str) -> None:
             self.on_progress(done + weight * min(step, steps) // max(steps, 1), total, what or note)
+
+        return replace(self, on_progress=on_progress)
+
+    def aside(self) -> Run:
+        """A run whose progress is told, but counts for nothing: what comes before the work, at a pace of its own."""
+
+        def on_progress(done: int, total: int, what: str) -> None:
+            self.on_progress(0, 0, f"{what}: {done:,} of {total:,}")
 
         return replace(self, on_progress=on_progress)
 
@@ -213,3 +221,14 @@ def one_each(target: Tensor, count: int) -> Tensor:
     if target.shape != (count,):
         raise InputError(f"targets has {target.numel()} classes for {count} images; give one per image.")
     return target
+
+
+def class_indices(targets: int | Sequence[int] | Tensor, name: str = "targets") -> Tensor:
+    """Class indices as a tensor, 0-dimensional for one class; raises `InputError` for what is no whole number."""
+    try:
+        found = targets if isinstance(targets, Tensor) else torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)  # of floating point, which is refused as well
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise InputError(f"{name} is {targets!r}; give the index of a class, or of one an image.")
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import signal
 import zipfile
@@ -172,7 +173,8 @@ def test_ctrl_c_keeps_what_was_finished(
         (["explain"], "the following arguments are required: IMAGE; see python -m xai explain --help."),
         (["explane"], "argument COMMAND: invalid choice: 'explane'"),
         ([], "the following arguments are required: COMMAND; see python -m xai --help."),
-        (["methods", "--model", "vgg61"], "model 'vgg61' is not known; did you mean"),
+        (["methods", "--model", "vgg61"], "model 'vgg61' is not known; did you mean vgg19 or vgg16 or vgg13?"),
+        (["methods", "--layer", "layer4"], "--layer says where a method is asked about; give --model too."),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,3 +208,17 @@ def test_an_unforeseen_failure_is_one_line_and_code_1(
     assert told == "error: RuntimeError: two lines (python -m xai --traceback ... shows where)\n"
     assert main(["--traceback", "models"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "chelsea").write_text("a file where the image's folder is to be")
+    assert main(["explain", str(CAT), "--out", "out"]) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+        r"error: out/chelsea/\S+ cannot be written \(.+\); check the folder and its permissions\.\n", told
+    )
+    assert read(tmp_path / "out")["complete"] is False
+    (tmp_path / "taken" / "manifest.json").mkdir(parents=True)
+    assert main(["explain", str(CAT), "--out", "taken"]) == 1
+    assert capsys.readouterr().err.startswith("error: taken/manifest.json cannot be written (")

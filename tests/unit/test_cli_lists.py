@@ -34,6 +34,7 @@ def test_models_say_where_weights_are(
     assert models["efficientnet_lite0"]["imagenet"] == "embedded"
     assert models["vgg16"]["imagenet"] == "to download"
     assert models["vgg16"]["layer"] == "features.29"
+    assert models["simple_cnn"]["imagenet"] == "none"
     (checkpoints / models["vgg16"]["file"]).touch()
     assert main(["models"]) == 0
     line = next(each for each in capsys.readouterr().out.splitlines() if each.startswith("vgg16"))

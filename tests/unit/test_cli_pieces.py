@@ -71,6 +71,23 @@ def test_an_empty_folder_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_what_no_file_can_be_called_is_one_bad_word_among_others(photos: Path) -> None:
+    cat, long = str(photos / "cat.png"), "a" * 300 + ".png"
+    found, bad = find_pictures([cat, "~no such person/cat.png", long])
+    assert [picture.source for picture in found] == [cat]
+    assert [word for word, _ in bad] == ["~no such person/cat.png", long]
+    assert all(sentence.endswith("; check the path.") for _, sentence in bad)
+
+
+def test_results_are_left_out_but_never_the_pictures_themselves(photos: Path, tmp_path: Path) -> None:
+    more = str(photos / "more" / "cat.webp")
+    for words in ([str(photos / "more")], [str(photos / "more" / "*")]):
+        assert names(words, skip=tmp_path) == [more]  # the results go to a folder around the pictures'
+        found, ((_, told),) = find_pictures(words, skip=photos / "more")
+        assert found == []
+        assert told == f"{words[0]} is in the folder of --out, where the results go; choose another --out."
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

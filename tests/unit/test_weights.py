@@ -214,6 +214,12 @@ def test_other_words_for_weights_are_refused(weights: str) -> None:
     assert "random" in text
 
 
+def test_a_path_that_no_file_can_have_is_one_sentence() -> None:
+    for text in ("~no such person/mine.pth", "a" * 300):
+        with pytest.raises(InputError, match=r"; check the path\.$"):
+            load_model("resnet50", f"file:{text}")
+
+
 def test_a_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XAI_RUNS", str(tmp_path))
     assert refusal(NET, "run:abc", kind=InputError) == (

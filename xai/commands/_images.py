@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai.errors import InputError
+from xai.files import user_path
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -75,12 +77,15 @@ def find_pictures(words: Sequence[str], skip: Path | None = None) -> tuple[list[
 
 
 def _files(word: str, left_out: Path | None) -> Iterator[tuple[str, Picture]]:
-    path = Path(word).expanduser()
+    path = user_path(word)
     if path.is_dir():
+        left_out = _below(path, left_out, word)
         paths = [each for each in _walk(path) if not _inside(each, left_out)]
         if not paths:
             raise InputError(f"{word} holds no image; give a folder with PNG, JPEG or other pictures.")
     elif not path.exists() and glob.has_magic(word):
+        fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+        left_out = _below(Path(*fixed), left_out, word)
         names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (a Path cannot glob an absolute pattern)
         paths = [Path(name) for name in names if Path(name).is_file() and not _inside(Path(name), left_out)]
         if not paths:
@@ -92,6 +97,15 @@ def _files(word: str, left_out: Path | None) -> Iterator[tuple[str, Picture]]:
     for each in paths:
         source = f"./{each}" if str(each).startswith("-") else str(each)
         yield str(each.resolve()), Picture(each.name, source, _File(each))
+
+
+def _below(folder: Path, left_out: Path | None, word: str) -> Path | None:
+    """`left_out` where it lies in `folder`; raises `InputError` where it is the folder itself."""
+    if left_out is None or not left_out.is_relative_to(folder.resolve()):
+        return None
+    if left_out == folder.resolve():
+        raise InputError(f"{word} is in the folder of --out, where the results go; choose another --out.")
+    return left_out
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xai.commands._options import add_json
 from xai.commands._output import say, say_json, table
 from xai.commands._spec import COMMANDS, Command
+from xai.errors import InputError
 from xai.params import default_of, parameters, value_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from xai.explain._spec import METHODS
     from xai.models import load_model
 
+    if args.layer and not args.model:
+        raise InputError("--layer says where a method is asked about; give --model too.")
     classifier = load_model(args.model, "random:0", "cpu") if args.model else None
     found = [describe(spec, classifier, args.layer) for spec in METHODS]
     if args.json:

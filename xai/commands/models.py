@@ -51,11 +51,13 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
 
 
 def availability(spec: ModelSpec) -> str:
-    """Where the ImageNet weights are: "embedded", "on disk", or "to download" (a network is needed)."""
+    """Where the ImageNet weights are: "embedded", "on disk", "to download" (a network is needed), or "none"."""
     from xai.settings import weights_dir
 
     if spec.embedded:
         return "embedded"
+    if not spec.pretrained:
+        return "none"
     return "on disk" if (weights_dir() / spec.weights_file).is_file() else "to download"
 
 

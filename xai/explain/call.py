@@ -14,7 +14,7 @@ from xai.errors import InputError, NotApplicableError
 from xai.explain._spec import METHODS, Explainer, MethodSpec
 from xai.models.classifier import Classifier
 from xai.provenance import provenance
-from xai.types import Attribution, Coverage, Explained, Run
+from xai.types import Attribution, Coverage, Explained, Run, class_indices
 
 
 def list_methods() -> tuple[str, ...]:
@@ -63,6 +63,7 @@ def attribute(
     spec = METHODS.get(method)
     explainer = make_explainer(spec, layer, **params)
     pixels = classifier.to_input(x)
+    asked = None if targets is None else class_indices(targets)
     coverage = spec.coverage(classifier, explainer)
     if coverage.status == "refused":
         raise NotApplicableError(f"{spec.title} does not apply to {classifier.title}: {coverage.sentence}.")
@@ -71,7 +72,7 @@ def attribute(
         explainer = dataclasses.replace(explainer, layer=classifier.default_layer)  # type: ignore[type-var]
     start = time.perf_counter()
     with classifier.lease(run) as module, torch.enable_grad():  # the caller's `no_grad` is not ours
-        found = explainer(module, pixels, _as_tensor(targets, len(x)), run)
+        found = explainer(module, pixels, asked, run)
     values = found.values.detach().float().cpu()
     seconds = time.perf_counter() - start
     return Attribution(
@@ -87,14 +88,6 @@ def attribute(
         facts={**found.facts, "blank": [blank_reason(found, i) for i in range(len(values))]},
         provenance=provenance(classifier, "method", spec.name, explainer, run.seed),
     )
-
-
-def _as_tensor(targets: int | Sequence[int] | Tensor | None, count: int) -> Tensor | None:
-    if targets is None or isinstance(targets, Tensor):
-        return targets
-    if isinstance(targets, int):
-        return torch.full((count,), targets, dtype=torch.int64)
-    return torch.tensor(list(targets), dtype=torch.int64)
 
 
 def blank_reason(found: Explained, index: int) -> str:

@@ -14,7 +14,7 @@ from xai.metrics._engine import Asker, Mixer, chosen, rank_pixels, within
 from xai.metrics._protocol import CurveProtocol, area, check_precision, describe, get_protocol
 from xai.metrics._substrate import check_substrate, substrate
 from xai.models.classifier import Classifier
-from xai.types import Curve, Run, resolve_target
+from xai.types import Curve, Run, class_indices, resolve_target
 
 CURVES = ("insertion", "deletion")
 
@@ -144,8 +144,8 @@ def check_maps(maps: Tensor, x: Tensor, name: str = "maps") -> None:
 
 
 def as_tensor(targets: int | Sequence[int] | Tensor) -> Tensor:
-    """Targets as an int64 tensor."""
-    return targets if isinstance(targets, Tensor) else torch.as_tensor(targets, dtype=torch.int64)
+    """Targets as a tensor of whole numbers."""
+    return class_indices(targets)
 
 
 def _classes(classifier: Classifier) -> int:
@@ -279,11 +279,19 @@ def picture_at(
 
 
 def precision_error(
-    classifier: Classifier, x: Tensor, maps: Mapping[str, Tensor], protocol: str = "rise", run: Run | None = None
+    classifier: Classifier,
+    x: Tensor,
+    maps: Mapping[str, Tensor],
+    protocol: str = "rise",
+    run: Run | None = None,
+    targets: Targets = None,
+    substrates: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Largest difference of an AUC between bf16 and float32 on these images, by metric: what bf16 costs here."""
-    exact = curves(classifier, x, maps, protocol, run=run)
-    rough = curves(classifier, x, maps, protocol, targets=exact.target, precision="bf16", run=run)
+    exact = curves(classifier, x, maps, protocol, targets=targets, substrates=substrates, run=run)
+    rough = curves(
+        classifier, x, maps, protocol, targets=exact.target, substrates=substrates, precision="bf16", run=run
+    )
     return {
         metric: max(
             float((rough.curves[name][metric].auc - exact.curves[name][metric].auc).abs().max()) for name in maps

@@ -145,7 +145,7 @@ def any_classifier(name: str) -> ModelSpec:
     """A spec for any torchvision classifier by name; raises `UnknownNameError` for what is none."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        near = difflib.get_close_matches(str(name), [*MODELS.names(), *known], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), dict.fromkeys((*MODELS.names(), *known)), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(MODELS.names())}."
         raise UnknownNameError(f"model {name!r} is not known; {hint}")
     family = next((make for prefix, make in FAMILIES.items() if name.startswith(prefix)), None)

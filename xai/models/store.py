@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from xai.errors import InputError, WeightsError
+from xai.files import user_path
 from xai.models._build import calibrate, classes_in, loaded_network, not_finite, untrained_network
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
@@ -174,7 +175,7 @@ def _resolved(spec: ModelSpec, weights: str) -> tuple[ModelSpec, str, Path | Non
             raise InputError(f"weights {weights!r} has no seed that is a whole number; use random:0.")
         return spec, f"random:{int(rest or 0)}", None
     if kind == "file" and rest:
-        path = Path(rest).expanduser().resolve()
+        path = user_path(rest).resolve()
         return spec, f"file:{path}", path
     if kind == "run":
         place = find_network(rest)
@@ -195,7 +196,7 @@ def _of_run(name: str, weights: str) -> tuple[str, str]:
 def _labels_file(labels: Sequence[str] | str | Path | None, path: Path | None) -> Path | None:
     """The file of class names that was given, or that lies beside the weights."""
     if isinstance(labels, str | Path):
-        return Path(labels).expanduser().resolve()
+        return user_path(str(labels)).resolve()
     return labels_beside(path) if labels is None and path is not None else None
 
 
