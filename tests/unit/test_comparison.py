@@ -186,3 +186,15 @@ def test_agreement_is_spearmans_correlation_of_every_two_maps(tiny64: Classifier
             expected = spearman(found[one].maps(), found[two].maps())
             assert table[:, one, two].tolist() == pytest.approx(expected.tolist(), abs=1e-9)
     assert table[:, 0, 0].tolist() == pytest.approx([1.0, 1.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(("target", "forwards"), [("2", 1), ("Cat", 1), ("top2", 2)])
+def test_only_a_place_in_the_prediction_costs_a_pass_of_its_own(x: Tensor, target: str, forwards: int) -> None:
+    classifier = make_tiny()
+    count: list[int] = []
+    passes(classifier, "gradcam")  # the trace of the layers, made once
+    compare([classifier], x, ["gradcam"])
+    handle = classifier.module.register_forward_hook(lambda *_: count.append(1))
+    compare([classifier], x, ["gradcam"], targets=target)
+    handle.remove()
+    assert len(count) == forwards

@@ -10,6 +10,13 @@ from torch import Tensor
 from xai.errors import InputError
 from xai.models.classifier import Classifier
 
+_PLACE = re.compile(r"top(\d+)", re.IGNORECASE)
+
+
+def is_place(text: str) -> bool:
+    """True for "top1" to "topK", which mean a class only beside a prediction."""
+    return _PLACE.fullmatch(text.strip()) is not None
+
 
 def class_index(classifier: Classifier, text: str) -> int:
     """The class that `text` means: an index such as "281", or a name such as "tabby" (case does not matter).
@@ -37,7 +44,7 @@ def class_index(classifier: Classifier, text: str) -> int:
 
 def target_classes(classifier: Classifier, text: str, logits: Tensor) -> Tensor:
     """Target classes (N,) for logits (N,K): "top1" to "topK" by place in each prediction, else `class_index(text)`."""
-    place = re.fullmatch(r"top(\d+)", text.strip().casefold())
+    place = _PLACE.fullmatch(text.strip())
     if place is None:
         return logits.new_full((len(logits),), class_index(classifier, text)).long()
     rank = int(place[1])

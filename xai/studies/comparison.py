@@ -21,7 +21,7 @@ from xai.batching import DEFAULT_BATCH
 from xai.errors import Cancelled, InputError, ModuleStateError
 from xai.explain._spec import METHODS
 from xai.explain.call import attribute, make_explainer
-from xai.models.classes import target_classes
+from xai.models.classes import is_place, target_classes
 from xai.models.classifier import Classifier
 from xai.similarity import pearson, ranks
 from xai.types import Attribution, Run
@@ -219,7 +219,9 @@ def _targets(classifier: Classifier, x: Tensor, targets: Targets, run: Run) -> t
     if targets.strip().casefold() == "top1":
         return None, ""  # the predicted class, in the method's own forward
     try:
-        return target_classes(classifier, targets, classifier.predict(x, run)), ""
+        known = torch.empty(len(x), len(classifier.labels))  # an index or a name needs no prediction
+        logits = classifier.predict(x, run) if is_place(targets) else known
+        return target_classes(classifier, targets, logits), ""
     except InputError as error:
         return None, str(error)
 
