@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -62,27 +62,28 @@ def loaded_network(spec: ModelSpec, state: Mapping[str, Tensor], classes: int, w
     state = {
         key: value.float() if value.is_floating_point() else value for key, value in fitted(spec, net, state).items()
     }
-    report = shape_report(net, state)
-    if report:
-        raise WeightsError(f"{weights} does not fit {spec.title}: {report}")
-    net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
-    if any(t.is_meta for t in (*net.parameters(), *net.buffers())):  # something that no state dict holds
-        net = _initialised(spec, 0, classes)
-        net.load_state_dict(state)
-    return net
+    return _filled(net, state, f"{weights} does not fit {spec.title}", lambda: _initialised(spec, 0, classes))
 
 
 def headed_network(spec: ModelSpec, head: str, classes: int, state: Mapping[str, Tensor], source: str) -> nn.Module:
     """The network under a head of `xai.models.heads` with the tensors of `state`; raises `WeightsError` as above."""
-    net = _skeleton(spec, _PROBE)
-    attach(net, _PROBE, head, classes)
+
+    def under(net: nn.Module) -> nn.Module:
+        attach(net, _PROBE, head, classes)
+        return net
+
+    told = f"{source} does not fit {spec.title} with head {head}"
+    return _filled(under(_skeleton(spec, _PROBE)), state, told, lambda: under(_initialised(spec, 0, _PROBE)))
+
+
+def _filled(net: nn.Module, state: Mapping[str, Tensor], told: str, anew: Callable[[], nn.Module]) -> nn.Module:
+    """`net`, or one made `anew`, with the tensors of `state`; raises `WeightsError` that begins with `told`."""
     report = shape_report(net, state)
     if report:
-        raise WeightsError(f"{source} does not fit {spec.title} with head {head}: {report}")
+        raise WeightsError(f"{told}: {report}")
     net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
     if any(t.is_meta for t in (*net.parameters(), *net.buffers())):  # something that no state dict holds
-        net = _initialised(spec, 0, _PROBE)
-        attach(net, _PROBE, head, classes)
+        net = anew()
         net.load_state_dict(state)
     return net
 

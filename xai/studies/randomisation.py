@@ -8,9 +8,7 @@ Saliency Maps, NeurIPS 2018 (cascading randomisation), https://arxiv.org/abs/181
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +79,7 @@ def randomisation_check(
     Raises what `attribute` raises, and `InputError` for a stage without weights.
     """
     run = run or Run(seed=seed)
-    with classifier.lease(run) as shared:
-        private = dataclasses.replace(classifier, module=copy.deepcopy(shared), _lock=threading.RLock(), _memo={})
+    private = classifier.private(run)
     if stages is None:
         order = weight_stages(private.module, private.input_size)[::-1]
     else:
@@ -101,15 +98,12 @@ def randomisation_check(
 
 
 def _shuffled(classifier: Classifier, stage: WeightStage, run: Run) -> Classifier:
-    module = copy.deepcopy(classifier.module)
-    shuffle(module, stage, run)
+    private = classifier.private(run)
+    shuffle(private.module, stage, run)
     return dataclasses.replace(
-        classifier,
-        module=module,
+        private,
         fingerprint=f"{classifier.fingerprint.partition('+')[0]}+shuffled",
         weights=f"{classifier.weights.partition(', ')[0]}, shuffled down to {stage.name}",
-        _lock=threading.RLock(),
-        _memo={},
     )
 
 
