@@ -20,10 +20,10 @@ HEADS = ("mean", "max", "min")
 
 
 def rollout(weights: list[Tensor], heads: str = "mean") -> Tensor:
-    """Product over the layers of (A + I) / 2, rows summing to 1: weights (N,heads,T,T) each -> (N,T,T).
+    """Product over the layers of A + I with rows scaled to sum 1: weights (N,heads,T,T) each -> (N,T,T).
 
-    A is the heads' mean, maximum or minimum, its rows scaled to sum 1 again. Entry (i,j): how much of token i's value
-    comes from token j of the first layer, if values were only mixed.
+    A is the heads' mean, maximum or minimum; for the mean, whose rows sum to 1, that is (A + I) / 2. Entry (i,j): how
+    much of token i's value comes from token j of the first layer, if values were only mixed.
     """
     total: Tensor | None = None
     for each in weights:
@@ -73,6 +73,7 @@ METHODS.add(
         explainer=AttentionRollout,
         summary="From which patches the class token's value was mixed together, through all layers.",
         per_class=False,
+        from_lowest=True,
         coverage=attention_coverage,
         caution="Does not depend on the class: it follows where attention goes, not what speaks for this class.",
     )
