@@ -1,6 +1,7 @@
 """Start: one picture explained, and what each page answers."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from xai.explain._spec import METHODS
 from xai.settings import ASSETS
@@ -25,16 +26,20 @@ cells = [("row0", "Input")]
 for name in first_methods():
     cells.append((f"row0.{name}", METHODS.get(name).title))
     live.explain(cells[-1][0], panels.ask(choice, scene, name, None, choice.target))
+progress, said = st.empty(), st.empty()
 title = f"{choice.photo.name}, explained in {scene.net.title}"
 panels.grid(choice, live, "home_grid", [tiles.Row(title, tuple(cells))])
 
-columns = st.columns(2, gap="medium")
-for place, page in enumerate(shell.pages()):
-    with columns[place % 2].container(border=True):
+columns: list[DeltaGenerator] = []
+for page in shell.pages():
+    columns = columns or st.columns(2, gap="medium")  # row by row, so that a telephone keeps the order
+    with columns.pop(0).container(border=True, height="stretch"):
         st.page_link(page.file, label=f"**{page.title}**", icon=page.icon)
         st.markdown(page.question)
         picture = ASSETS / "pages" / f"{page.slug}.png"
         if picture.exists():
             st.image(str(picture), output_format="PNG", width="stretch")
 
-live.follow(st.empty())
+live.follow(progress)
+if told := live.failure(scene):
+    said.warning(told, icon=":material/info:")

@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 
 from xai.errors import WeightsError
+from xai.runs import duration
 from xai.ui import tiles
 from xai.ui.browser import HIDDEN, carry, packet
 from xai.ui.jobs import BOARD, Job, Work
@@ -25,6 +26,9 @@ from xai.ui.work import Ask, Held, Look, Recent, Scene, Shown, explain, look, lo
 POLL_SECONDS = 0.1
 SHOW_AFTER = 0.6
 """Seconds before a progress bar is shown: quick work needs none."""
+
+QUICK = 0.01
+"""Cost of work that is not known to be slow, in seconds."""
 
 Status = dict[str, Any]
 
@@ -110,6 +114,11 @@ class Live:
         """What is known about a scene now."""
         job = BOARD.get(look_key(scene))
         return job.result if job is not None and job.state == "done" else None
+
+    def failure(self, scene: Scene) -> str:
+        """Why a scene could not be looked at; "" where it was, or may yet be."""
+        job = BOARD.get(look_key(scene))
+        return sentence(job.error) if job is not None and job.state == "failed" else ""
 
     def shown(self, name: str) -> Shown | None:
         """The explanation in a slot, if it is finished."""
@@ -198,16 +207,15 @@ class Live:
         return [job for job in jobs if job is not None]
 
     def _overall(self, active: list[Job]) -> tuple[float, str]:
-        """How far everything asked for is: a share, and words about what runs."""
-        asked = {id(job): job for job in self._jobs()}
-        ready = len(asked) - len({id(job) for job in active})
+        """How far everything asked for is: a share, each job by its cost, and words about what runs."""
+        weights = {job: max(job.cost, QUICK) for job in self._jobs()}
+        done = sum(weight * (job.share if job.active else 1.0) for job, weight in weights.items())
         job = next((job for job in active if job.state == "running"), active[0])
-        share = (ready + sum(job.share for job in active)) / max(1, len(asked))
         left = job.seconds_left()
         words = job.title
         if job.total:
-            words += f": {job.done:,} of {job.total:,}" + (f", about {left:.0f} s left" if left is not None else "")
-        return min(1.0, share), words
+            words += f": {job.done:,} of {job.total:,}" + (f", about {duration(left)} left" if left is not None else "")
+        return min(1.0, done / sum(weights.values())), words
 
     def _tell(self) -> None:
         """Show the findings whose maps are there, and the tasks that have ended; each once a run."""
@@ -263,8 +271,8 @@ class Live:
         first = BOARD.get(ask.key)
         held = first.result if first is not None and isinstance(first.result, Held) else None
         if ask.key in self.choice.go or BOARD.get(gone.key) is not None:
-            return self._submit(gone, seen.result, held.cost.seconds if held else 0.01, "")
-        return self._submit(ask, seen.result, 0.01, ask.scene.net.text)
+            return self._submit(gone, seen.result, held.cost.seconds if held else QUICK, "")
+        return self._submit(ask, seen.result, QUICK, ask.scene.net.text)
 
     def _submit(self, ask: Ask, seen: Look, cost: float, lane: str) -> Job:
         def work(run: Any) -> Shown | Held:

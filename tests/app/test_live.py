@@ -1,0 +1,45 @@
+"""How far everything asked for is, in one bar."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.app.conftest import OpenPage
+from xai.errors import WeightsError
+from xai.types import Run
+from xai.ui.jobs import Job
+from xai.ui.live import Live, Slot
+from xai.ui.session import from_query
+from xai.ui.work import Scene
+
+
+def idle(run: Run) -> None:
+    del run
+
+
+def test_the_bar_is_as_far_as_the_work_not_the_number_of_jobs() -> None:
+    choice = from_query({})
+    live = Live(choice, "test")
+    quick = [Job(name, name, idle, 0.01, state="done") for name in "ab"]
+    slow = Job("rise", "RISE on Tiny", idle, 500.0, state="running", done=30, total=3000)
+    slow.started = time.monotonic() - 5
+    for job in (*quick, slow):
+        live.slots[job.title] = Slot(job.title, Scene(choice.photo, choice.view, choice.nets[0]), job=job)
+    share, words = live._overall([slow])
+    assert share == pytest.approx(0.01, abs=1e-3)
+    assert words == "RISE on Tiny: 30 of 3,000, about 8 min left"
+    slow.cost = 0.0  # where no cost is known, jobs count alike
+    assert live._overall([slow])[0] == pytest.approx((2 + 0.01) / 3)
+
+
+def test_the_start_page_says_why_its_network_cannot_be_used(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(name: str, weights: str) -> None:
+        raise WeightsError(f"{name} ({weights}) has no weights here.")
+
+    monkeypatch.setattr("xai.ui.work.load_model", offline)
+    page = open_page(query={"model": "vgg19"})
+    assert [warning.value for warning in page.warning] == ["Vgg19 (imagenet) has no weights here."]
