@@ -13,22 +13,34 @@ COLORS = ("0, 114, 178", "213, 94, 0", "110, 120, 130", "0, 128, 93", "176, 86, 
 
 
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], measure: str) -> go.Figure:
-    """A symmetric matrix of `measure` (-1 to 1) between named things, with its numbers."""
+    """A symmetric matrix of `measure` (-1 to 1) between named things, with its numbers.
+
+    Rows have names and columns their places, so that the cells stay legible on a telephone.
+    """
+    places = [f"{place}" for place in range(1, len(names) + 1)]
     figure = go.Figure(
         go.Heatmap(
             z=values,
-            x=names,
-            y=names,
+            x=places,
+            y=[f"{name}  {place}" for name, place in zip(names, places, strict=True)],
+            customdata=[[f"{one} and {two}" for two in names] for one in names],
             zmin=-1,
             zmax=1,
             colorscale="RdBu_r",
             texttemplate="%{z:.2f}",
-            hovertemplate="%{y} and %{x}: %{z:.3f}<extra></extra>",
-            colorbar={"title": measure, "thickness": 12},
+            hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
+            colorbar={
+                "title": {"text": measure, "side": "top"},
+                "thickness": 10,
+                "orientation": "h",
+                "y": 1.02,
+                "yanchor": "bottom",
+            },
         )
     )
+    figure.update_xaxes(type="category")
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=120 + 44 * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure.update_layout(height=170 + 44 * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8})
     return figure
 
 
