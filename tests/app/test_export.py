@@ -6,17 +6,20 @@ import io
 import json
 import shlex
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
+from xai import load_model
 from xai.cli import main
 from xai.types import Run
 from xai.ui.export import bundle, command
 from xai.ui.panels import ask
 from xai.ui.session import Choice, from_query
-from xai.ui.work import Held, Scene, Shown, explain, look
+from xai.ui.work import Held, Net, Scene, Shown, explain, look
 
 QUERY = {
     "image": "coffee",
@@ -82,3 +85,19 @@ def test_the_bundle_holds_every_finished_map() -> None:
     for entry, one in zip(entries, shown, strict=True):
         kept = np.load(io.BytesIO(archive.read(entry["files"]["array"])))
         assert kept.squeeze() == pytest.approx(one.attribution.values.numpy().squeeze())
+
+
+def test_ones_own_weights_and_odd_names_stand_in_the_commands_as_they_must(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    state = load_model(device="cpu").module.net.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    choice = from_query({"method": "gradcam"})
+    choice.nets = (Net("efficientnet_lite0", f"file:{path}"),)
+    choice.photo = replace(choice.photo, name="-cat.png", sample="")
+    archive = zipfile.ZipFile(io.BytesIO(bundle(choice, explained(choice))))
+    manifest = json.loads(archive.read("manifest.json"))
+    ((entry,),) = (model["explanations"] for model in manifest["images"][0]["models"])
+    for line in (manifest["command"], entry["command"]):
+        words = shlex.split(line)
+        assert words[4] == "./-cat.png"
+        assert words[words.index("--weights") + 1] == f"file:{path}"

@@ -11,6 +11,7 @@ from xai.bundle import Bundle, Subject, bundle_zip
 from xai.bundle import Look as Drawn
 from xai.files import safe_name
 from xai.models.classifier import VIEWS
+from xai.params import value_text
 from xai.render import AUTO, OPACITY
 from xai.studies.comparison import Tile
 from xai.ui.live import Live
@@ -28,7 +29,8 @@ def drawn(choice: Choice) -> Drawn:
 
 def source(choice: Choice) -> str:
     """The picture as a command takes it."""
-    return f"sample:{choice.photo.sample}" if choice.photo.sample else choice.photo.name
+    name = choice.photo.name
+    return f"sample:{choice.photo.sample}" if choice.photo.sample else f"./{name}" if name.startswith("-") else name
 
 
 def command(choice: Choice) -> str:
@@ -49,7 +51,7 @@ def _command(choice: Choice, nets: Sequence[Net], out: str) -> str:
     words += ["--layer", layers[0]] if layers else []
     words += ["--view", choice.view] if choice.view != VIEWS[0] else []
     params = [
-        f"{method}.{name}={str(value).lower() if isinstance(value, bool) else value}"
+        f"{method}.{name}={value_text(value)}"
         for method in choice.methods
         for name, value in choice.params.get(method, {}).items()
     ]
@@ -78,7 +80,8 @@ def bundle(choice: Choice, shown: Sequence[Shown]) -> bytes:
         view=choice.view,
         notes=tuple(image.info.get("notes", ())),
     )
-    return bundle_zip([subject], Bundle(drawn(choice), command(choice)))
+    weights = {found.fingerprint: net.weights for net, found in nets.items() if net.of_file}
+    return bundle_zip([subject], Bundle(drawn(choice), command(choice), weights=weights))
 
 
 def panel(choice: Choice, live: Live, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import streamlit as st
 from xai.errors import InputError
 from xai.explain._spec import METHODS
 from xai.models.classifier import VIEWS
+from xai.params import value_text
 from xai.ui.forms import parsed
 from xai.ui.jobs import BOARD
 from xai.ui.tiles import DISPLAY, checked_display
@@ -92,7 +93,7 @@ def to_query(choice: Choice) -> dict[str, str]:
             query[f"layer.{net.text}"] = choice.layers[net.text]
     for method in choice.methods:
         for name, value in choice.params.get(method, {}).items():
-            query[f"param.{method}.{name}"] = str(value)
+            query[f"param.{method}.{name}"] = value_text(value)
     for name, value in choice.display.items():
         if value != DISPLAY[name]:
             query[name] = f"{value:g}" if isinstance(value, float) else str(value).lower()
