@@ -10,7 +10,7 @@ const SIGNED = [
   ["relief", "Relief", "Each colour channel by itself, around grey"],
 ];
 const SCALES = [
-  ["own", "Own", "Each map from its own lowest to its own highest value"],
+  ["own", "Own", "Each map by its own values"],
   ["shared", "Shared", "One scale for all maps"],
 ];
 
