@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from xai.ui import shell, transfer, transfer_form, transfer_pairs, transfer_review, transfer_show
+from xai.ui import shell, transfer, transfer_form, transfer_object, transfer_pairs, transfer_review, transfer_show
+from xai.ui.session import current
+from xai.ui.watched import Watched
 
 shell.enter()
 
@@ -18,6 +20,7 @@ several = transfer.pick()
 transfer.live()
 transfer_show.headline(several[0])
 
+work = Watched(current(), transfer.KEY)
 threshold = float(st.session_state.get(f"{transfer.KEY}_threshold", 0.5))
 for tab, name in zip(st.tabs(TABS, key=f"{transfer.KEY}_tabs", on_change="rerun"), TABS, strict=True):
     with tab:
@@ -28,8 +31,9 @@ for tab, name in zip(st.tabs(TABS, key=f"{transfer.KEY}_tabs", on_change="rerun"
         elif name == "Figures":
             transfer_show.measured(several)
         elif name == "Review":
-            transfer_review.panel(several[0], threshold)
+            transfer_review.panel(work, several[0], threshold)
         elif name == "Flips between models":
-            transfer_pairs.flipped(several)
+            transfer_pairs.flipped(work, several)
         else:
-            transfer_pairs.on_object(several)
+            transfer_object.panel(work, several)
+work.watch(st.empty())

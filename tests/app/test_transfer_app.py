@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
 from xai import run_control
+from xai.data import DataSet, open_dataset
 from xai.run_files import Launch, Status
 from xai.runs import RunFolder
 from xai.studies.review import seen
 from xai.studies.shipped import BRAIN
 from xai.studies.transfer import load_result
-from xai.ui import transfer, transfer_form, transfer_show
+from xai.types import Run
+from xai.ui import transfer, transfer_form, transfer_maps, transfer_show
+from xai.ui.jobs import BOARD
 from xai.ui.transfer import shipped
+
+
+def settled(app: AppTest) -> AppTest:
+    """The page once more when nothing is under way any more, as its fragment has it."""
+    until = time.monotonic() + 120
+    while any(job.active for job in list(BOARD._jobs.values())):
+        assert time.monotonic() < until, "the board does not come to rest"
+        BOARD.wait(BOARD.version, 0.2)
+    return app.run()
 
 
 def captions(app) -> str:
@@ -78,7 +94,7 @@ def test_flips_ask_for_a_second_run_and_masks_are_measured(open_page: OpenPage) 
     assert "Choose a run beside this one" in app.info[0].value
     app.session_state["tl_tabs"] = "Looks at the object?"
     app.session_state["tl_inside_count"] = 8
-    app.run()
+    settled(app.run())
     assert not app.exception
     row = app.dataframe[0].value.iloc[0]
     assert row["Images"] == 8
@@ -166,11 +182,11 @@ def test_two_runs_are_compared_and_their_flips_explained(open_page: OpenPage, tm
     assert not app.exception
     assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == ["train-1", shipped().title]
     app.session_state["tl_tabs"] = "Flips between models"
-    app.run()
+    settled(app.run())
     assert not app.exception
     assert any("**2 images flip**" in each.value for each in app.markdown)
     assert [option.split(":")[0] for option in app.selectbox(key="tl_flip").options] == sorted(keys)
-    assert len(app.image) == 6  # three methods, two networks
+    assert len(app.image) == 8  # three methods, two networks, and what each sees
     app.toggle(key="tl_flip_every").set_value(True).run()
     assert len(app.selectbox(key="tl_flip").options) == 51
 
@@ -187,3 +203,91 @@ def test_a_finished_run_learns_on(open_page: OpenPage, tmp_path: Path, monkeypat
     app.button(key="tl_learn_on_train-1").click().run()
     assert not app.exception
     assert begun == [(["train", "sample:brain", "--head", "study4", "--epochs", "50"], folder)]
+
+
+def test_a_third_run_stands_beside_the_others(open_page: OpenPage, tmp_path: Path) -> None:
+    second_run(tmp_path / "runs" / "train-1")
+    second_run(tmp_path / "runs" / "train-2")
+    app = open_page("transfer_learning", timeout=120)
+    app.multiselect(key="tl_beside").set_value([app.multiselect(key="tl_beside").options[0], "shipped"])
+    app.session_state["tl_tabs"] = "Flips between models"
+    app.session_state["tl_flip_methods"] = []
+    settled(app.run())
+    assert not app.exception
+    assert len(app.image) == 3
+    assert any("2 only" in each.value and "0 only" in each.value for each in app.markdown)
+
+
+def test_slow_maps_do_not_hold_the_page_and_are_cancelled(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script comes back while a map is made; Cancel ends it, and a button begins it again."""
+    begun, release = threading.Event(), threading.Event()
+
+    def slow(*args: Any, run: Run, **more: Any) -> None:
+        begun.set()
+        while not release.wait(0.05):
+            run.check()
+
+    monkeypatch.setattr(transfer_maps, "attribute", slow)
+    app = open_page("transfer_learning", timeout=60)
+    app.session_state["tl_tabs"] = "Review"
+    app.session_state["tl_methods"] = ["rise"]
+    app.run()
+    assert not app.exception
+    assert begun.wait(20)
+    assert any("RISE" in each.value and "hourglass" in each.value for each in app.caption)
+    app.button(key="tl_cancel").click().run()
+    settled(app)
+    assert not app.exception
+    again = next(each for each in app.button if each.label == "Explain by RISE")
+    release.set()
+    monkeypatch.undo()
+    app.session_state["tl_methods"] = ["gradcam"]
+    assert again.key.startswith("tl_again_")
+
+
+def test_the_title_names_the_network_that_is_chosen(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning")
+    app.session_state["tl_form"] = True
+    app.run()
+    app.selectbox(key="tlf_model").set_value("vgg19").run()
+    titles = [each.value for each in app.text_input if each.label == "Title"]
+    assert titles == ["brain, VGG19"]
+
+
+def test_a_folder_on_the_server_is_read_again_only_when_it_changes(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def opening(place: str) -> DataSet:
+        opened.append(place)
+        return open_dataset(place)
+
+    monkeypatch.setattr(transfer_form, "open_dataset", opening)
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 30)).save(tmp_path / "data" / name)
+    app = open_page("transfer_learning")
+    app.session_state["tl_form"] = True
+    app.session_state["tlf_source"] = "server"
+    app.session_state["tlf_path"] = str(tmp_path / "data")
+    app.run()
+    app.number_input(key="tlf_epochs").set_value(7).run()
+    assert len(opened) == 1
+    assert any("4 images, 2 classes" in each.value for each in app.markdown)
+    Image.new("RGB", (30, 30)).save(tmp_path / "data" / "b" / "3.png")
+    app.number_input(key="tlf_epochs").set_value(8).run()
+    assert len(opened) == 2
+    assert any("5 images, 2 classes" in each.value for each in app.markdown)
+    shutil.rmtree(tmp_path / "data")
+    app.number_input(key="tlf_epochs").set_value(9).run()
+    assert not app.exception
+    assert "does not exist; give a folder, a zip, or one of" in app.warning[0].value
+
+
+def test_a_run_with_a_damaged_table_hides_no_other(open_page: OpenPage, tmp_path: Path) -> None:
+    second_run(tmp_path / "runs" / "train-1")
+    (tmp_path / "runs" / "train-1" / "predictions.parquet").write_bytes(b"PAR1")
+    app = open_page("transfer_learning")
+    assert any("predictions" in each.value and "damaged" in each.value for each in app.warning)
+    assert app.metric[0].value == f"{shipped().result.summary['accuracy']:.1%}"

@@ -15,10 +15,11 @@ from PIL import Image
 
 from tests.conftest import make_tiny
 from xai.data import DataSet, Item
-from xai.errors import Cancelled, InputError
+from xai.errors import Cancelled, ImageError, InputError
 from xai.explain.call import attribute
+from xai.models.classifier import Classifier
 from xai.studies._transfer_files import TransferResult, load_result
-from xai.studies.review import ORDERS, chosen, flips, inside, packed, seen
+from xai.studies.review import ORDERS, chosen, flips, inside, inside_run, packed, seen
 from xai.studies.shipped import BRAIN, HEAD, network_of_run, pack
 from xai.types import Run
 
@@ -93,6 +94,24 @@ def test_flips_are_matched_by_image_and_not_by_row() -> None:
         flips(one, result([[0.1, 0.9]], [1], [6]))
 
 
+def test_flips_among_three_runs_name_who_is_right() -> None:
+    right, wrong = [0.9, 0.1], [0.1, 0.9]
+    runs = [result([a, b, c, right], [0, 0, 0, 0]) for a, b, c in ((right,) * 3, (right, wrong, right), (wrong,) * 3)]
+    found = flips(*runs)
+    assert [(flip.index, [row.correct for row in flip.rows], flip.right) for flip in found] == [
+        (0, [True, True, False], 2),
+        (1, [True, False, False], 1),
+        (2, [True, True, False], 2),
+    ]
+    assert [flip.right for flip in flips(*runs, every=True)] == [2, 1, 2, 3]
+    with pytest.raises(InputError, match=r"^there is 1 run; give two or more to compare\.$"):
+        flips(runs[0])
+    with pytest.raises(
+        InputError, match=r"^the 3 runs were validated on different images; train all with the same seed"
+    ):
+        flips(*runs[:2], result([right], [0], [9]))
+
+
 def drawn(level: int, corner: int) -> Item:
     """A picture with a brighter square whose mask is known; corner 0 or 32."""
 
@@ -107,6 +126,10 @@ def drawn(level: int, corner: int) -> Item:
         return made
 
     return Item(f"{level}/{corner}.png", 0, picture, open_mask=mask)
+
+
+def empty() -> Image.Image:
+    return Image.new("L", (64, 64))
 
 
 def test_share_inside_is_worked_out_from_the_maps_themselves() -> None:
@@ -130,6 +153,49 @@ def test_share_inside_is_worked_out_from_the_maps_themselves() -> None:
         inside(tiny, items[2:])
     with pytest.raises(Cancelled):
         inside(tiny, items, run=Run(cancelled=lambda: True))
+
+
+def test_a_run_is_measured_over_its_folds_each_by_its_own_network() -> None:
+    """Four images in two folds: every one by the network that validated it; those without an object are passed over."""
+    items = [drawn(10, 0), drawn(90, 32), drawn(40, 0), Item("none.png", 1, drawn(5, 0).open, open_mask=empty)]
+    table = pa.table(
+        {
+            "key": [item.key for item in items],
+            "index": [0, 1, 2, 3],
+            "fold": [1, 2, 1, 2],
+            "label": [0, 0, 0, 1],
+            "probabilities": [[0.9, 0.1]] * 4,
+        }
+    )
+    found = TransferResult(Path("x"), {"data_fingerprint": "d", "view": "whole"}, {"classes": ["a", "b"]}, (), table)
+    networks = {1: make_tiny(seed=1), 2: make_tiny(seed=2)}
+    asked: list[int] = []
+
+    def network(fold: int) -> Classifier:
+        asked.append(fold)
+        return networks[fold]
+
+    whole = inside_run(found, items, network, "gradcam", 10)
+    assert asked == [1, 2]
+    parts = [inside(networks[1], [items[0], items[2]], view="whole"), inside(networks[2], [items[1]], view="whole")]
+    assert whole.keys == parts[0].keys + parts[1].keys
+    assert whole.share.tolist() == [*parts[0].share.tolist(), *parts[1].share.tolist()]
+    assert inside_run(found, items, network, fold=2).keys == ("90/32.png",)
+    assert len(inside_run(found, items, network, count=2).keys) == 2
+    with pytest.raises(InputError, match=r"^none of these images has a mask"):
+        inside_run(found, items, network, fold=3)
+
+
+def test_a_picture_that_is_gone_does_not_stop_the_export() -> None:
+    def gone() -> Image.Image:
+        raise ImageError("it is gone.")
+
+    items = (replace(drawn(0, 0), key="k0.png"), replace(drawn(1, 0), key="k1.png", open=gone))
+    data = DataSet("made", "class folders", items, ("no", "yes"))
+    archive = zipfile.ZipFile(io.BytesIO(packed(seen(PAIR)[:2], data, ("no", "yes"), {}, {})))
+    rows = list(csv.DictReader(archive.read("review.csv").decode().splitlines()))
+    assert [row["picture"] for row in rows] == ["pictures/k0.png", "missing: it is gone."]
+    assert archive.namelist() == ["pictures/k0.png", "review.csv"]
 
 
 def test_the_export_holds_the_list_its_pictures_and_what_was_said() -> None:

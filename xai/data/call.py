@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -35,6 +37,21 @@ def open_dataset(data: str | Path, layout: str = "auto") -> DataSet:
         return open_archive(path, layout)
     samples = ", ".join(f"sample:{name}" for name in list_samples())
     raise InputError(f"data {text!r} does not exist; give a folder, a zip, or one of {samples}.")
+
+
+def dataset_stamp(data: str | Path) -> tuple[Hashable, ...]:
+    """What changes when the folder or zip at `data` does: files come and go; () for a sample and for what is not there.
+
+    For a folder the times of it and all folders in it, which the system sets when a name is added, removed or replaced.
+    """
+    path = Path(data).expanduser()
+    try:
+        if path.is_dir():
+            return tuple((where, Path(where).stat().st_mtime_ns) for where, _, _ in os.walk(path))
+        about = path.stat()
+    except OSError:
+        return ()
+    return about.st_size, about.st_mtime_ns
 
 
 def _open_sample(spec: SampleSpec, options: str) -> DataSet:

@@ -1,7 +1,7 @@
 """Going through what trained networks said of their validation images: errors, flips, and where the maps lie.
 
 From a finished training (`xai.studies.transfer`) come rows, one a validation image; they can be filtered by the cell of
-the confusion matrix and by confidence, compared between two runs, explained, and packed as a CSV with its pictures.
+the confusion matrix and by confidence, compared between runs, explained, and packed as a CSV with its pictures.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from xai.data._spec import DataSet, Item
-from xai.errors import InputError
+from xai.errors import ImageError, InputError
 from xai.explain.call import attribute
 from xai.files import safe_name
 from xai.metrics.energy import energy
@@ -115,32 +115,55 @@ def chosen(
 
 @dataclass(frozen=True)
 class Flip:
-    """An image that one of two runs gets right and the other wrong."""
+    """An image that some of several runs get right and others wrong. rows: how each run saw it, in their order."""
 
     key: str
     index: int
     label: int
-    first: Seen
-    second: Seen
+    rows: tuple[Seen, ...]
+
+    @property
+    def first(self) -> Seen:
+        """As the first run saw it."""
+        return self.rows[0]
+
+    @property
+    def second(self) -> Seen:
+        """As the second run saw it."""
+        return self.rows[1]
+
+    @property
+    def right(self) -> int:
+        """How many of the runs get it right."""
+        return sum(row.correct for row in self.rows)
 
 
-def flips(one: TransferResult, other: TransferResult, every: bool = False) -> tuple[Flip, ...]:
-    """Validation images of both runs that exactly one of them gets right, in the data set's order.
+def flips(*results: TransferResult, every: bool = False) -> tuple[Flip, ...]:
+    """Validation images of all runs that one at least gets right and one wrong, in the data set's order.
 
-    every: all images of both runs, also those that do not flip.
-    Raises `InputError` where the runs were trained on different images or classes, or validated on none in common.
+    every: all images of all runs, also those that do not flip.
+    Raises `InputError` for fewer than two runs, and where they were trained on different images or classes, or
+    validated on none in common.
     """
-    if one.config["data_fingerprint"] != other.config["data_fingerprint"] or one.classes != other.classes:
-        raise InputError("the two runs were trained on different images; compare runs on one data set.")
-    mine, theirs = ({row.index: row for row in seen(each)} for each in (one, other))
-    both = sorted(mine.keys() & theirs.keys())
-    if not both:
-        raise InputError("the two runs were validated on different images; train both with the same seed and share.")
-    return tuple(
-        Flip(mine[i].key, i, mine[i].label, mine[i], theirs[i])
-        for i in both
-        if every or mine[i].correct != theirs[i].correct
-    )
+    if len(results) < 2:
+        raise InputError(f"there is {len(results)} run; give two or more to compare.")
+    one = results[0]
+    for other in results[1:]:
+        if one.config["data_fingerprint"] != other.config["data_fingerprint"] or one.classes != other.classes:
+            raise InputError(
+                f"the two runs were trained on different images; compare runs on one data set, not {one.path.name} and "
+                f"{other.path.name}."
+            )
+    rows = [{row.index: row for row in seen(each)} for each in results]
+    common = sorted(set.intersection(*(set(each) for each in rows)))
+    if not common:
+        two = len(results) == 2
+        raise InputError(
+            f"the {'two' if two else len(results)} runs were validated on different images; train "
+            f"{'both' if two else 'all'} with the same seed and share."
+        )
+    found = (Flip(rows[0][i].key, i, rows[0][i].label, tuple(each[i] for each in rows)) for i in common)
+    return tuple(flip for flip in found if every or 0 < flip.right < len(results))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +188,46 @@ def inside(
     `Cancelled`.
     """
     run = run or Run()
-    keys: list[str] = []
-    found: list[tuple[float, float]] = []
+    return _told(method, _shares(classifier, items, method, view, run), run)
+
+
+def inside_run(
+    result: TransferResult,
+    items: Sequence[Item],
+    network: Callable[[int], Classifier],
+    method: str = "gradcam",
+    count: int = 24,
+    fold: int | None = None,
+    run: Run | None = None,
+) -> Inside:
+    """`inside` over `count` validation images of a run that have an object, each by the network that validated it.
+
+    items: those of the run's data set, in its order. network: the classifier of a fold. fold: of this fold alone; None:
+    of all. The images are drawn by the run's seed from those whose mask is not empty. Raises what `inside` raises.
+    """
+    run = run or Run()
+    rows = [row for row in seen(result) if fold in (None, row.fold)]
+    order = torch.randperm(len(rows), generator=run.generator("inside")).tolist()
+    drawn: list[Seen] = []
+    for place in order:
+        run.check()
+        opener = items[rows[place].index].open_mask
+        if len(drawn) < count and opener is not None and opener().getbbox():
+            drawn.append(rows[place])
+    found: list[_Share] = []
+    for number in sorted({row.fold for row in drawn}):
+        own = sorted(row.index for row in drawn if row.fold == number)
+        part = run.part(len(found), len(own), len(drawn))
+        found += _shares(network(number), [items[index] for index in own], method, result.config["view"], part)
+    return _told(method, found, run)
+
+
+_Share = tuple[str, float, float]
+"""(key, share inside, chance) of an image."""
+
+
+def _shares(classifier: Classifier, items: Sequence[Item], method: str, view: str, run: Run) -> list[_Share]:
+    found: list[_Share] = []
     for place, item in enumerate(items):
         run.report(place, len(items), f"explaining {place + 1} of {len(items)}")
         if item.open_mask is None:
@@ -176,16 +237,20 @@ def inside(
             continue
         x = classifier.preprocess(item.open(), view)
         scores = energy(attribute(classifier, x, method, run=Run(seed=run.seed, cancelled=run.cancelled)).maps(), mask)
-        keys.append(item.key)
-        found.append((float(scores.values[0]), float(scores.facts["chance"][0])))
+        found.append((item.key, float(scores.values[0]), float(scores.facts["chance"][0])))
+    return found
+
+
+def _told(method: str, found: Sequence[_Share], run: Run) -> Inside:
     if not found:
         raise InputError("none of these images has a mask; choose a data set whose objects are known.")
-    share, chance = torch.tensor(found, dtype=torch.float64).T
+    share, chance = torch.tensor([each[1:] for each in found], dtype=torch.float64).T
     said = (
         f"{method} for the predicted class; share of the map's positive mass inside the object's mask, less the mask's "
         f"share of the picture (chance); mean over {len(found)} images with its 95 % bootstrap interval"
     )
-    return Inside(method, tuple(keys), share, chance, bootstrap_mean(share - chance, run.seed), said)
+    keys = tuple(key for key, _, _ in found)
+    return Inside(method, keys, share, chance, bootstrap_mean(share - chance, run.seed), said)
 
 
 def packed(
@@ -212,15 +277,25 @@ def packed(
             mark = "synthetic-" if data.synthetic else ""
             name = safe_name(f"{mark}{row.key.rsplit('.', 1)[0]}", taken)
             taken.add(name.casefold())
-            picture = io.BytesIO()
-            data.items[row.index].open().save(picture, "PNG")
-            archive.writestr(f"pictures/{name}.png", picture.getvalue())
+            file = _picture(data.items[row.index], f"pictures/{name}.png", archive)
             said = (classes[row.label], classes[row.predicted], f"{row.confidence:.6f}", row.kind, row.fold)
             told = tuple(_harmless(each) for each in notes.get(row.key, ("", "")))
-            place = (_harmless(row.key), f"pictures/{name}.png")
+            place = (_harmless(row.key), file)
             writer.writerow((*place, *said, data.synthetic, *told))
         archive.writestr("review.csv", table.getvalue())
     return sink.getvalue()
+
+
+def _picture(item: Item, name: str, archive: zipfile.ZipFile) -> str:
+    """Put a picture into the zip; its name there, or why it is missing."""
+    try:
+        image = item.open()
+    except ImageError as error:
+        return f"missing: {error}"
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    archive.writestr(name, sink.getvalue())
+    return name
 
 
 def _harmless(text: str) -> str:

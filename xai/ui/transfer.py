@@ -11,8 +11,8 @@ import streamlit as st
 
 from xai import run_control
 from xai.data._spec import DataSet
-from xai.data.call import open_dataset
-from xai.errors import InputError, XaiError
+from xai.data.call import dataset_stamp
+from xai.errors import XaiError
 from xai.models.classifier import Classifier
 from xai.studies._transfer_files import TransferResult, load_result
 from xai.studies.shipped import BRAIN, network_of_run
@@ -24,9 +24,9 @@ SHIPPED = "shipped"
 MOST = 4
 """Runs beside the one that is shown."""
 
-_results: Recent[TransferResult] = Recent(12)
+_results: Recent[TransferResult] = Recent(64)
 _data: Recent[DataSet] = Recent(4)
-_networks: Recent[Classifier] = Recent(4)
+_packed: Recent[Classifier] = Recent(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,11 @@ class Shown:
     id: str
     title: str
     result: TransferResult
+
+    @property
+    def ident(self) -> tuple[str, int]:
+        """What keys hold of it: where it lies, and when it was written; one that has learned on is another one."""
+        return str(self.result.path), _stamp(self.result.path)
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -62,8 +67,15 @@ def shipped() -> Shown:
 
 
 def _read(path: Path) -> TransferResult:
-    stamp = (path / "summary.json").stat().st_mtime_ns if (path / "summary.json").is_file() else 0
-    return _results.get((str(path), stamp), lambda: load_result(path))
+    return _results.get((str(path), _stamp(path)), lambda: load_result(path))
+
+
+def _stamp(path: Path) -> int:
+    """When a run's summary was written, in nanoseconds; 0 where there is none."""
+    try:
+        return (path / "summary.json").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def pick() -> list[Shown]:
@@ -156,20 +168,15 @@ def chart(figure: go.Figure, name: str) -> None:
 def data_of(shown: Shown) -> DataSet:
     """The images of a run; raises `InputError` where they are not those that it was trained on."""
     config = shown.result.config
-    key = (config["data"], config["data_layout"], config["data_fingerprint"])
-
-    def make() -> DataSet:
-        found = open_dataset(config["data"], config["data_layout"])
-        if found.fingerprint != config["data_fingerprint"]:
-            raise InputError(f"the images of {config['data']} are not those that the run was trained on.")
-        return found
-
-    return _data.get(key, make)
+    key = (config["data"], config["data_layout"], config["data_fingerprint"], dataset_stamp(config["data"]))
+    return _data.get(key, shown.result.data)
 
 
 def network(shown: Shown, fold: int = 1) -> Classifier:
-    """The network of a run, kept for as long as it is used."""
-    return _networks.get((str(shown.result.path), fold), lambda: network_of_run(shown.result, fold))
+    """The network of a run; `load_model` keeps those of run folders, the packed one is kept here."""
+    if shown.id != SHIPPED:
+        return network_of_run(shown.result, fold)
+    return _packed.get(shown.ident, lambda: network_of_run(shown.result))
 
 
 def tried(shown: Shown) -> DataSet | None:

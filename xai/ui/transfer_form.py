@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from PIL import ImageOps
 from xai import run_control
 from xai.data import SAMPLES, keep_upload
 from xai.data._spec import DataSet
-from xai.data.call import open_dataset
-from xai.data.split import stratified_folds, stratified_split
+from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import InputError, XaiError
 from xai.models.heads import HEADS
+from xai.studies.transfer import splits_of
 from xai.training.augment import AUGMENTATIONS
 from xai.training.recipe import CLASS_WEIGHTS, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
-from xai.ui import transfer
+from xai.ui import runs, transfer
+from xai.ui.live import sentence
 from xai.ui.work import Recent
 
 KEY = "tlf"
@@ -38,9 +40,12 @@ SOURCES = ("samples", "zip", "server")
 SOURCE_TITLES = {"samples": "Shipped images", "zip": "Your zip", "server": "Folder on the server"}
 PARTS = {"80/20": 0.8, "70/30": 0.7, "5 folds": 5, "10 folds": 10}
 PREVIEW = 12
+_Preview = tuple[list[Any], list[str], list[str]]
 ZIP_BYTES = 512 * 2**20
 
 _opened: Recent[DataSet] = Recent(4)
+_uploads: Recent[Path] = Recent(8)
+_previews: Recent[_Preview] = Recent(8)
 
 
 def panel() -> None:
@@ -56,12 +61,11 @@ def panel() -> None:
         if recipe is None or data is None:
             return
         command = ["train", place, *words]
-        problem = _problem(data, words, recipe)
+        problem = _problem(data, recipe)
         if problem:
             st.warning(problem, icon=":material/info:")
-        title = st.text_input(
-            "Title", f"{data.name}, {NETWORKS[st.session_state[f'{KEY}_model']]}", key=f"{KEY}_title_{place}"
-        )
+        model = st.session_state[f"{KEY}_model"]
+        title = st.text_input("Title", f"{data.name}, {NETWORKS[model]}", key=f"{KEY}_title_{place}_{model}")
         st.button(
             "Train",
             icon=":material/play_arrow:",
@@ -99,7 +103,7 @@ def _source() -> str:
         if file.size > ZIP_BYTES:
             st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
             return ""
-        return str(keep_upload(file.getvalue()))
+        return str(_uploads.get(file.file_id, lambda: keep_upload(file.getvalue())))
     return st.text_input(
         "Folder or zip on the server",
         key=f"{KEY}_path",
@@ -113,9 +117,9 @@ def _open(place: str) -> DataSet | None:
         st.caption("Choose images with a folder for each class: any number of classes, any sizes.")
         return None
     try:
-        return _opened.get(place, lambda: open_dataset(place)) if place.startswith("sample:") else open_dataset(place)
+        return _opened.get((place, dataset_stamp(place)), lambda: open_dataset(place).used())
     except (XaiError, OSError) as error:
-        st.warning(str(error), icon=":material/info:")
+        st.warning(runs.plain(sentence(str(error))), icon=":material/info:")
         return None
 
 
@@ -144,6 +148,15 @@ def _about(data: DataSet) -> None:
 
 def _preview(data: DataSet) -> None:
     """A few images of every class in turn; one that cannot be decoded is said."""
+    pictures, words, bad = _previews.get((data.name, data.fingerprint), lambda: _first(data))
+    if pictures:
+        st.image(pictures, caption=words, width=92, output_format="PNG")
+    for each in bad:
+        st.caption(f":material/broken_image: {runs.plain(each)}")
+
+
+def _first(data: DataSet) -> _Preview:
+    """Pictures of a few images with their classes, and what cannot be decoded."""
     by_class: dict[int, list[int]] = {}
     for place, item in enumerate(data.items):
         by_class.setdefault(-1 if item.label is None else item.label, []).append(place)
@@ -158,10 +171,7 @@ def _preview(data: DataSet) -> None:
             continue
         pictures.append(np.asarray(ImageOps.pad(image, (184, 184))))
         words.append(data.classes[item.label] if item.label is not None else "")
-    if pictures:
-        st.image(pictures, caption=words, width=92, output_format="PNG")
-    for each in bad:
-        st.caption(f":material/broken_image: {each}")
+    return pictures, words, bad
 
 
 def _settings() -> tuple[list[str], Recipe | None]:
@@ -241,18 +251,13 @@ def _changed(made: Recipe) -> list[str]:
     return words
 
 
-def _problem(data: DataSet, words: Sequence[str], recipe: Recipe) -> str:
+def _problem(data: DataSet, recipe: Recipe) -> str:
     """Why the training could not begin, or ""."""
+    share = PARTS[st.session_state[f"{KEY}_parts"]]
     try:
-        if "--folds" in words:
-            stratified_folds(data, int(words[words.index("--folds") + 1]), recipe.seed)
-        else:
-            share = float(words[words.index("--split") + 1]) if "--split" in words else 0.8
-            stratified_split(data, share, recipe.seed)
-        if len(data.counts) < 2:
-            return "There is one class; give at least two folders of images."
+        splits_of(data, share, folds=share if isinstance(share, int) else 0, seed=recipe.seed)
     except XaiError as error:
-        return str(error)
+        return sentence(str(error))
     return ""
 
 

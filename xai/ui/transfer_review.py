@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 from PIL import ImageOps
@@ -14,14 +13,12 @@ from PIL import ImageOps
 from xai.data._spec import DataSet, Item
 from xai.errors import XaiError
 from xai.explain._spec import METHODS
-from xai.explain.call import applicability, attribute
 from xai.files import safe_name
-from xai.models.classifier import Classifier
-from xai.render import AUTO, COLORMAPS, OPACITY, colors_for, input_picture, overlay, scale_for
 from xai.studies.review import ORDERS, TAGS, Seen, chosen, packed, seen
-from xai.types import Attribution
 from xai.ui import runs, transfer
 from xai.ui.transfer import KEY, Shown
+from xai.ui.transfer_maps import caution, explain, look, pictures, sees
+from xai.ui.watched import Watched
 from xai.ui.work import Recent
 
 PAGE = 24
@@ -30,33 +27,9 @@ THUMBNAIL = 150
 FIRST_METHODS = ("gradcam", "lrp")
 
 _thumbnails: Recent[str] = Recent(600)
-_maps: Recent[Attribution] = Recent(200)
 
 
-@dataclass(frozen=True)
-class Look:
-    """How maps are drawn: as in study 4 unless chosen otherwise."""
-
-    colors: str = "jet"
-    opacity: float = OPACITY
-
-
-def look(key: str) -> Look:
-    """Colours and opacity, as chosen."""
-    left, right = st.columns(2)
-    names = [AUTO, *COLORMAPS]
-    colors = left.selectbox(
-        "Colours",
-        names,
-        names.index("jet"),
-        format_func=lambda name: COLORMAPS[name].title if name in COLORMAPS else "By the method's sign",
-        key=f"{key}_colors",
-    )
-    opacity = right.slider("Share of the map", 0.0, 1.0, OPACITY, 0.05, key=f"{key}_opacity", help="0.4 as in study 4.")
-    return Look(colors, opacity)
-
-
-def panel(shown: Shown, threshold: float) -> None:
+def panel(live: Watched, shown: Shown, threshold: float) -> None:
     """The gallery of a run's validation images, and the one that was clicked."""
     data = transfer.tried(shown)
     if data is None:
@@ -81,7 +54,7 @@ def panel(shown: Shown, threshold: float) -> None:
         )
     picked = st.session_state.get(f"{KEY}_open_{shown.id}")
     row = next((each for each in rows if each.place == picked), kept[0])
-    one(shown, row, data.items[row.index])
+    one(live, shown, row, data.items[row.index])
     _export(shown, kept, data)
 
 
@@ -158,7 +131,7 @@ def thumbnail(shown: Shown, index: int, item: Item) -> str:
     return _thumbnails.get((shown.result.config["data_fingerprint"], index), make)
 
 
-def one(shown: Shown, row: Seen, item: Item) -> None:
+def one(live: Watched, shown: Shown, row: Seen, item: Item) -> None:
     """An image with explanations of the class that was said and of the label, by the methods chosen."""
     classes = shown.result.classes
     st.subheader(f"{row.key}", anchor=False)
@@ -178,57 +151,19 @@ def one(shown: Shown, row: Seen, item: Item) -> None:
         row.predicted: f"“{classes[row.predicted]}”, predicted" + (" and true" if row.correct else ""),
         other: f"“{classes[other]}”, " + ("the label" if not row.correct else "another class"),
     }
-    try:
-        with st.spinner("Loading the network …"):
-            classifier = transfer.network(shown, row.fold)
-        x = classifier.preprocess(item.open(), shown.result.config["view"])
-    except (XaiError, OSError) as error:
-        st.warning(runs.plain(str(error)), icon=":material/info:")
-        return
     left, right = st.columns([1, 3], gap="large")
     with left:
-        st.image(input_picture(x[0]), caption="What the network sees", output_format="PNG", width="stretch")
+        sees(live, shown, row, item)
         _notes(shown, row)
     with right:
         for method in methods:
-            _pair(classifier, shown, row, x, method, titles, how)
+            said = [f"{METHODS.get(method).title}: {title}" for title in titles.values()]
+            show = partial(pictures, how=how, captions=dict(enumerate(said)), width="stretch")
+            explain(live, shown, row, item, method, tuple(titles), show)
+            caution(method)
         st.caption(
             f"Maps of the logit of each class; {how.colors}, {how.opacity:.2f} map and {1 - how.opacity:.2f} picture."
         )
-
-
-def _pair(
-    classifier: Classifier, shown: Shown, row: Seen, x: Any, method: str, titles: Mapping[int, str], how: Look
-) -> None:
-    """One method's maps of both classes on one scale."""
-    title = METHODS.get(method).title
-    reason = applicability(classifier, method)
-    if reason.status == "refused":
-        st.caption(f"**{title}** does not apply: {reason.sentence}.")
-        return
-    try:
-        with st.spinner(f"{title} …"):
-            found = [explained(classifier, (shown.id, row.place), x, method, target) for target in titles]
-    except XaiError as error:
-        st.warning(runs.plain(str(error)), icon=":material/info:")
-        return
-    places = st.columns(len(found))
-    for place, each, target in zip(places, found, titles, strict=True):
-        place.image(
-            drawn(x, each, how, found), caption=f"{title}: {titles[target]}", output_format="PNG", width="stretch"
-        )
-
-
-def explained(classifier: Classifier, ident: tuple[Any, ...], x: Any, method: str, target: int) -> Attribution:
-    """A map, kept."""
-    key = (classifier.fingerprint, *ident, method, target)
-    return _maps.get(key, lambda: attribute(classifier, x, method, targets=target))
-
-
-def drawn(x: Any, found: Attribution, how: Look, together: Sequence[Attribution]) -> Any:
-    """The map over the picture, on the scale of those `together` with it."""
-    colors = colors_for(how.colors, found.signed)
-    return overlay(x[0], found.maps()[0], scale_for(list(together)), colors, how.opacity)
 
 
 def notes(shown: Shown) -> dict[str, tuple[str, str]]:

@@ -60,12 +60,21 @@ def headline(shown: Shown) -> None:
     st.markdown(f"**{runs.plain(shown.title)}**{marks}")
     st.caption(
         f"{told['images']['training']} images for training, "
-        f"{told['images']['validation']} for validation; {told['epochs']} epochs on {told['device']}; "
+        f"{told['images']['validation']} for validation; {told['epochs']} epochs{_early(told)} on {told['device']}; "
         f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}."
     )
+    if repeated := told.get("repeated", 0):
+        st.warning(f"{repeated} of these are {runs.plain(told['protocol']['repeated'])}.", icon=":material/warning:")
     if told["left_out"]:
         with st.expander(f"{len(told['left_out'])} files were left out"):
             st.dataframe(told["left_out"], hide_index=True)
+
+
+def _early(told: Mapping[str, Any]) -> str:
+    """Whether patience ended a run, and which epoch's weights it has."""
+    if not told["recipe"]["patience"]:
+        return ""
+    return f" ({'stopped early, ' if told['stopped_early'] else ''}weights of epoch {told['kept_epoch']})"
 
 
 def curves(several: Sequence[Shown]) -> None:
@@ -107,6 +116,7 @@ def curves(several: Sequence[Shown]) -> None:
 def _go_on(shown: Shown) -> None:
     """More epochs for a finished run, and its network as a file for elsewhere."""
     total = shown.result.config["recipe"]["epochs"]
+    early = shown.result.summary["stopped_early"]
     record = run_control.record(shown.result.path)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input("More epochs", 1, 1000, MORE, key=f"{KEY}_more_{shown.id}", width=130)
@@ -114,7 +124,8 @@ def _go_on(shown: Shown) -> None:
             "Learn on",
             icon=":material/play_arrow:",
             key=f"{KEY}_learn_on_{shown.id}",
-            disabled=not record.words or record.active,
+            disabled=not record.words or record.active or early,
+            help="Its patience has run out: more epochs would not be learned." if early else None,
             on_click=transfer_form.more,
             args=(shown.id, total + count, record.words),
         )

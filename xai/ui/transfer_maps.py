@@ -1,0 +1,167 @@
+"""Explanations of a training's validation images, made off the script's thread; the board keeps what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+from torch import Tensor
+
+from xai.data._spec import Item
+from xai.errors import NotApplicableError
+from xai.explain._spec import METHODS
+from xai.explain.call import attribute
+from xai.render import AUTO, COLORMAPS, OPACITY, colors_for, input_picture, overlay, scale_for
+from xai.studies.comparison import passes
+from xai.studies.review import Seen
+from xai.types import Attribution, Run
+from xai.ui import runs, transfer
+from xai.ui.jobs import SLOW_SECONDS, Job
+from xai.ui.live import sentence
+from xai.ui.transfer import Shown
+from xai.ui.watched import Watched
+from xai.ui.work import AUTO_PASSES, short
+
+QUICK = ("cam", "attention")
+"""Families whose maps cost little; work of the others leaves a thread to them."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are drawn: as in study 4 unless chosen otherwise."""
+
+    colors: str = "jet"
+    opacity: float = OPACITY
+
+
+def look(key: str) -> Look:
+    """Colours and opacity, as chosen."""
+    left, right = st.columns(2)
+    names = [AUTO, *COLORMAPS]
+    colors = left.selectbox(
+        "Colours",
+        names,
+        names.index("jet"),
+        format_func=lambda name: COLORMAPS[name].title if name in COLORMAPS else "By the method's sign",
+        key=f"{key}_colors",
+    )
+    opacity = right.slider("Share of the map", 0.0, 1.0, OPACITY, 0.05, key=f"{key}_opacity", help="0.4 as in study 4.")
+    return Look(colors, opacity)
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What a network sees of an image, x (1,3,H,W), and its maps of some classes by one method."""
+
+    x: Tensor
+    found: tuple[Attribution, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.x.nbytes + sum(each.values.nbytes for each in self.found)
+
+    def drawn(self, place: int, how: Look) -> Image.Image:
+        """A map over the picture, on one scale with the others."""
+        found = self.found[place]
+        colors = colors_for(how.colors, found.signed)
+        return overlay(self.x[0], found.maps()[0], scale_for(list(self.found)), colors, how.opacity)
+
+    def blank(self, place: int) -> str:
+        """Why a map shows nothing; "" for one that does."""
+        return str(self.found[place].facts["blank"][0])
+
+
+def explain(
+    live: Watched,
+    shown: Shown,
+    row: Seen,
+    item: Item,
+    method: str,
+    targets: Sequence[int],
+    show: Callable[[Maps], None],
+) -> None:
+    """Have an image explained by one method for some classes, and show what came out here, or why nothing did."""
+    title = METHODS.get(method).title
+    key = ("transfer map", *shown.ident, row.fold, row.index, method, tuple(targets))
+    if stopped(live, key, f"Explain by {title}"):
+        return
+
+    def work(run: Run) -> Maps:
+        run.report(0, 0, f"Loading {shown.title}")
+        classifier = transfer.network(shown, row.fold)
+        if len(targets) * passes(classifier, method) > AUTO_PASSES:
+            classifier = classifier.private(run)  # others who look at this network need not wait
+        x = classifier.preprocess(item.open(), shown.result.config["view"])
+        parts = (run.part(place, 1, len(targets)) for place in range(len(targets)))
+        return Maps(
+            x, tuple(attribute(classifier, x, method, each, run=own) for each, own in zip(targets, parts, strict=True))
+        )
+
+    def told(job: Job) -> None:
+        if isinstance(job.result, Maps):
+            show(job.result)
+        else:
+            failed(job)
+
+    cost = 0.01 if METHODS.get(method).family in QUICK else SLOW_SECONDS
+    live.work(key, f"{title}, {shown.title}", work, told, cost=cost)
+
+
+def sees(live: Watched, shown: Shown, row: Seen, item: Item) -> None:
+    """Show, here, what the network sees of an image."""
+
+    def work(run: Run) -> Maps:
+        run.report(0, 0, f"Loading {shown.title}")
+        return Maps(transfer.network(shown, row.fold).preprocess(item.open(), shown.result.config["view"]), ())
+
+    def told(job: Job) -> None:
+        if isinstance(job.result, Maps):
+            picture = input_picture(job.result.x[0])
+            st.image(picture, caption="What the network sees", output_format="PNG", width="stretch")
+        else:
+            failed(job)
+
+    key = ("transfer sees", *shown.ident, row.fold, row.index)
+    live.work(key, f"Loading {shown.title}", work, told)
+
+
+def stopped(live: Watched, key: Hashable, label: str) -> bool:
+    """Whether this was cancelled; then there is a button that begins it again."""
+    if key not in live.choice.stopped:
+        return False
+    st.button(
+        label,
+        icon=":material/play_arrow:",
+        key=f"{transfer.KEY}_again_{short(key)}",
+        on_click=partial(live.choice.stopped.discard, key),
+    )
+    return True
+
+
+def failed(job: Job) -> None:
+    """Why there is no result, in one sentence; nothing where it was cancelled."""
+    said = runs.plain(sentence(job.error))
+    if isinstance(job.problem, NotApplicableError):
+        st.caption(said)
+    elif said:
+        st.warning(said, icon=":material/info:")
+
+
+def caution(method: str) -> None:
+    """What has to be known about a method beside its maps."""
+    if told := METHODS.get(method).caution:
+        st.caption(f"{METHODS.get(method).title}: {told}")
+
+
+def pictures(maps: Maps, how: Look, captions: Mapping[int, str], **size: Any) -> None:
+    """The maps beside each other; captions by place."""
+    for place, column in zip(captions, st.columns(len(captions)), strict=True):
+        with column:
+            st.image(maps.drawn(place, how), caption=captions[place], output_format="PNG", **size)
+            if reason := maps.blank(place):
+                st.caption(reason)
