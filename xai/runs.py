@@ -111,7 +111,7 @@ class RunFolder(RunFiles):
             own = replace(run, on_progress=reporter, cancelled=lambda: stop() or self._stopped() or run.cancelled())
             try:
                 if device is not None:
-                    stack.enter_context(self._turn(device, own))
+                    stack.enter_context(self.on_device(device, own))
                 self.clock_on()
                 self.set_status(Status("running", *reporter.last))
                 yield own
@@ -148,8 +148,11 @@ class RunFolder(RunFiles):
         return (self.path / ".cancel").exists() and self.cancel_asked()
 
     @contextmanager
-    def _turn(self, device: torch.device, run: Run) -> Iterator[None]:
-        """One run a device, in the order in which they were asked for: "queued" until the others are done."""
+    def on_device(self, device: torch.device, run: Run) -> Iterator[None]:
+        """One run a device, in the order in which they were asked for: "queued" until the others are done.
+
+        For work whose first part is another run's: `working` without a device, and this around what is left.
+        """
         path = cache_dir() / "locks" / f"{str(device).replace(':', '-')}.lock"
         self.set_status(Status("queued", note=f"waiting for {device}"))
         with turn(path, run.check, self.launch().launched or None):
@@ -186,12 +189,12 @@ class _Reporter:
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if self._begun is None:
+        if self._begun is None and total:  # where nothing counts yet, nothing is told of the pace
             self._begun = (now, done)
-        since, first = self._begun
+        since, first = self._begun or (now, done)
         left = (now - since) * (total - done) / (done - first) if done > first else None
         self.last = (done, total, f"{note}, {duration(left)} left" if left is not None and done < total else note)
-        if now - self._written >= INTERVAL or done >= total:
+        if now - self._written >= INTERVAL or done >= total > 0:
             self._written = now
             self.folder.set_status(Status("running", *self.last))
         self.run.on_progress(done, total, self.last[2])

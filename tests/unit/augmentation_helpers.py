@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from xai.data._spec import DataSet
 from xai.data.call import open_dataset
 from xai.gan.images import only_class, read_pictures, split_places
-from xai.gan.saved import Generator, merged, save_generator
+from xai.gan.saved import Generator, load_generator, merged, save_generator
 from xai.gan.settings import LAPTOP, build_generator
+from xai.studies._augmentation_data import Shares, read_shares
 from xai.studies.augmentation import AugmentRequest
 from xai.types import Run
 
@@ -71,3 +73,9 @@ def request(data: Path, made: Path, **changes: object) -> AugmentRequest:
         look=6,
     )
     return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]
+
+
+def shares_of(data: Path, *paths: Path, validation: float = 0.4) -> tuple[DataSet, Shares]:
+    """The data set, and its shares as the generators saved at `paths` have cut it."""
+    opened = open_dataset(data)
+    return opened, read_shares(opened, [load_generator(path) for path in paths], 32, 0.6, 3, validation, Run())

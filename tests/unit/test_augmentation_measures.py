@@ -11,7 +11,7 @@ from xai.crossed import crossed_band, crossed_mean, t_quantile
 from xai.errors import Cancelled, InputError
 from xai.metrics import area, entropy
 from xai.models.store import load_model
-from xai.training import Recipe, network_of
+from xai.training import Recipe, network_of, steps
 from xai.training.steps import _places, fit_steps
 from xai.types import Run
 
@@ -169,6 +169,25 @@ def test_a_frozen_part_gives_what_training_through_it_gives():
 def test_training_learns_what_can_be_learned():
     _, rounds = trained(steps=60, rounds=2)
     assert rounds[-1].predicted[0].tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_batch_that_does_not_fit_is_learned_in_parts_of_the_same_sum(monkeypatch):
+    whole, rounds = trained(steps=3, rounds=1)
+    backward, seen, notes = steps._backward, [], []
+
+    def short(network, learner, x, *rest):
+        seen.append(len(x))
+        if len(x) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return backward(network, learner, x, *rest)
+
+    monkeypatch.setattr(steps, "_backward", short)
+    parts, others = trained(steps=3, rounds=1, run=Run(on_progress=lambda done, total, note: notes.append(note)))
+    assert seen == [5, 2, 3, 2, 3, 2, 3]
+    assert notes[0] == "step 1 of 3 (each batch in 2 parts: memory is short)"
+    assert others[0].train_loss == pytest.approx(rounds[0].train_loss, rel=1e-4)
+    for name, value in parts.module.state_dict().items():
+        assert torch.allclose(value, whole.module.state_dict()[name], atol=1e-4)
 
 
 def test_training_by_steps_refuses_and_stops():

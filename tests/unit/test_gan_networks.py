@@ -105,8 +105,8 @@ def test_passes_over_real_and_fake_share_one_iteration() -> None:
 def test_a_generators_step_leaves_the_discriminators_u_and_v_alone() -> None:
     trainer = Trainer(TINY, 2, Run())
     before = vectors(trainer.d)
-    fake = trainer.g(rand(4, 6), torch.tensor([0, 1, 0, 1]))
-    trainer._train_generator(fake, torch.tensor([0, 1, 0, 1]), torch.Generator().manual_seed(0))
+    drawn = (rand(4, 6), torch.tensor([0, 1, 0, 1]), 0)
+    trainer._train_generator(drawn, torch.Generator().manual_seed(0), [slice(0, 4)], [])
     assert same(before, vectors(trainer.d))
     assert all(each.requires_grad for each in trainer.d.parameters())
     assert all(each.grad is None for each in trainer.d.parameters())

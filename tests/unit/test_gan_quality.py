@@ -14,9 +14,9 @@ from torchmetrics.image.kid import poly_mmd
 from xai.errors import InputError
 from xai.gan.diffaugment import augment, parse_policy
 from xai.gan.images import Pictures, Shares
-from xai.gan.judge import copying, judge, nearer
+from xai.gan.judge import MOST, _by_class, _drawn, copying, judge, nearer
 from xai.gan.quality import frechet, kid, kid_estimate, manifold, nearest
-from xai.gan.watch import collapse_warning, intra_class_distance
+from xai.gan.watch import collapse_warning, intra_class_distance, real_distance
 from xai.types import Run
 
 
@@ -118,6 +118,28 @@ def test_copies_are_seen_and_new_images_are_not() -> None:
     assert 0.8 < honest.ratio < 1.25
     assert honest.p > 0.05
     assert "lie no nearer to the training images than held-out images do" in honest.sentence
+
+
+def test_more_images_than_are_compared_are_drawn_from_all_of_them() -> None:
+    """Held-out images come class by class: the first thousand would be those of the first classes."""
+    places = torch.arange(1500.0)[:, None]
+    found = _drawn(places, 0).flatten()
+    assert len(found) == MOST
+    assert torch.equal(found, found.sort().values)
+    assert 280 < int((found >= 1000).sum()) < 390  # a third of them, as there are
+    assert torch.equal(_drawn(places[:900], 0), places[:900])
+
+
+def test_classes_of_equal_images_have_no_ratio() -> None:
+    images = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    real = (images * 255).to(torch.uint8)
+    real[3:] = real[3]
+    pictures = Pictures(real, labels, tuple("abcdef"), ("bolt", "nut"))
+    assert set(_by_class(images, labels, Shares(pictures, pictures))) == {"bolt"}
+    with pytest.raises(InputError, match="the training images of every class are equal"):
+        real_distance(real[3:], labels[3:])
+    assert intra_class_distance(real, labels) == pytest.approx(intra_class_distance(real.float() / 255, labels))
 
 
 def test_distance_within_a_class_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,40 +12,29 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from benchmarks import gan as benchmark
+from tests.unit.gan_helpers import QUICK, TINY, noise_folder, request_of, whole_training
 from xai.checkpoint import load_checkpoint
-from xai.cli import main
 from xai.data import open_dataset
-from xai.errors import Cancelled, InputError, WeightsError, XaiError
+from xai.errors import Cancelled, InputError, XaiError
 from xai.gan import train as loop
-from xai.gan.agreement import agreement, train_judge
-from xai.gan.features import Extractor
-from xai.gan.images import Pictures, Shares, read_shares, split_places
-from xai.gan.sample import generate, gif, latents, nearest_training, reconstructions, sample, slerp, walk
-from xai.gan.saved import (
-    Generator,
-    discriminator_path,
-    load_discriminator,
-    load_generator,
-    merged,
-    save_generator,
-)
-from xai.gan.settings import LAPTOP, GanSettings, build_generator
-from xai.gan.step import Trainer
+from xai.gan.images import read_shares, split_places
+from xai.gan.saved import Generator
+from xai.gan.step import DiscriminatorLoss, Trainer
+from xai.gan.watch import looks, plateau
 from xai.runs import RunFolder
-from xai.studies.gan_quality import shares_of
-from xai.studies.gan_training import GanRequest, train_gan
+from xai.studies.gan_training import train_gan
 from xai.types import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = GanSettings(size=32, nz=6, ngf=2, ndf=2, batch=4, perceptual=0, decoder_side=16, head="both")
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
     monkeypatch.setenv("XAI_CACHE", str(tmp_path / "cache"))
-    quick = Extractor("corners", "0", "means of parts", lambda x: torch.nn.functional.avg_pool2d(x, 8).flatten(1))
-    monkeypatch.setattr(loop, "lite0", lambda device: quick)
+    monkeypatch.setattr(loop, "lite0", lambda device: QUICK)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,20 +46,15 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Ten noise images of each of two classes."""
-    root = tmp_path_factory.mktemp("images")
-    generator = torch.Generator().manual_seed(1)
-    for name in ("bolt", "nut"):
-        (root / name).mkdir()
-        for index in range(10):
-            levels = torch.randint(0, 256, (40, 36, 3), generator=generator, dtype=torch.uint8)
-            Image.fromarray(levels.numpy()).save(root / name / f"{index}.png")
-    return root
+def folder(tmp_path_factory):
+    return noise_folder(tmp_path_factory.mktemp("images"))
 
 
-def request_of(folder: Path, steps: int = 6, **changes) -> GanRequest:
-    return GanRequest(str(folder), TINY, steps, look=3, **changes)
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    """A whole training: its folder and its generator."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    return out, whole_training(folder, out)
 
 
 def weights(made: Generator) -> dict[str, torch.Tensor]:
@@ -78,18 +63,6 @@ def weights(made: Generator) -> dict[str, torch.Tensor]:
 
 def alike(a: Generator, b: Generator) -> bool:
     return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
-
-
-@pytest.fixture(scope="module")
-def finished(folder, tmp_path_factory):
-    """A whole training: its folder and its generator."""
-    out = tmp_path_factory.mktemp("run") / "whole"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XAI_CACHE", str(out.parent / "cache"))
-        quick = Extractor("corners", "0", "", lambda x: torch.nn.functional.avg_pool2d(x, 8).flatten(1))
-        patch.setattr(loop, "lite0", lambda device: quick)
-        made = train_gan(request_of(folder), out, device="cpu", command="python -m xai gan train X")
-    return out, made
 
 
 def test_a_run_leaves_what_a_person_wants_to_see(finished) -> None:
@@ -236,191 +209,129 @@ def test_two_processes_keep_the_same_weights(folder, tmp_path) -> None:
     assert done.stdout.count("alike") == 2
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_a_saved_generator_draws_the_same(tmp_path, half: bool) -> None:
-    trainer = Trainer(TINY, 2, Run())
-    ready = trainer.ready()
-    z, y = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1])
-    with torch.no_grad():
-        wanted = ready(z, y) / 2 + 0.5
-    made = Generator(merged(ready), TINY, ("a", "b"), {"data": "x"})
-    save_generator(tmp_path / "g.safetensors", made, half)
-    loaded = load_generator(tmp_path / "g.safetensors")
-    torch.testing.assert_close(generate(loaded, z, y), wanted, rtol=0, atol=1e-2 if half else 1e-5)
-    assert (loaded.classes, loaded.settings, loaded.facts) == (("a", "b"), TINY, {"data": "x"})
+# --- memory that is short -------------------------------------------------------------------
 
 
-def test_a_generator_under_spectral_norm_is_not_saved(tmp_path) -> None:
-    net = build_generator(TINY, 2)
-    with pytest.raises(TypeError, match="still under spectral norm"):
-        save_generator(tmp_path / "g", Generator(net, TINY, ("a", "b")))
+class Meter(nn.Module):
+    """A loss whose gradient is known, and that does not fit where there are more than `most` images."""
+
+    def __init__(self, net: nn.Module, most: int) -> None:
+        super().__init__()
+        self.weight, self.most, self.seen = next(net.parameters()), most, []
+
+    def forward(self, real, y_real, fake, y_fake, generator):
+        self.seen.append(len(real))
+        if len(real) > self.most:
+            torch.rand(3, generator=generator)  # what was drawn before memory ran out must not count
+            raise torch.OutOfMemoryError("out of memory")
+        return {"d_real": (real.mean((1, 2, 3)) * self.weight.sum()).mean(), "logit_real": real.mean()}
 
 
-def test_damaged_and_missing_generators_are_refused(finished, tmp_path) -> None:
-    out, _ = finished
-    with pytest.raises(
-        InputError, match=r"does not exist; give a finished training's run folder or a saved generator\."
-    ):
-        load_generator(tmp_path / "none.safetensors")
-    for name in ("generator.safetensors", "generator.json"):
-        (tmp_path / name).write_bytes((out / "artifacts" / name).read_bytes())
-    whole = (tmp_path / "generator.safetensors").read_bytes()
-    (tmp_path / "generator.safetensors").write_bytes(whole[:-1] + b"x")
-    with pytest.raises(
-        WeightsError, match=r"generator\.safetensors is damaged \(its SHA-256 is not the one in generat"
-    ):
-        load_generator(tmp_path / "generator.safetensors")
-    (tmp_path / "generator.json").write_text("{}")
-    with pytest.raises(WeightsError, match=r"generator\.json does not describe a generator"):
-        load_generator(tmp_path / "generator.safetensors")
+def metered(most: int, parts: int = 1) -> tuple[Trainer, dict[str, float]]:
+    """A step of 10 images with a discriminator's loss that takes `most` of them at a time."""
+    trainer = Trainer(dataclasses.replace(TINY, batch=10), 2, Run())
+    trainer._loss, trainer.parts = Meter(trainer.d, most), parts
+    images = torch.randint(0, 256, (30, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return trainer, trainer.step(images, torch.arange(30) % 2)
 
 
-def test_samples_are_their_seeds_and_truncation_pulls_them_in(finished) -> None:
-    _, made = finished
-    images, labels = sample(made, [3, 4, 5])
-    assert labels.tolist() == [0, 1, 0]
-    alone, _ = sample(made, [4], "nut")
-    torch.testing.assert_close(alone[0], images[1], rtol=1e-4, atol=1e-5)
-    wild, tame = latents(range(50), 6), latents(range(50), 6, 0.5)
-    assert float(tame.abs().max()) <= 0.5 < float(wild.abs().max())
-    assert torch.equal(wild.flatten().argsort(), tame.flatten().argsort())  # the same samples, moved inwards
-    torch.testing.assert_close(latents(range(5), 6, 8.0), wild[:5], rtol=1e-4, atol=1e-5)
-    with pytest.raises(InputError, match=r"truncation is 0; give a number above 0, such as 0\.7, or none\."):
-        latents([0], 6, 0)
-    with pytest.raises(InputError, match=r"class 'gear' is not one of the generator's: bolt, nut\."):
-        sample(made, [0], "gear")
-    with pytest.raises(InputError, match=r"labels run from 0 to 2; this generator has 0 to 1\."):
-        generate(made, torch.zeros(2, 6), torch.tensor([0, 2]))
+def test_a_batch_that_does_not_fit_is_learned_in_parts_of_the_same_sum() -> None:
+    (halved, told), (asked, same), (plain, _) = metered(3), metered(3, parts=4), metered(10)
+    assert halved._loss.seen == [10, 5, 2, 3, 2, 3]  # the whole, a half, then the quarters
+    assert (halved.parts, halved.state()["parts"], halved.done, plain.parts) == (4, 4, 1, 1)
+    assert told == pytest.approx(same, rel=1e-4)  # the same draws; passes that broke off only settle u and v further
+    assert torch.equal(halved._loss.weight, asked._loss.weight)
+    # the images are augmented part by part, so that the draws differ from the whole batch's: only here not
+    still = [metered_still(most) for most in (10, 3)]
+    torch.testing.assert_close(still[0][0]._loss.weight.grad, still[1][0]._loss.weight.grad)
+    assert still[0][1]["d_real"] == pytest.approx(still[1][1]["d_real"], rel=1e-5)
 
 
-def test_slerp_by_hand() -> None:
-    a, b = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0])
-    root = 2**0.5
-    torch.testing.assert_close(slerp(a, b, 0.5), torch.tensor([root, root]))
-    torch.testing.assert_close(slerp(a, b, 1 / 3), torch.tensor([2 * 0.75**0.5, 1.0]))
-    torch.testing.assert_close(slerp(a, b, 0.0), a)
-    torch.testing.assert_close(slerp(a, b, 1.0), b)
-    torch.testing.assert_close(slerp(a, 3 * a, 0.5), 2 * a)
-    with pytest.raises(InputError, match=r"t is 1\.5; give 0 \(the first sample\) to 1 \(the second\)\."):
-        slerp(a, b, 1.5)
+def metered_still(most: int) -> tuple[Trainer, dict[str, float]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xai.gan.step.augment", lambda x, policy, generator: x)
+        return metered(most)
 
 
-def test_a_walk_ends_at_its_samples_and_becomes_a_gif(finished, tmp_path) -> None:
-    _, made = finished
-    images = walk(made, 7, 9, "nut", frames=5)
-    ends, _ = sample(made, [7, 9], "nut")
-    torch.testing.assert_close(images[[0, -1]], ends, rtol=1e-4, atol=1e-5)
-    (tmp_path / "walk.gif").write_bytes(gif(images, seconds=1.0))
-    with Image.open(tmp_path / "walk.gif") as found:
-        assert (found.n_frames, found.size, found.info["loop"], found.info["duration"]) == (8, (32, 32), 0, 200)
-    with pytest.raises(InputError, match=r"frames is 1; give 2 to 240\."):
-        walk(made, 0, 1, frames=1)
+def test_a_batch_of_which_no_part_fits_says_what_to_do() -> None:
+    with pytest.raises(XaiError, match=r"a batch of 10 images does not fit the memory of cpu, also not in parts of 2"):
+        metered(1)
 
 
-def test_the_nearest_training_image_of_a_training_image_is_itself(finished, folder) -> None:
+def test_a_shortage_is_said_and_the_training_goes_on_and_resumes_in_parts(folder, tmp_path, monkeypatch) -> None:
+    forward = DiscriminatorLoss.forward
+
+    def short(self, real, *rest):
+        if len(real) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, real, *rest)
+
+    monkeypatch.setattr(DiscriminatorLoss, "forward", short)
+    notes: list[str] = []
+    run = Run(on_progress=lambda done, total, note: notes.append(note))
+    train_gan(request_of(folder, steps=2), tmp_path / "run", device="cpu", run=run)
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert "step 1: a batch of 4 does not fit the memory of cpu; from here on it is learned in 2 parts" in said
+    assert any("(each batch in 2 parts: memory is short)" in note for note in notes)
+    assert RunFolder.open(tmp_path / "run").summary()["batch_parts"] == 2
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state["parts"] == 2
+    straight = train_gan(request_of(folder, steps=3), tmp_path / "other", device="cpu")
+    assert alike(train_gan(request_of(folder, steps=3), tmp_path / "run", resume=True, device="cpu"), straight)
+
+
+# --- what a training cannot be judged by, and what it tells ---------------------------------
+
+
+def test_too_few_or_equal_images_are_refused_before_the_first_step(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made"))
+    few = tmp_path / "few"
+    few.mkdir()
+    for index in range(3):
+        Image.new("RGB", (40, 40), (index, 0, 0)).save(few / f"{index}.png")
+    with pytest.raises(InputError, match=r"1 image is held out, too few to judge samples by; give more images or a sm"):
+        train_gan(request_of(few), tmp_path / "a", device="cpu")
+    equal = tmp_path / "equal"
+    for name in ("bolt", "nut"):
+        (equal / name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("RGB", (40, 40)).save(equal / name / f"{index}.png")
+    with pytest.raises(InputError, match=r"the training images of every class are equal to one another; give differen"):
+        train_gan(request_of(equal), tmp_path / "b", device="cpu")
+
+
+def test_small_images_are_enlarged_and_that_is_noted(tmp_path) -> None:
+    small = noise_folder(tmp_path, side=24)
+    train_gan(request_of(small, steps=1), tmp_path / "run", device="cpu")
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert "14 of 14 training images are smaller than 32 px and were enlarged" in said
+
+
+def test_reading_is_told_but_does_not_count(folder, tmp_path) -> None:
+    told: list[tuple[int, int, str]] = []
+    run = Run(on_progress=lambda *each: told.append(each))
+    train_gan(request_of(folder, steps=2), tmp_path / "run", device="cpu", run=run)
+    assert told[0] == (0, 0, "reading images: 1 of 20")
+    counted = [each for each in told if each[1]]
+    assert {total for _, total, _ in counted} == {2}
+    assert [done for done, _, _ in counted] == [0, 1, 2]
+
+
+def test_the_plateau_is_the_look_from_which_little_is_gained() -> None:
+    rows = [{"kind": "look", "step": step, "kid": kid} for step, kid in enumerate((900.0, 400, 109, 100, 104))]
+    found = plateau(looks([{"kind": "loss", "step": 0}, rows[0], *rows]))
+    assert found is not None
+    assert found["step"] == 2  # 100 + 5 % of 800 is 140
+    assert plateau(looks(rows[:3])) is None  # the last one is the best: it may still fall
+    assert plateau([]) is None
+
+
+def test_the_benchmark_draws_a_kid_curve_and_says_why_it_has_no_gpu(folder) -> None:
     shares = read_shares(open_dataset(folder), 32, Run())
-    quick = Extractor("pixels", "0", "", lambda x: x.flatten(1))
-    found = nearest_training(shares.train.pixels()[[5, 2]], shares.train, quick)
-    assert found.places.tolist() == [5, 2]
-    assert found.distances.tolist() == [0, 0]
-    assert found.measure == "Euclidean distance of pixels features"
-
-
-def test_the_discriminator_reconstructs_without_learning() -> None:
-    trainer = Trainer(TINY, 2, Run())
-    before = {name: value.clone() for name, value in trainer.d.state_dict().items()}
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    parts = reconstructions(trainer.d, images, (1, 1))
-    assert [a.shape for a, _ in parts] == [(2, 3, 16, 16)] * 3
-    torch.testing.assert_close(parts[2][1], images[:, :, 16:, 16:])
-    assert all(torch.equal(value, before[name]) for name, value in trainer.d.state_dict().items())
-    assert trainer.d.training
-    plain = Trainer(GanSettings(architecture="dcgan", size=32, nz=4, ngf=2, ndf=2, batch=2), 2, Run()).d
-    with pytest.raises(InputError, match=r"this discriminator reconstructs nothing; FastGAN's own does\."):
-        reconstructions(plain, images)
-
-
-def test_export_keeps_the_discriminator_beside_the_generator(finished, tmp_path, capsys) -> None:
-    out, made = finished
-    assert main(["gan", "export", str(out), "--half", "--out", str(tmp_path / "small.safetensors")]) == 0
-    assert "MB" in capsys.readouterr().out
-    small, whole = load_generator(tmp_path / "small.safetensors"), load_generator(out)
-    assert dict(small.facts) == dict(whole.facts) == dict(made.facts)
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    wanted = reconstructions(load_discriminator(out), images)
-    found = reconstructions(load_discriminator(tmp_path / "small.safetensors"), images)
-    for (a, _), (b, _) in zip(wanted, found, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-2)
-    discriminator_path(tmp_path / "small.safetensors").unlink()
-    with pytest.raises(InputError, match=r"does not exist; the discriminator was not kept"):
-        load_discriminator(tmp_path / "small.safetensors")
-
-
-def test_a_generator_is_judged_by_the_images_it_was_trained_on(finished, folder, tmp_path) -> None:
-    _, made = finished
-    shares = shares_of(made, Run())
-    assert shares.train.fingerprint == made.facts["train_fingerprint"]
-    for path in folder.rglob("*.png"):
-        (tmp_path / path.parent.name).mkdir(exist_ok=True)
-        Image.new("RGB", (40, 36)).save(tmp_path / path.parent.name / path.name)
-    with pytest.raises(InputError, match=r"is not what the generator was trained on \(its training images are"):
-        shares_of(made, Run(), str(tmp_path))
-
-
-def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
-    words = ["gan", "train", str(folder), "--size", "32", "--setting", "laptop", "--steps", "1", "--device", "cpu"]
-    small = ["nz=6", "ngf=2", "ndf=2", "batch=4", "decoder_side=16"]
-    words += [each for setting in small for each in ("--set", setting)]
-    assert main([*words, "--out", str(tmp_path / "run"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["steps"] == 1
-    assert told["command"].startswith("python -m xai gan train")
-    run = str(tmp_path / "run")
-    assert main(["gan", "sample", run, "--class", "nut", "--count", "3", "--out", str(tmp_path / "a.png")]) == 0
-    assert Image.open(tmp_path / "a.png").size == (3 * 32, 32)
-    assert main(["gan", "interpolate", run, "--frames", "3", "--out", str(tmp_path / "a.gif")]) == 0
-    assert main(["gan", "sample", run, "--class", "gear", "--out", str(tmp_path / "b.png")]) == 2
-    assert main([*words, "--set", "ngf=wide", "--out", str(tmp_path / "c")]) == 2
-    assert "--set 'ngf=wide' does not fit: ngf is a whole number." in capsys.readouterr().err
-    assert main([*words[:-2], "--set", "width=3", "--out", str(tmp_path / "c")]) == 2
-
-
-def test_the_terminal_judges(finished, tmp_path, capsys) -> None:
-    out, _ = finished
-    words = ["gan", "quality", str(out), "--count", "20", "--device", "cpu"]
-    assert main([*words, "--json", "--out", str(tmp_path / "quality.json")]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads((tmp_path / "quality.json").read_text())
-    assert told["extractor"] == "EffNetLite0@128"
-    assert told["samples"]["n"] == 20
-    assert 0 <= told["agreement"]["agreement"] <= 1
-    assert told["noise"]["kid"]["value"] > told["reference"]["kid"]["value"]
-    assert main([*words, "--count", "5"]) == 2
-    assert "--count is 5; give 20 or more, of fewer nothing can be said." in capsys.readouterr().err
-    assert main([*words, "--extractor", "resnet"]) == 2
-    assert "extractor 'resnet' is not known; use lite0 or inception." in capsys.readouterr().err
-
-
-def test_agreement_is_asked_of_a_classifier_of_real_images() -> None:
-    def pictures(seed: int) -> Pictures:
-        labels = torch.arange(24) % 3
-        noise = torch.randint(0, 60, (24, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
-        images = (noise + 80 * labels[:, None, None, None]).to(torch.uint8)  # dark, middling, bright
-        return Pictures(images, labels, tuple(map(str, range(24))), ("dark", "grey", "light"))
-
-    shares = Shares(pictures(0), pictures(1))
-    net = train_judge(shares.train, Run(), epochs=30)
-    samples = pictures(2).pixels()
-    asked = torch.arange(24) % 3
-    right = agreement(net, samples, asked, shares)
-    assert (right.agreement, right.accuracy, right.n) == (1.0, 1.0, 24)
-    half = agreement(net, samples, torch.where(asked == 0, 1, asked), shares)  # the dark ones were asked for as grey
-    assert half.agreement == pytest.approx(2 / 3)
-    assert half.confusion == ((0, 0, 0), (8, 8, 0), (0, 0, 8))
-    assert half.by_class == {"grey": 0.5, "light": 1.0}
-    assert torch.equal(net.head.weight, train_judge(shares.train, Run(), epochs=30).head.weight)
-
-
-def test_the_laptop_setting_fits_two_cores() -> None:
-    generator = build_generator(LAPTOP, 10)
-    assert sum(each.numel() for each in generator.parameters()) < 4e6  # a few MB to ship
+    rows = benchmark.curve("tiny", TINY, shares, 1, 3, torch.device("cpu"))
+    assert [row.get("steps") for row in rows[:3]] == [1, 2, 3]
+    assert [row["seconds"] for row in rows[:3]] == sorted(row["seconds"] for row in rows[:3])
+    assert all("KID x 1000" in row for row in rows[:3])
+    assert rows[3]["what"] == "tiny: time to the quality plateau"
+    assert benchmark.on_gpu(torch.device("cpu"), 5, False) == [
+        {"what": "FastGAN, 256 px, on a GPU", "note": "skipped: no CUDA device here, only cpu"}
+    ]

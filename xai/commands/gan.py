@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from xai.commands._interrupt import interruptible
+from xai.commands import _gan_looking
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, table, tell
+from xai.commands._output import Progress, say, say_json, tell
 from xai.commands._spec import COMMANDS, Command
 from xai.errors import InputError
 
@@ -21,8 +20,12 @@ default, drawn by a seed); the rest is held out for judging it and for the augme
 EPILOG = """examples:
   python -m xai gan train sample:parts --size 64 --setting laptop --steps 5000 --out runs/parts
   python -m xai gan sample runs/parts --class nut --count 16 --out nuts.png
+  python -m xai gan sample runs/parts --each 6 --out grid.png
   python -m xai gan interpolate runs/parts --class nut --from-seed 1 --to-seed 2 --out nut.gif
+  python -m xai gan nearest runs/parts --count 12 --out nearest.png
   python -m xai gan quality runs/parts --out runs/parts/quality.json
+The study's changes: --set activation=leaky --set lr_g=1e-4 --set lr_d=4e-4 --set attention=true; class by class with
+--only CLASS; its baseline: --set architecture=dcgan.
 Several processes or GPUs: torchrun --nproc-per-node=N -m xai gan train DATA ... --out RUN"""
 
 
@@ -32,6 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _train_options(actions.add_parser("train", help="train a generator in a run folder"))
     _sample_options(actions.add_parser("sample", help="draw samples by seed"))
     _interpolate_options(actions.add_parser("interpolate", help="walk from one sample to another, as a GIF"))
+    _nearest_options(actions.add_parser("nearest", help="samples, each beside the nearest training image"))
+    _reconstruct_options(actions.add_parser("reconstruct", help="what the discriminator can draw again"))
     _export_options(
         actions.add_parser("export", help="write a trained generator, and its discriminator, to files of their own")
     )
@@ -48,9 +53,12 @@ def _add_generator(parser: argparse.ArgumentParser) -> None:
 def _sample_options(parser: argparse.ArgumentParser) -> None:
     _add_generator(parser)
     parser.add_argument("--class", dest="label", metavar="NAME", help="one class (default: all in turn)")
-    parser.add_argument("--count", type=int, default=80, metavar="N", help="samples (default: 80)")
+    counts = parser.add_mutually_exclusive_group()
+    counts.add_argument("--count", type=int, default=80, metavar="N", help="samples, of N seeds (default: 80)")
+    counts.add_argument("--each", type=int, metavar="N", help="N seeds, each in every class")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="the grid's file")
     add_run(parser)
+    add_json(parser, "what was drawn")
 
 
 def _interpolate_options(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +69,31 @@ def _interpolate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=30, metavar="N", help="frames of one way (default: 30)")
     parser.add_argument("--out", type=Path, required=True, metavar="GIF", help="the animation's file")
     add_run(parser)
+    add_json(parser, "what was drawn")
+
+
+def _nearest_options(parser: argparse.ArgumentParser) -> None:
+    _add_generator(parser)
+    _add_data(parser)
+    parser.add_argument("--count", type=int, default=12, metavar="N", help="samples, classes in turn (default: 12)")
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="the pairs' file")
+    add_run(parser)
+    add_json(parser, "keys and distances")
+
+
+def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("generator", type=Path, metavar="GENERATOR", help="a training's run folder or a .safetensors")
+    _add_data(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="PNG", help="real images above their reconstructions"
+    )
+    add_run(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", default="", metavar="DATA", help="where the training data is now (default: as trained)"
+    )
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
@@ -73,9 +106,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 def _quality_options(parser: argparse.ArgumentParser) -> None:
     _add_generator(parser)
-    parser.add_argument(
-        "--data", default="", metavar="DATA", help="where the training data is now (default: as trained)"
-    )
+    _add_data(parser)
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="samples (default: 1000)")
     parser.add_argument("--extractor", default="lite0", help="lite0, or inception where its weights are there")
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the judgement here")
@@ -161,6 +192,10 @@ def _train(args: argparse.Namespace) -> int:
     say(
         f"{look['kid_name']}: {look['kid']:.0f}; distance within a class {look['distance_ratio']:.2f} of the real one's"
     )
+    if flat := summary["plateau"]:
+        say(f"quality plateau: from step {flat['step']:,} on, after {flat['seconds']:.0f} s of training")
+    if summary["batch_parts"] > 1:
+        tell(f"memory was short: batches were learned in {summary['batch_parts']} parts")
     say(f"generator: {args.out / 'artifacts' / 'generator.safetensors'}")
     return 0
 
@@ -193,88 +228,15 @@ def _settings(args: argparse.Namespace) -> Any:
     return dataclasses.replace(named[chosen], **changes)
 
 
-def _sample(args: argparse.Namespace) -> int:
-    from xai.files import write_atomic
-    from xai.gan.sample import grid_png, sample
-    from xai.gan.saved import load_generator
-    from xai.settings import resolve_device
-
-    if args.count < 1:
-        raise InputError(f"--count is {args.count}; give 1 or more.")
-    made = load_generator(args.generator, resolve_device(args.device))
-    seeds = range(args.seed, args.seed + args.count)
-    images, labels = sample(made, seeds, args.label, args.truncation)
-    write_atomic(args.out, grid_png(images, labels))
-    say(f"{args.count} samples of seeds {args.seed} to {args.seed + args.count - 1}: {args.out}")
-    return 0
-
-
-def _interpolate(args: argparse.Namespace) -> int:
-    from xai.files import write_atomic
-    from xai.gan.sample import gif, walk
-    from xai.gan.saved import load_generator
-    from xai.settings import resolve_device
-
-    made = load_generator(args.generator, resolve_device(args.device))
-    label = args.label if args.label is not None else 0
-    images = walk(made, args.from_seed, args.to_seed, label, args.frames, args.truncation)
-    write_atomic(args.out, gif(images))
-    say(f"{args.frames} frames from seed {args.from_seed} to {args.to_seed}: {args.out}")
-    return 0
-
-
-def _export(args: argparse.Namespace) -> int:
-    from xai.gan.saved import discriminator_path, load_discriminator, load_generator, save_discriminator, save_generator
-
-    save_generator(args.out, load_generator(args.generator), args.half)
-    paths = [args.out.with_suffix(".safetensors")]
-    if discriminator_path(args.generator).is_file():
-        save_discriminator(args.out, load_discriminator(args.generator), args.half)
-        paths.append(discriminator_path(args.out))
-    for path in paths:
-        say(f"{path.stat().st_size / 1e6:.1f} MB: {path}")
-    return 0
-
-
-def _quality(args: argparse.Namespace) -> int:
-    from xai.files import write_atomic
-    from xai.gan.saved import load_generator
-    from xai.settings import resolve_device
-    from xai.studies.gan_quality import judge_generator
-    from xai.types import Run
-
-    if args.count < 20:
-        raise InputError(f"--count is {args.count}; give 20 or more, of fewer nothing can be said.")
-    device = resolve_device(args.device)
-    made = load_generator(args.generator, device)
-    with Progress() as progress, interruptible() as stopped:
-
-        def show(done: int, total: int, note: str) -> None:
-            progress(done / max(1, total), note)
-
-        run = Run(device, args.seed, show, stopped)
-        found, _, _ = judge_generator(made, run, args.data, args.count, args.extractor, args.truncation)
-    told = {"generator": made.fingerprint, "facts": dict(made.facts), **found.as_json()}
-    if args.out is not None:
-        write_atomic(args.out, (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
-    if args.json:
-        say_json(told)
-        return 0
-    rows = found.rows()
-    cells = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
-    say(table(list(rows[0]), cells))
-    say(f"\nfeatures: {found.extractor_sentence}; against {found.samples.n_real} held-out real images")
-    say(f"memorisation: {found.copying.sentence}")
-    apart = f"{found.pixel_ratio:.2f} of the real one's in pixels, {found.feature_ratio:.2f} in features"
-    say(f"diversity within a class: {apart}")
-    if found.agreement is not None:
-        a = found.agreement
-        say(f"class agreement: {a['agreement']:.2f} by {a['classifier']}")
-        say(f"  (which is right on {a['accuracy']:.2f} of the held-out real images)")
-    return 0
-
-
-ACTIONS = {"train": _train, "sample": _sample, "interpolate": _interpolate, "export": _export, "quality": _quality}
+ACTIONS = {
+    "train": _train,
+    "sample": _gan_looking.sample,
+    "interpolate": _gan_looking.interpolate,
+    "nearest": _gan_looking.nearest,
+    "reconstruct": _gan_looking.reconstruct,
+    "export": _gan_looking.export,
+    "quality": _gan_looking.quality,
+}
 
 COMMANDS.add(
     Command(

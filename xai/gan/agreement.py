@@ -59,7 +59,7 @@ def train_judge(train: Pictures, run: Run, epochs: int = EPOCHS) -> JudgeNet:
     generator = run.generator("judge", "training")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        net = JudgeNet(len(train.classes)).to(memory_format=torch.channels_last).train()
+        net = JudgeNet(len(train.classes)).to(run.device).to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-2)
     steps = max(1, len(train.images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, epochs * steps + 1)
@@ -67,9 +67,9 @@ def train_judge(train: Pictures, run: Run, epochs: int = EPOCHS) -> JudgeNet:
         order = torch.randperm(len(train.images), generator=generator)
         for step in range(steps):
             places = order[step * BATCH : (step + 1) * BATCH]
-            x = train.images[places].float() / 255
-            flipped = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
-            loss = F.cross_entropy(net(torch.where(flipped, x.flip(3), x)), train.labels[places], label_smoothing=0.05)
+            x, y = train.images[places].to(run.device).float() / 255, train.labels[places].to(run.device)
+            flipped = (torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5).to(run.device)
+            loss = F.cross_entropy(net(torch.where(flipped, x.flip(3), x)), y, label_smoothing=0.05)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -80,8 +80,11 @@ def train_judge(train: Pictures, run: Run, epochs: int = EPOCHS) -> JudgeNet:
 
 @torch.no_grad()
 def predicted(net: nn.Module, x: Tensor) -> Tensor:
-    """Predicted classes (N,) of images (N,3,H,W) in [0, 1]."""
-    return torch.cat([net(part).argmax(1) for part in torch.split(x, 128)])
+    """Predicted classes (N,) on the CPU of images (N,3,H,W) in [0, 1] or uint8."""
+    device = next(net.parameters()).device
+    parts = (part.to(device) for part in torch.split(x, 128))
+    scaled = (part.float() / 255 if part.dtype == torch.uint8 else part for part in parts)
+    return torch.cat([net(part).argmax(1).cpu() for part in scaled])
 
 
 def agreement(net: nn.Module, images: Tensor, labels: Tensor, shares: Shares) -> Agreement:
@@ -89,7 +92,7 @@ def agreement(net: nn.Module, images: Tensor, labels: Tensor, shares: Shares) ->
     classes = shares.train.classes
     seen = predicted(net, images)
     held = shares.held_out
-    accuracy = float((predicted(net, held.pixels()) == held.labels).double().mean())
+    accuracy = float((predicted(net, held.images) == held.labels).double().mean())
     confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
     confusion.index_put_((labels, seen), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
     by_class = {

@@ -45,13 +45,13 @@ class Extractor:
     extract: Extract
 
     def __call__(self, x: Tensor, run: Run | None = None, batch: int | None = None) -> Tensor:
-        """x (N,3,H,W) in [0, 1] -> (N,D) float32 on the CPU."""
+        """x (N,3,H,W) in [0, 1] or uint8 -> (N,D) float32 on the CPU."""
         work = in_batches(lambda a, b: self._part(x[a:b]), len(x), run or Run(), f"features {self.name}", batch)
         return torch.cat([features for _, _, features in work])
 
     @torch.no_grad()
     def _part(self, x: Tensor) -> Tensor:
-        return self.extract(x).float().cpu()
+        return self.extract(x.float() / 255 if x.dtype == torch.uint8 else x).float().cpu()
 
 
 class Lite0Maps(nn.Module):

@@ -22,12 +22,16 @@ SHARE = 0.7
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Images (N,3,S,S) uint8 with labels (N,) int64 and their keys in the data set, in its order."""
+    """Images (N,3,S,S) uint8 with labels (N,) int64 and their keys in the data set, in its order.
+
+    enlarged: how many of them were smaller than S.
+    """
 
     images: Tensor
     labels: Tensor
     keys: tuple[str, ...]
     classes: tuple[str, ...]
+    enlarged: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -64,21 +68,23 @@ def read_pictures(
     if all(isinstance(item.open, Drawing) for item in items):
         drawn = render_arrays(data, size, places, run).images
         return Pictures(torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous(), labels, keys, data.classes)
-    images = []
+    images, enlarged = [], 0
     for done, item in enumerate(items):
-        images.append(_one(item, size))
+        image, small = _one(item, size)
+        images.append(image)
+        enlarged += small
         run.report(done + 1, len(items), note)
-    return Pictures(torch.stack(images), labels, keys, data.classes)
+    return Pictures(torch.stack(images), labels, keys, data.classes, enlarged)
 
 
-def _one(item: Item, size: int) -> Tensor:
+def _one(item: Item, size: int) -> tuple[Tensor, bool]:
+    """The pixels, and whether the image was smaller than that."""
     try:
         image = item.open()
     except ImageError as error:
         raise InputError(f"{item.key} cannot be read: {error} Take it out of the data and start again.") from error
-    image = TF.resize(image.convert("RGB"), [size], antialias=True)
-    pixels: Tensor = TF.pil_to_tensor(TF.center_crop(image, [size, size]))
-    return pixels
+    resized = TF.resize(image.convert("RGB"), [size], antialias=True)
+    return TF.pil_to_tensor(TF.center_crop(resized, [size, size])), min(image.size) < size
 
 
 def split_places(data: DataSet, share: float = SHARE, seed: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:

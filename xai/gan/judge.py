@@ -14,7 +14,7 @@ from xai.errors import InputError
 from xai.gan.features import Extractor
 from xai.gan.images import Shares
 from xai.gan.quality import Kid, Manifold, frechet, kid, manifold, nearest
-from xai.gan.watch import intra_class_distance
+from xai.gan.watch import intra_class_distance, real_distance
 from xai.similarity import ranks
 from xai.types import Run
 
@@ -59,9 +59,15 @@ class Copying:
 
 
 def distances(images: Tensor, real: Tensor, seed: int = 0) -> Distances:
-    """Features (N,D) of images against features (M,D) of real ones; the first `MOST` of each."""
-    a, b = images[:MOST], real[:MOST]
+    """Features (N,D) of images against features (M,D) of real ones; of more than `MOST` so many, drawn by `seed`."""
+    a, b = (_drawn(each, seed) for each in (images, real))
     return Distances(kid(a, b, seed), frechet(a, b), manifold(a, b), len(a), len(b))
+
+
+def _drawn(features: Tensor, seed: int) -> Tensor:
+    """At most `MOST` rows, in their order: the first ones of a data set would be those of its first classes."""
+    order = torch.randperm(len(features), generator=Run(seed=seed).generator("judge", "drawn", len(features)))
+    return features[order[:MOST].sort().values]
 
 
 def copying(samples: Tensor, train: Tensor, held_out: Tensor, measure: str) -> Copying:
@@ -153,7 +159,7 @@ def judge(
     order = torch.randperm(len(train.images), generator=run.generator("judge", "reference"))
     noise = torch.rand(images.shape, generator=run.generator("judge", "noise"))
     of_samples, of_noise = extractor(images, run), extractor(noise, run)
-    of_train, of_held = extractor(train.pixels(), run), extractor(held.pixels(), run)
+    of_train, of_held = extractor(train.images, run), extractor(held.images, run)
     feature_distances = (intra_class_distance(each, y) for each, y in ((of_samples, labels), (of_train, train.labels)))
     top, bottom = feature_distances
     return Quality(
@@ -163,7 +169,7 @@ def judge(
         distances(of_train[order[: len(images)]], of_held, run.seed),
         distances(of_noise, of_held, run.seed),
         copying(of_samples, of_train, of_held, f"Euclidean distance of {extractor.name} features"),
-        intra_class_distance(images, labels) / intra_class_distance(train.pixels(), train.labels),
+        intra_class_distance(images, labels) / real_distance(train.images, train.labels),
         top / bottom,
         _by_class(images, labels, shares),
         agreement,
@@ -171,13 +177,13 @@ def judge(
 
 
 def _by_class(images: Tensor, labels: Tensor, shares: Shares) -> dict[str, float]:
-    """Pixel distance ratio of each class that has two samples and two real images."""
-    train, pixels = shares.train, shares.train.pixels()
-    names = train.classes or ("all",)
+    """Pixel distance ratio of each class that has two samples and two real images that differ."""
+    train = shares.train
     found = {}
-    for index, name in enumerate(names):
+    for index, name in enumerate(train.classes or ("all",)):
         mine, theirs = labels == index, train.labels == index
         if int(mine.sum()) > 1 and int(theirs.sum()) > 1:
-            real = intra_class_distance(pixels[theirs], train.labels[theirs])
-            found[name] = intra_class_distance(images[mine], labels[mine]) / real
+            real = intra_class_distance(train.images[theirs], train.labels[theirs])
+            if real > 0:
+                found[name] = intra_class_distance(images[mine], labels[mine]) / real
     return found

@@ -53,8 +53,6 @@ def reconstruction(parts: Sequence[tuple[Tensor, Tensor]], perceptual: Lite0Maps
     return total
 
 
-def class_loss(classes: Tensor | None, y: Tensor) -> Tensor:
-    """Cross-entropy of the auxiliary classifier; 0 without one."""
-    if classes is None:
-        return torch.zeros((), device=y.device)
+def class_loss(classes: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of the auxiliary classifier."""
     return F.cross_entropy(classes.float(), y)

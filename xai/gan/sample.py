@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from xai.batching import in_batches
 from xai.errors import InputError
 from xai.gan.features import Extractor
 from xai.gan.images import Pictures
@@ -38,12 +39,16 @@ def latents(seeds: Sequence[int], nz: int, truncation: float | None = None) -> T
 
     None leaves them normal; smaller is more typical and less varied. Raises `InputError` for t that is not above 0.
     """
-    z = torch.stack([latent(seed, nz) for seed in seeds])
+    return truncated(torch.stack([latent(seed, nz) for seed in seeds]), truncation)
+
+
+def truncated(z: Tensor, truncation: float | None) -> Tensor:
+    """Standard normal z of any shape as normals cut off at -t and t: the same z slides inwards as t gets smaller."""
     if truncation is None:
         return z
     if not truncation > 0:
         raise InputError(f"truncation is {truncation:g}; give a number above 0, such as 0.7, or none.")
-    # A standard normal cut at -t..t is erfinv of a uniform one: the same z slides inwards as t gets smaller.
+    # a uniform number's place between the quantiles of -t and t
     share = torch.erf(z.double() / 2**0.5)
     edge = torch.erf(torch.tensor(truncation / 2**0.5, dtype=torch.float64))
     return (torch.erfinv(share * edge) * 2**0.5).float()
@@ -67,13 +72,13 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 @torch.no_grad()
 def draw(net: nn.Module, z: Tensor, labels: Tensor, device: torch.device, run: Run | None = None) -> Tensor:
     """Images (N,3,S,S) float32 in [0, 1] on the CPU from z (N,nz) and labels (N,), in batches."""
-    run = run or Run()
-    parts = []
-    for start in range(0, len(z), BATCH):
-        some = slice(start, start + BATCH)
-        parts.append(net(z[some].to(device), labels[some].to(device)).float().cpu())
-        run.report(min(start + BATCH, len(z)), len(z), "sampling")
-    return (torch.cat(parts) / 2 + 0.5).clamp(0, 1).contiguous()
+
+    def part(start: int, stop: int) -> Tensor:
+        made: Tensor = net(z[start:stop].to(device), labels[start:stop].to(device))
+        return made.float().cpu()
+
+    images = torch.cat([each for _, _, each in in_batches(part, len(z), run or Run(), "sampling", BATCH)])
+    return (images / 2 + 0.5).clamp(0, 1).contiguous()
 
 
 def generate(made: Generator, z: Tensor, labels: Tensor, run: Run | None = None) -> Tensor:
@@ -107,6 +112,16 @@ def sample(
     if not seeds:
         raise InputError("there is no seed; give at least one.")
     return generate(made, latents(seeds, made.settings.nz, truncation), labels, run), labels
+
+
+def sample_each(
+    made: Generator, seeds: Sequence[int], truncation: float | None = None, run: Run | None = None
+) -> tuple[Tensor, Tensor]:
+    """(images, labels): every class at every seed, class by class, so that classes are seen at the same z."""
+    count = max(1, len(made.classes))
+    z = latents(seeds, made.settings.nz, truncation).repeat(count, 1)
+    labels = torch.arange(count).repeat_interleave(len(seeds))
+    return generate(made, z, labels, run), labels
 
 
 def walk(
@@ -143,9 +158,9 @@ def gif(images: Tensor, seconds: float = 2.0, there_and_back: bool = True) -> by
     return sink.getvalue()
 
 
-def grid_png(images: Tensor, labels: Tensor) -> bytes:
-    """Images (N,3,S,S) in [0, 1] as one PNG, a row a class; without classes, rows of `SHOWN`."""
-    kinds = torch.unique(labels)
+def grid_png(images: Tensor, labels: Tensor | None = None) -> bytes:
+    """Images (N,3,H,W) in [0, 1] as one PNG, a row a class; of one class or without, rows of `SHOWN`."""
+    kinds = torch.unique(labels) if labels is not None else torch.zeros(1)
     rows = [images[labels == k] for k in kinds] if len(kinds) > 1 else list(torch.split(images, SHOWN))
     width = max(len(row) for row in rows)
     lines = [torch.cat([*row, *[torch.ones_like(row[0])] * (width - len(row))], 2) for row in rows]
@@ -153,6 +168,11 @@ def grid_png(images: Tensor, labels: Tensor) -> bytes:
     sink = io.BytesIO()
     Image.fromarray(levels.numpy()).save(sink, "PNG")
     return sink.getvalue()
+
+
+def pairs(left: Tensor, right: Tensor) -> Tensor:
+    """(N,3,S,S) and (N,3,S,S) in [0, 1] as pictures (N,3,S,2S+2) with a white line between."""
+    return torch.cat([left, torch.ones(*left.shape[:3], 2), right], 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +186,7 @@ class Neighbours:
 
 def nearest_training(images: Tensor, train: Pictures, extractor: Extractor, run: Run | None = None) -> Neighbours:
     """The nearest training image of each sample, by Euclidean distance of features; images (N,3,S,S) in [0, 1]."""
-    distances, places = nearest(extractor(images, run), extractor(train.pixels(), run))
+    distances, places = nearest(extractor(images, run), extractor(train.images, run))
     return Neighbours(places, distances, f"Euclidean distance of {extractor.name} features")
 
 

@@ -47,12 +47,18 @@ class Generator:
         """Where its weights are."""
         return next(self.net.parameters()).device
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that it draws: also the one that it was trained on alone; () where it knows none."""
+        only = str(self.facts.get("only", ""))
+        return self.classes or ((only,) if only else ())
+
     def class_index(self, name: str) -> int:
         """The index of a class; raises `InputError` for one that there is not."""
-        if name not in self.classes:
-            known = ", ".join(self.classes) or "none, it was trained without classes"
+        if name not in self.names:
+            known = ", ".join(self.names) or "none, it was trained without classes"
             raise InputError(f"class {name!r} is not one of the generator's: {known}.")
-        return self.classes.index(name)
+        return self.names.index(name)
 
 
 def merged(net: nn.Module) -> nn.Module:

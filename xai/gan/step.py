@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,6 +20,14 @@ from xai.gan.layers import still
 from xai.gan.losses import class_loss, generator_loss, hinge_fake, hinge_real, reconstruction
 from xai.gan.settings import GanSettings, build_discriminator, build_generator, build_perceptual
 from xai.types import Run
+
+Losses = dict[str, Tensor]
+
+Drawn = tuple[Tensor, Tensor, int]
+"""z (N,nz), y (N,) and the seed of the injected noise."""
+
+LEAST = 2
+"""Images that batch norm needs at a time."""
 
 SETTLING = 8
 """Batches over which batch norm's statistics of the averaged generator are measured."""
@@ -75,7 +84,7 @@ class Trainer:
         self.settings, self.classes, self.run = settings, classes, run
         self.rank, self.size, self.precision = rank, size, precision
         self.policy = parse_policy(settings.augment)
-        self.done = 0
+        self.done, self.parts = 0, 1
         seed = int(torch.randint(2**62, (1,), generator=run.generator("gan", "weights")))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # the layers' own initialisers draw from the global generator
@@ -109,7 +118,8 @@ class Trainer:
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """One step of both networks on this rank's share of a batch drawn from images (N,3,S,S) uint8, labels (N,).
 
-        The losses as numbers. Raises `XaiError` where one is not finite.
+        The losses as numbers. Where the batch does not fit the device it is learned in `parts`, the same sums; batch
+        norm then sees a part at a time. Raises `XaiError` where a loss is not finite and where no part fits.
         """
         generator = self.run.generator("gan", self.done, self.rank)
         count = self.settings.batch // self.size
@@ -119,13 +129,12 @@ class Trainer:
         if self.settings.flip:
             flipped = torch.rand(count, 1, 1, 1, generator=generator).to(real) < 0.5
             real = torch.where(flipped, real.flip(3), real)
-        z, y = self.draw(generator, count)
-        noise = torch.Generator(self.run.device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        with self._half():
-            fake = self._generate(z, y, noise)
-        fake = fake.float().contiguous(memory_format=torch.channels_last)
-        found = self._train_discriminator(real, y_real, fake.detach(), y, generator)
-        found |= self._train_generator(fake, y, generator)
+        drawn = (*self.draw(generator, count), int(torch.randint(2**62, (1,), generator=generator)))
+        kept: list[Tensor] = []  # what the generator drew for the discriminator serves for its own step, if it fits
+        found = self._fitting(
+            lambda cuts: self._train_discriminator(real, y_real, drawn, generator, cuts, kept), generator
+        )
+        found |= self._fitting(lambda cuts: self._train_generator(drawn, generator, cuts, kept), generator)
         self.done += 1
         ema.update(self.average, self.g, ema.decay_at(self.done, self.settings.ema))
         values = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
@@ -137,32 +146,80 @@ class Trainer:
             )
         return values
 
-    def _train_discriminator(
-        self, real: Tensor, y_real: Tensor, fake: Tensor, y: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        real, fake = (augment(each, self.policy, generator) for each in (real, fake))
-        with self._half():
-            found: dict[str, Tensor] = self._loss(_last(real), y_real, _last(fake), y, generator)
-        self.opt_d.zero_grad(set_to_none=True)
-        total = sum((value for name, value in found.items() if not name.startswith("logit")), torch.zeros(()).to(real))
-        total.backward()  # type: ignore[no-untyped-call]
-        self.opt_d.step()
-        return {name: value.detach() for name, value in found.items()}
+    def _fitting(self, work: Callable[[list[slice]], Losses], generator: torch.Generator) -> Losses:
+        """`work` on the parts of the batch; where one does not fit the device's memory, again on twice as many."""
+        count, before = self.settings.batch // self.size, generator.get_state()
+        while True:
+            ends = [count * part // self.parts for part in range(self.parts + 1)]
+            try:
+                return work([slice(start, stop) for start, stop in pairwise(ends)])
+            except torch.OutOfMemoryError as error:
+                if self.size > 1:
+                    raise
+                if count // (2 * self.parts) < LEAST:
+                    raise XaiError(
+                        f"a batch of {count} images does not fit the memory of {self.run.device}, also not in parts of "
+                        f"{count // self.parts}; use a smaller size, ngf or ndf."
+                    ) from error
+                self.parts *= 2
+            generator.set_state(before)
+            torch.cuda.empty_cache()
 
-    def _train_generator(self, fake: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _fake(self, drawn: Drawn, cut: slice) -> Tensor:
+        """What the generator makes of a part of what was drawn."""
+        z, y, seed = drawn
+        noise = torch.Generator(self.run.device).manual_seed(seed + cut.start)
+        with self._half():
+            fake = self._generate(z[cut], y[cut], noise)
+        return _last(fake.float())
+
+    def _train_discriminator(
+        self,
+        real: Tensor,
+        y_real: Tensor,
+        drawn: Drawn,
+        generator: torch.Generator,
+        cuts: list[slice],
+        kept: list[Tensor],
+    ) -> Losses:
+        kept.clear()
+        self.opt_d.zero_grad(set_to_none=True)
+        parts = []
+        for cut in cuts:
+            with torch.set_grad_enabled(len(cuts) == 1):
+                fake = self._fake(drawn, cut)
+            if len(cuts) == 1:
+                kept.append(fake)
+            seen = [_last(augment(each, self.policy, generator)) for each in (real[cut], fake.detach())]
+            with self._half():
+                found: Losses = self._loss(seen[0], y_real[cut], seen[1], drawn[1][cut], generator)
+            losses = [value for name, value in found.items() if not name.startswith("logit")]
+            parts.append(_learned(losses, found, len(real[cut]) / len(real)))
+        self.opt_d.step()
+        return _summed(parts)
+
+    def _train_generator(
+        self, drawn: Drawn, generator: torch.Generator, cuts: list[slice], kept: list[Tensor]
+    ) -> Losses:
+        if len(cuts) > 1:
+            kept.clear()
+        y = drawn[1]
+        self.opt_g.zero_grad(set_to_none=True)
         self.d.requires_grad_(False)
+        parts = []
         try:
-            with still(self.d), parametrize.cached(), self._half():
-                judged = self.d(_last(augment(fake, self.policy, generator)), y)
-            found = {"g": generator_loss(judged.logits.float())}
-            if judged.classes is not None:
-                found["g_class"] = self.settings.class_weight_g * class_loss(judged.classes, y)
-            self.opt_g.zero_grad(set_to_none=True)
-            torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
+            for cut in cuts:
+                fake = kept[0] if kept else self._fake(drawn, cut)
+                with still(self.d), parametrize.cached(), self._half():
+                    judged = self.d(_last(augment(fake, self.policy, generator)), y[cut])
+                found = {"g": generator_loss(judged.logits.float())}
+                if judged.classes is not None:
+                    found["g_class"] = self.settings.class_weight_g * class_loss(judged.classes, y[cut])
+                parts.append(_learned(list(found.values()), found, len(y[cut]) / len(y)))
         finally:
             self.d.requires_grad_(True)
         self.opt_g.step()
-        return {name: value.detach() for name, value in found.items()}
+        return _summed(parts)
 
     def ready(self) -> nn.Module:
         """The averaged generator as it is sampled and saved: see `ema.settled`."""
@@ -174,6 +231,7 @@ class Trainer:
         """Everything that a resumed training needs."""
         return {
             "step": self.done,
+            "parts": self.parts,
             "generator": self.g.state_dict(),
             "discriminator": self.d.state_dict(),
             "average": self.average.state_dict(),
@@ -188,7 +246,17 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.opt_g.load_state_dict(state["opt_g"])
         self.opt_d.load_state_dict(state["opt_d"])
-        self.done = int(state["step"])
+        self.done, self.parts = int(state["step"]), int(state.get("parts", 1))
+
+
+def _learned(losses: Sequence[Tensor], found: Losses, share: float) -> Losses:
+    """Backward through the sum of the losses of a part that is `share` of the batch; `found` as its share."""
+    (share * torch.stack(list(losses)).sum()).backward()  # type: ignore[no-untyped-call]
+    return {name: share * value.detach() for name, value in found.items()}
+
+
+def _summed(parts: Sequence[Losses]) -> Losses:
+    return {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
 
 
 def _last(x: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from xai.errors import InputError, XaiError
-from xai.gan.features import lite0
+from xai.gan.features import Extractor, lite0
 from xai.gan.images import Pictures
 from xai.gan.quality import kid_estimate
 from xai.gan.sample import SHOWN, draw
 from xai.gan.step import Trainer
-from xai.gan.watch import collapse_warning, intra_class_distance
+from xai.gan.watch import collapse_warning, intra_class_distance, real_distance
 
 SAVE_SECONDS = 60.0
 """Seconds between two checkpoints; one more is written when the training is stopped."""
@@ -66,7 +66,13 @@ class Training:
         self.trainer, self.train, self.held_out, self.sink, self.pace = trainer, train, held_out, sink, pace
         self.sums: dict[str, float] = {}
         self.seconds = 0.0
-        self._real: tuple[float, Tensor] | None = None
+        if len(held_out.images) < 2:
+            raise InputError(
+                f"{len(held_out.images)} image is held out, too few to judge samples by; give more images or a smaller "
+                "share."
+            )
+        self._distance = real_distance(train.images, train.labels)
+        self._held: Tensor | None = None
 
     def state(self) -> dict[str, Any]:
         """The trainer's, with the averages that are under way."""
@@ -88,10 +94,15 @@ class Training:
         try:
             while trainer.done < steps:
                 run.report(trainer.done, steps, self._note())
-                began = time.perf_counter()
+                began, parts = time.perf_counter(), trainer.parts
                 whole = False
                 losses = trainer.step(self.train.images, self.train.labels)
                 self.seconds += time.perf_counter() - began
+                if trainer.parts > parts:
+                    self.sink.log(
+                        f"step {trainer.done}: a batch of {trainer.settings.batch} does not fit the memory of "
+                        f"{run.device}; from here on it is learned in {trainer.parts} parts"
+                    )
                 self._count(losses)
                 if trainer.done % self.pace.look == 0 or trainer.done == steps:
                     self.look()
@@ -106,7 +117,9 @@ class Training:
 
     def _note(self) -> str:
         rate = self.trainer.done * self.trainer.settings.batch / self.seconds if self.seconds else 0.0
-        return f"step {self.trainer.done:,}, {rate:.0f} images/s"
+        parts = self.trainer.parts
+        short = f" (each batch in {parts} parts: memory is short)" if parts > 1 else ""
+        return f"step {self.trainer.done:,}, {rate:.0f} images/s{short}"
 
     def _count(self, losses: Mapping[str, float]) -> None:
         for name, value in losses.items():
@@ -131,21 +144,18 @@ class Training:
         self.sink.samples(trainer.done, images[order], labels[order])
         if not bool(torch.isfinite(images).all()):
             raise XaiError(f"the samples hold NaN at step {trainer.done}: the training has diverged.")
-        distance, features = self._reference()
-        ratio = intra_class_distance(images, labels) / distance
+        ratio = intra_class_distance(images, labels) / self._distance
         extract = lite0(trainer.run.device)
-        kid = kid_estimate(extract(images), features)
+        kid = kid_estimate(extract(images), self._reference(extract))
         row = {"kind": "look", "step": trainer.done, "seconds": self.seconds, "distance_ratio": ratio, "kid": kid}
         self.sink.metric({**row, "kid_name": f"KID-{extract.name} x 1000, {len(images)} samples"})
         warning = collapse_warning(ratio)
         if warning:
             self.sink.log(f"step {trainer.done}: {warning}")
 
-    def _reference(self) -> tuple[float, Tensor]:
-        """Of real images: how far apart a class's are, and features of the held-out ones."""
-        if self._real is None:
-            distance = intra_class_distance(self.train.pixels(), self.train.labels)
+    def _reference(self, extract: Extractor) -> Tensor:
+        """Features of held-out images, which samples are compared with."""
+        if self._held is None:
             order = torch.randperm(len(self.held_out.images), generator=torch.Generator().manual_seed(0))
-            held = self.held_out.images[order[: 2 * LOOK_AT]].float() / 255
-            self._real = distance, lite0(self.trainer.run.device)(held)
-        return self._real
+            self._held = extract(self.held_out.images[order[: 2 * LOOK_AT]])
+        return self._held

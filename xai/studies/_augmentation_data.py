@@ -21,7 +21,7 @@ from xai.data._synthetic import Drawing, render_arrays
 from xai.data.split import stratified_split, subset
 from xai.errors import InputError
 from xai.gan.images import Pictures, only_class, read_pictures, split_places
-from xai.gan.sample import generate
+from xai.gan.sample import generate, truncated
 from xai.gan.saved import Generator
 from xai.training import Images
 from xai.types import Run
@@ -118,11 +118,13 @@ def read_shares(
 
 def _sentence(generators: Sequence[Generator], pool: Pictures, test: Pictures) -> str:
     if not generators:
-        return f"None of the {len(test.keys)} test images equals a training image, compared pixel by pixel."
+        return (
+            f"None of the {len(test.keys)} test images equals a training or validation image, compared pixel by pixel."
+        )
     return (
         f"No generator saw any of the {len(test.keys)} test images: its {len(pool.keys)} training images were read "
-        "again and have the fingerprint that it was saved with; keys are disjoint, and no two images are equal pixel "
-        "by pixel."
+        "again and have the fingerprint that it was saved with; keys are disjoint, and no images of two shares are "
+        "equal pixel by pixel."
     )
 
 
@@ -159,15 +161,18 @@ def _taken(everything: Pictures, places: Sequence[int]) -> Pictures:
 
 
 def _refuse_doubles(pool: Pictures, validation: Pictures, test: Pictures) -> None:
-    known: dict[bytes, tuple[str, str]] = {}
-    for name, each in (("training", pool), ("validation", validation)):
-        known |= {_digest(image): (name, key) for image, key in zip(each.images, each.keys, strict=True)}
-    for image, key in zip(test.images, test.keys, strict=True):
-        if (found := known.get(_digest(image))) is not None:
-            raise InputError(
-                f"the test image {key} equals the {found[0]} image {found[1]}, pixel by pixel; take one of them out of "
-                "the data and start again."
-            )
+    shares = {"training": pool, "validation": validation, "test": test}
+    seen = {
+        name: {_digest(image): key for image, key in zip(each.images, each.keys, strict=True)}
+        for name, each in shares.items()
+    }
+    for name, other in (("test", "training"), ("test", "validation"), ("validation", "training")):
+        for digest, key in seen[name].items():
+            if digest in seen[other]:
+                raise InputError(
+                    f"the {name} image {key} equals the {other} image {seen[other][digest]}, pixel by pixel; take one "
+                    "of them out of the data and start again."
+                )
 
 
 def _digest(image: Tensor) -> bytes:
@@ -179,18 +184,13 @@ def check_generators(generators: Sequence[Generator], classes: Sequence[str]) ->
     sizes = sorted({made.settings.size for made in generators})
     if len(sizes) > 1:
         raise InputError(f"the generators draw images of {sizes[0]} and {sizes[1]} px; give generators of one size.")
-    known = {name for made in generators for name in _names(made)}
+    known = {name for made in generators for name in made.names}
     missing = [name for name in classes if name not in known]
     if missing:
         raise InputError(
             f"no generator draws class {missing[0]!r}; give one that was trained with all classes, or one for each."
         )
     return sizes[0]
-
-
-def _names(made: Generator) -> tuple[str, ...]:
-    only = str(made.facts.get("only", ""))
-    return made.classes or ((only,) if only else ())
 
 
 def real_share(pool: Pictures, percent: int, run: Run) -> Images:
@@ -222,14 +222,11 @@ def synthesise(
 ) -> Images:
     """One generated image for each label; z is drawn by the run's seed, the same for the first n of any number."""
     of_class: Mapping[str, tuple[Generator, int]] = {
-        name: (made, index) for made in reversed(generators) for index, name in enumerate(_names(made))
+        name: (made, index) for made in reversed(generators) for index, name in enumerate(made.names)
     }
     width = max(made.settings.nz for made in generators)
-    z = (
-        torch.stack([torch.randn(width, generator=run.generator("z", place)) for place in range(len(labels))])
-        if truncation is None
-        else _truncated(len(labels), width, truncation, run)
-    )
+    drawn = [torch.randn(width, generator=run.generator("z", place)) for place in range(len(labels))]
+    z = truncated(torch.stack(drawn), truncation)
     size = generators[0].settings.size
     pixels = torch.empty(len(labels), 3, size, size, dtype=torch.uint8)
     for index, name in enumerate(classes):
@@ -239,10 +236,3 @@ def synthesise(
             images = generate(made, z[at][:, : made.settings.nz], torch.full((len(at),), own), run)
             pixels[at] = (images * 255).round().to(torch.uint8)
     return Images(pixels, labels.clone())
-
-
-def _truncated(count: int, width: int, truncation: float, run: Run) -> Tensor:
-    """Normals cut off at -t and t, by their quantiles."""
-    edge = torch.erf(torch.tensor(truncation / 2**0.5, dtype=torch.float64))
-    share = torch.stack([torch.rand(width, generator=run.generator("z", p), dtype=torch.float64) for p in range(count)])
-    return (torch.erfinv((2 * share - 1) * edge) * 2**0.5).float()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from torch import Tensor
 
 from xai.data._spec import DataSet
 from xai.data.call import open_dataset
-from xai.errors import InputError
+from xai.errors import InputError, NotApplicableError
 from xai.explain._spec import METHODS
+from xai.explain.call import applicability
 from xai.files import write_atomic
 from xai.gan.images import SHARE
 from xai.gan.saved import Generator, load_generator
 from xai.gan.settings import LAPTOP, SIZES
 from xai.models.store import load_model, model_spec
-from xai.runs import INTERVAL, RunFolder, Status
+from xai.runs import RunFolder, Status
 from xai.settings import resolve_device
 from xai.studies._augmentation_arm import ARMS, Found, Looked, Terms, Unit, check_arms, do_unit, read_unit
 from xai.studies._augmentation_data import (
@@ -40,6 +42,7 @@ from xai.studies._augmentation_data import (
 from xai.studies._augmentation_summary import SHOWN, Study, chosen_ratio, examples, open_study, summarise
 from xai.studies.gan_training import GanRequest, train_gan
 from xai.training import Images, Stored
+from xai.training.features import precision_of
 from xai.training.pictures import Pictures
 from xai.types import Run
 
@@ -117,6 +120,11 @@ class AugmentRequest:
                 raise InputError(f"{name} names {values} with a value twice; give each once.")
         if 100 not in self.percents:
             raise InputError("percents lacks 100, all real images, which the verdict is about; add it.")
+        if self.steps < self.rounds:
+            raise InputError(f"steps is {self.steps} for {self.rounds} rounds; give a step or more for each round.")
+        if self.generator_steps and (self.generators or not self.synthetic):
+            why = "a generator is given" if self.generators else "no arm takes generated images"
+            raise InputError(f"generator_steps is {self.generator_steps}, but {why}; leave one of both out.")
         if "synthetic" in self.arms and not self.ratios:
             raise InputError("ratios is empty; give at least one for the synthetic arms, such as 100.")
         if self.truncation is not None and not self.truncation > 0:
@@ -164,12 +172,13 @@ def augment(
             "or --generator-steps N to train one first."
         )
     terms = request.terms
-    if "pretrained" in request.arms:
-        load_model(terms.pretrained, "imagenet", chosen)  # weights that are not to be had are better said now
+    _check(request, terms, chosen)
     folder = RunFolder.create(out, _config(request, data, terms, given, run.seed), resume)
     own = dataclasses.replace(run, device=chosen)
-    generators = given or ([_trained(request, folder, device, own)] if request.synthetic else [])
-    with folder.working(own, chosen) as working:
+    with folder.working(own) as working, ExitStack() as stack:
+        first = request.synthetic and not given
+        generators = [_trained(request, folder, device, own, working.cancelled)] if first else given
+        stack.enter_context(folder.on_device(chosen, working))
         folder.log(f"{len(_first_units(request))} or more units on {chosen}")
         job = _Job.open(request, terms, data, generators, folder, working)
         found = dict(job.all())
@@ -179,6 +188,20 @@ def augment(
         write_atomic(folder.path / "artifacts" / "examples.safetensors", picked)
         folder.write("summary.json", summary)
     return open_study(out)
+
+
+def _check(request: AugmentRequest, terms: Terms, device: torch.device) -> None:
+    """Raise now what training or explaining would refuse after an hour."""
+    terms.recipe(Unit(100, "real", 0, 0))
+    precision_of(request.precision, device)
+    networks = [load_model(terms.model, "random:0", device)]
+    if "pretrained" in request.arms:
+        networks.append(load_model(terms.pretrained, "imagenet", device))
+    for each in networks:
+        coverage = applicability(each, request.method)
+        if coverage.status == "refused":
+            title = METHODS.get(request.method).title
+            raise NotApplicableError(f"{title} does not apply to {each.title}: {coverage.sentence}.")
 
 
 def _config(
@@ -196,7 +219,9 @@ def _config(
     }
 
 
-def _trained(request: AugmentRequest, folder: RunFolder, device: str, run: Run) -> Generator:
+def _trained(
+    request: AugmentRequest, folder: RunFolder, device: str, run: Run, cancelled: Callable[[], bool]
+) -> Generator:
     """The generator that is trained first, in a run folder of its own, before this run takes its turn on the device."""
     place = folder.path / "generator"
     if (place / "artifacts" / "generator.safetensors").is_file():
@@ -212,10 +237,10 @@ def _trained(request: AugmentRequest, folder: RunFolder, device: str, run: Run) 
         words = f"training the generator first: {note}"
         if time.monotonic() - written > 1:
             written = time.monotonic()
-            folder.set_status(dataclasses.replace(folder.status(), done=done, total=total, note=words))
+            folder.set_status(Status("running", done, total, words))
         run.on_progress(done, total, words)
 
-    train_gan(asked, place, True, device, dataclasses.replace(run, on_progress=show))
+    train_gan(asked, place, True, device, dataclasses.replace(run, on_progress=show, cancelled=cancelled))
     return load_generator(place, run.device)
 
 
@@ -256,9 +281,7 @@ class _Job:
         run: Run,
     ) -> _Job:
         size = check_generators(generators, data.classes) if generators else request.size
-        shares = read_shares(
-            data, generators, size, request.share, request.split_seed, request.validation, _told(run, folder)
-        )
+        shares = read_shares(data, generators, size, request.share, request.split_seed, request.validation, run.aside())
         looked = _looked(request, data, shares, generators, run)
         return cls(request, terms, shares, tuple(generators), looked, folder, run)
 
@@ -345,16 +368,3 @@ def _looked(
         made = synthesise(generators, data.classes, images.labels, request.truncation, own)
         looked["generated"] = Looked(made, None)
     return looked
-
-
-def _told(run: Run, folder: RunFolder) -> Run:
-    """Progress of reading: noted in the folder, past the count of steps, whose pace says how much time is left."""
-    last = 0.0
-
-    def show(done: int, total: int, _note: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > INTERVAL:
-            last = time.monotonic()
-            folder.set_status(Status("running", 0, 0, f"reading images: {done:,} of {total:,}"))
-
-    return dataclasses.replace(run, on_progress=show)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from torch import Tensor
 
+from xai.data._spec import DataSet
 from xai.data.call import open_dataset
 from xai.errors import InputError
 from xai.gan.agreement import agreement, train_judge
 from xai.gan.features import Extractor, inception, lite0
-from xai.gan.images import Shares, only_class, read_shares
+from xai.gan.images import Pictures, Shares, only_class, read_pictures, read_shares, split_places
 from xai.gan.judge import Quality, judge
 from xai.gan.sample import sample
 from xai.gan.saved import Generator
@@ -21,16 +23,35 @@ SAMPLES = 1000
 EXTRACTORS = ("lite0", "inception")
 
 
+def data_of(made: Generator, data: str = "") -> DataSet:
+    """What a generator was trained on and judged by, from its own record or from where `data` says it is now."""
+    for name in ("data", "share", "split_seed", "train_fingerprint"):
+        if name not in made.facts:
+            raise InputError(f"the generator does not tell its {name}; give one that xai gan train has saved.")
+    return only_class(open_dataset(data or made.facts["data"]), made.facts.get("only", ""))
+
+
+def first_pictures(made: Generator, count: int, run: Run, data: str = "") -> Pictures:
+    """The first `count` training images of each class."""
+    opened = data_of(made, data)
+    train, _ = split_places(opened, made.facts["share"], made.facts["split_seed"])
+    return read_pictures(opened, first_places(opened, train, count), made.settings.size, run)
+
+
+def first_places(data: DataSet, places: Sequence[int], count: int) -> tuple[int, ...]:
+    """The first `count` of `places` in each class, class by class."""
+    by_class: dict[int | None, list[int]] = {}
+    for place in places:
+        by_class.setdefault(data.items[place].label, []).append(place)
+    return tuple(place for each in by_class.values() for place in each[:count])
+
+
 def shares_of(made: Generator, run: Run, data: str = "") -> Shares:
     """The training and held-out images of a generator, from its own record or from where `data` says they are now.
 
     Raises `InputError` where they are not the images that it was trained on.
     """
-    facts = made.facts
-    for name in ("data", "share", "split_seed", "train_fingerprint"):
-        if name not in facts:
-            raise InputError(f"the generator does not tell its {name}; give one that xai gan train has saved.")
-    opened = only_class(open_dataset(data or facts["data"]), facts.get("only", ""))
+    facts, opened = made.facts, data_of(made, data)
     shares = read_shares(opened, made.settings.size, run, facts["share"], facts["split_seed"])
     if shares.train.fingerprint != facts["train_fingerprint"]:
         raise InputError(

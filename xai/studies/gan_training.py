@@ -29,7 +29,7 @@ from xai.gan.saved import Generator, merged, save_discriminator, save_generator
 from xai.gan.settings import GanSettings
 from xai.gan.step import Trainer
 from xai.gan.train import Pace, Training
-from xai.gan.watch import collapse_warning
+from xai.gan.watch import collapse_warning, looks, plateau
 from xai.provenance import versions
 from xai.runs import RunFolder
 from xai.settings import resolve_device
@@ -151,7 +151,7 @@ def _train(
     run: Run,
     team: Team,
 ) -> tuple[Training, Shares]:
-    shares = read_shares(data, request.settings.size, run, request.share, request.split_seed)
+    shares = read_shares(data, request.settings.size, run.aside(), request.share, request.split_seed)
     trainer = Trainer(request.settings, len(classes), run, team.rank, team.size, precision)
     sink = _Sink(folder, team.rank)
     training = Training(trainer, shares.train, shares.held_out, sink, Pace(look=request.look))
@@ -162,6 +162,9 @@ def _train(
         sink.log(f"going on from step {trainer.done}. {found.note}".strip())
     else:
         sink.log(f"started on {run.device}, {precision}, {team.size} process{'es' * (team.size > 1)}")
+        if shares.train.enlarged:
+            few, size = f"{shares.train.enlarged} of {len(shares.train.keys)}", request.settings.size
+            sink.log(f"{few} training images are smaller than {size} px and were enlarged")
         sink.real(shares.train)
     training.go(request.steps)
     return training, shares
@@ -172,8 +175,8 @@ def _finish(
 ) -> Generator:
     """Write the averaged generator and the summary."""
     trainer = training.trainer
-    looks = [row for row in folder.metrics() if row.get("kind") == "look"]
-    last = looks[-1] if looks else {}
+    seen = looks(folder.metrics())
+    last = seen[-1] if seen else {}
     facts = {
         "data": request.data,
         "data_name": config["data_name"],
@@ -197,7 +200,8 @@ def _finish(
     if request.settings.discriminator == "own" and request.settings.architecture == "fastgan":
         save_discriminator(folder.path / GENERATOR, copy.deepcopy(trainer.d))
     warning = collapse_warning(last["distance_ratio"]) if last else ""
-    folder.write("summary.json", {**facts, "last_look": last, "warning": warning})
+    told = {"last_look": last, "plateau": plateau(seen), "batch_parts": trainer.parts, "warning": warning}
+    folder.write("summary.json", {**facts, **told})
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,7 @@ def fit_steps(
     optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     scaler = torch.amp.GradScaler(network.base.device.type, enabled=recipe.precision == "fp16")
     order = _places(len(train.labels), recipe.batch, run)
-    rounds, step = [], 0
+    rounds, step, parts = [], 0, 1
     for number in range(1, recipe.epochs + 1):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(number)
@@ -68,14 +69,16 @@ def fit_steps(
             torch.manual_seed(run.generator("dropout", number).initial_seed())
             changes = run.generator("augmentation", number)
             while step < until:
-                sums += _step(network, sources[0], next(order), recipe, changes, optimizer, scaler)
+                found, parts = _step(network, sources[0], next(order), recipe, changes, optimizer, scaler, parts)
+                sums += found
                 step += 1
-                run.report(step, steps, f"step {step:,} of {steps:,}")
+                short = f" (each batch in {parts} parts: memory is short)" if parts > 1 else ""
+                run.report(step, steps, f"step {step:,} of {steps:,}{short}")
         loss, right = (sums / count).tolist()
         if loss != loss or loss == float("inf"):
             raise InputError(f"the loss at step {step} is not a finite number; use a smaller learning rate.")
-        found = tuple(_predicted(network, each, recipe, run) for each in sources[1:])
-        rounds.append(Round(step, loss, right, found))
+        predicted = tuple(_predicted(network, each, recipe, run) for each in sources[1:])
+        rounds.append(Round(step, loss, right, predicted))
         if on_round is not None:
             on_round(rounds[-1])
     network.module.eval()
@@ -123,8 +126,12 @@ def _step(
     changes: torch.Generator,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-) -> Tensor:
-    """One step; (mean loss, accuracy) of its batch."""
+    parts: int,
+) -> tuple[Tensor, int]:
+    """One step; (mean loss, accuracy) of its batch, and in how many parts it was learned, the same sum.
+
+    A batch that does not fit the device is halved; batch norm then sees a part at a time.
+    """
     device = network.base.device
     x = next(iter(train.read([places])))
     learner: nn.Module = network.head_module
@@ -132,15 +139,34 @@ def _step(
         x = augmented(to_pixels(x, device), recipe.augment, changes)
         learner = network.module
     y = train.labels[places].to(device)
-    optimizer.zero_grad()
-    with precision_of(recipe.precision, device):
-        logits = learner(x).float()
-    loss = F.cross_entropy(logits, y)
-    held = recipe.l2 * sum(each.square().sum() for each in kernels(network.head_module)) if recipe.l2 else 0.0
-    scaler.scale(loss + held).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    while True:
+        optimizer.zero_grad()
+        try:
+            ends = [len(x) * part // parts for part in range(parts + 1)]
+            cuts = [slice(start, stop) for start, stop in pairwise(ends)]
+            sums = sum(_backward(network, learner, x[cut], y[cut], len(x), recipe, scaler) for cut in cuts)
+            break
+        except torch.OutOfMemoryError:
+            if 2 * parts > len(x):
+                raise
+        parts *= 2
+        torch.cuda.empty_cache()
     scaler.step(optimizer)
     scaler.update()
-    right = (logits.detach().argmax(1) == y).double().mean()
+    return torch.as_tensor(sums), parts
+
+
+def _backward(
+    network: Network, learner: nn.Module, x: Tensor, y: Tensor, total: int, recipe: Recipe, scaler: torch.amp.GradScaler
+) -> Tensor:
+    """Backward through the loss of a part of a batch of `total`; its share of the mean loss and of the accuracy."""
+    with precision_of(recipe.precision, network.base.device):
+        logits = learner(x).float()
+    share = len(x) / total
+    loss = share * F.cross_entropy(logits, y)
+    held = recipe.l2 * sum(each.square().sum() for each in kernels(network.head_module)) if recipe.l2 else 0.0
+    scaler.scale(loss + share * held).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    right = share * (logits.detach().argmax(1) == y).double().mean()
     return torch.stack([loss.detach().double(), right]).cpu()
 
 
