@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from xai.cli import main
+from xai.cli import main, parser
+from xai.commands.train import _request
+from xai.training.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,30 @@ def test_bad_requests_are_one_line_and_exit_code_2(data, tmp_path, capsys, more,
     assert told in shown.err
     assert shown.err.count("\n") == 1
     assert not (tmp_path / "r" / "artifacts").exists()
+
+
+def test_the_words_of_a_recipe_ask_for_it():
+    usual = Recipe()
+    assert usual.words() == ["--head", "linear", "--epochs", "30"]
+    other = Recipe(
+        epochs=7,
+        batch=5,
+        learning_rate=0.00123456789,
+        schedule="step",
+        l2=0.0,
+        weight_decay=1e-7,
+        class_weights="balanced",
+        patience=3,
+        augment=("flip", "crop"),
+        precision="bf16",
+        trainable="last_block",
+        head="study4",
+        seed=9,
+    )
+    assert all(getattr(other, each.name) != getattr(usual, each.name) for each in fields(Recipe))
+    for recipe in (usual, other):
+        parsed = parser().parse_args(["train", "D", *recipe.words(), "--out", "r"])
+        assert _request(parsed).recipe == recipe
 
 
 def test_what_is_asked_for_must_be_clear(tmp_path, capsys, data):

@@ -6,6 +6,7 @@ With a frozen network only the head is the run's own; `pack` keeps that, the pre
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,18 @@ from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.settings import ASSETS
 from xai.studies._transfer_files import TransferResult, load_result
+from xai.studies.transfer import TransferRequest
 from xai.training.network import network_of
 from xai.training.recipe import Recipe
 
 HEAD = "head.safetensors"
 KEPT = ("config.json", "summary.json", "metrics.jsonl", "predictions.parquet")
 
-BRAIN = ASSETS / "transfer" / "brain"
-"""`python -m xai train sample:brain --head study4 --epochs 30 --out RUN`, packed."""
+PLACE = ASSETS / "transfer"
+"""Where the packed runs lie, a folder each."""
+
+BRAIN = PLACE / "brain"
+"""Study 4 on the drawn slices: `python -m xai train sample:brain --head study4 --epochs 30 --out RUN`, packed."""
 
 
 def pack(run: Path, out: Path) -> None:
@@ -38,13 +43,23 @@ def pack(run: Path, out: Path) -> None:
         raise InputError("only a run with a frozen network and without folds can be packed; export the others.")
     classifier = result.classifier(device="cpu")
     base = load_model(result.config["model"], result.config["weights"], "cpu")
-    network = network_of(base, result.classes, _recipe(result))
+    network = network_of(base, result.classes, recipe_of(result))
     state = classifier.module.net.state_dict()
     kept = {name: state[name].contiguous().clone() for name in network.state()}
     out.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         shutil.copyfile(run / name, out / name)
     write_atomic(out / HEAD, save(kept))
+
+
+def command(result: TransferResult) -> str:
+    """The terminal command that makes a packed run again."""
+    config = result.config
+    words = ["python", "-m", "xai", "train", config["data"]]
+    for name in ("model", "weights", "split", "folds", "view"):
+        if config[name] != getattr(TransferRequest, name):
+            words += [f"--{name}", str(config[name])]
+    return shlex.join([*words, *recipe_of(result).words(), "--out", f"runs/{result.path.name}"])
 
 
 def network_of_run(result: TransferResult, fold: int = 1, device: str = "auto") -> Classifier:
@@ -60,12 +75,13 @@ def network_of_run(result: TransferResult, fold: int = 1, device: str = "auto") 
     base = load_model(result.config["model"], result.config["weights"], device)
     if base.fingerprint != result.config["base_fingerprint"]:
         raise WeightsError(f"{base.title} has other weights than the run {result.path.name} began with.")
-    network = network_of(base, result.classes, _recipe(result))
+    network = network_of(base, result.classes, recipe_of(result))
     network.restore(load(path.read_bytes()))
     found = network.classifier(f"run:{result.path.name}")
     return replace(found, title=f"{base.title}, {result.path.name}")
 
 
-def _recipe(result: TransferResult) -> Recipe:
+def recipe_of(result: TransferResult) -> Recipe:
+    """How it was trained."""
     told = dict(result.config["recipe"])
     return Recipe(**{**told, "augment": tuple(told["augment"])})

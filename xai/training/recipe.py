@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from xai.errors import InputError
@@ -82,6 +82,16 @@ class Recipe:
     def features_do(self) -> bool:
         """Whether what the frozen part gives is the same in every epoch, so that once is enough."""
         return self.trainable == "frozen" and not self.augment
+
+    def words(self) -> list[str]:
+        """Options of `train` that ask for it: head and epochs, and what is not as usual."""
+        found = ["--head", self.head, "--epochs", str(self.epochs)]
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name not in ("head", "epochs") and value != each.default:
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                found += [f"--{each.name.replace('_', '-')}", text]
+        return found
 
     def plain(self) -> dict[str, Any]:
         """As JSON and checkpoints keep it."""

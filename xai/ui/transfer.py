@@ -15,18 +15,29 @@ from xai.data.call import dataset_stamp
 from xai.errors import XaiError
 from xai.models.classifier import Classifier
 from xai.studies._transfer_files import TransferResult, load_result
-from xai.studies.shipped import BRAIN, network_of_run
+from xai.studies.shipped import BRAIN, PLACE, command, network_of_run
 from xai.ui import figures, runs
 from xai.ui.work import Recent
 
 KEY = "tl"
 SHIPPED = "shipped"
+PACKED = {
+    SHIPPED: (BRAIN, "Brain slices, EfficientNet-Lite0, study 4's head"),
+    "shipped-vgg16": (PLACE / "characters-vgg16", "Characters, VGG16"),
+    "shipped-resnet50": (PLACE / "characters-resnet50", "Characters, ResNet50"),
+    "shipped-densenet121": (PLACE / "characters-densenet121", "Characters, DenseNet121"),
+}
+"""The runs that come with the software, by id: where they lie, and their titles."""
+
+STUDIES = {"Study 4: brain slices": (SHIPPED,), "Study 3: three networks on characters": tuple(PACKED)[1:]}
+"""What is shown together of them."""
+
 MOST = 4
 """Runs beside the one that is shown."""
 
 _results: Recent[TransferResult] = Recent(64)
 _data: Recent[DataSet] = Recent(4)
-_packed: Recent[Classifier] = Recent(1)
+_packed: Recent[Classifier] = Recent(len(PACKED))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +67,15 @@ class Shown:
     @property
     def command(self) -> str:
         """The command that makes it again."""
-        if self.id == SHIPPED:
-            return "python -m xai train sample:brain --head study4 --epochs 30 --out runs/brain"
+        if self.id in PACKED:
+            return command(self.result)
         return run_control.record(self.result.path).command
 
 
-def shipped() -> Shown:
-    """The run that comes with the software."""
-    return Shown(SHIPPED, "Brain slices, EfficientNet-Lite0, study 4's head", _read(BRAIN))
+def shipped(run_id: str = SHIPPED) -> Shown:
+    """A run that comes with the software."""
+    path, title = PACKED[run_id]
+    return Shown(run_id, title, _read(path))
 
 
 def _read(path: Path) -> TransferResult:
@@ -80,6 +92,8 @@ def _stamp(path: Path) -> int:
 
 def pick() -> list[Shown]:
     """The run that is shown and those beside it, as chosen; what cannot be read is said."""
+    studies = [name for name, ids in STUDIES.items() if all(PACKED[each][0].is_dir() for each in ids)]
+    study = st.pills("Results that come with Olhar", studies, key=f"{KEY}_study", on_change=_beside)
     main = runs.panel("train", KEY)
     every: dict[str, Shown] = {}
     for record in run_control.list_runs("train"):
@@ -88,8 +102,9 @@ def pick() -> list[Shown]:
                 every[record.id] = Shown(record.id, record.title, _read(record.path))
             except XaiError as error:
                 st.warning(runs.plain(str(error)), icon=":material/info:")
-    every[SHIPPED] = shipped()
-    first = every.get(main.id, every[SHIPPED]) if main else every[SHIPPED]
+    every |= {each: shipped(each) for name in studies for each in STUDIES[name]}
+    wanted = STUDIES[study][0] if study else main.id if main else SHIPPED
+    first = every.get(wanted, every[SHIPPED])
     others = [name for name in every if name != first.id]
     beside = (
         st.multiselect(
@@ -105,6 +120,12 @@ def pick() -> list[Shown]:
         else []
     )
     return [first, *(every[name] for name in beside if name in every)]
+
+
+def _beside() -> None:
+    """Lay the other runs of the study that was picked beside its first."""
+    study = st.session_state[f"{KEY}_study"]
+    st.session_state[f"{KEY}_beside"] = list(STUDIES[study][1:]) if study else []
 
 
 def live() -> None:
@@ -174,7 +195,7 @@ def data_of(shown: Shown) -> DataSet:
 
 def network(shown: Shown, fold: int = 1) -> Classifier:
     """The network of a run; `load_model` keeps those of run folders, the packed one is kept here."""
-    if shown.id != SHIPPED:
+    if shown.id not in PACKED:
         return network_of_run(shown.result, fold)
     return _packed.get(shown.ident, lambda: network_of_run(shown.result))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -225,30 +224,11 @@ def _settings() -> tuple[list[str], Recipe | None]:
         st.warning(str(error), icon=":material/info:")
         return [], None
     share = PARTS[parts]
-    words = ["--model", model, "--head", made.head, "--epochs", str(made.epochs)]
+    words = ["--model", model, *made.words()]
     words += ["--weights", weights] if weights != "imagenet" else []
-    words += _changed(made)
     words += ["--folds", str(share)] if isinstance(share, int) else ["--split", str(share)] if share != 0.8 else []
     words += ["--view", view] if view != "crop" else []
     return words, made
-
-
-def _changed(made: Recipe) -> list[str]:
-    """Options of the command for what is not as usual; head and epochs are always said."""
-    usual = Recipe()
-    words: list[str] = []
-    for field in fields(Recipe):
-        value = getattr(made, field.name)
-        if field.name not in ("head", "epochs") and value != getattr(usual, field.name):
-            text = (
-                ",".join(value)
-                if isinstance(value, tuple)
-                else f"{value:g}"
-                if isinstance(value, float)
-                else str(value)
-            )
-            words += [f"--{field.name.replace('_', '-')}", text]
-    return words
 
 
 def _problem(data: DataSet, recipe: Recipe) -> str:

@@ -20,7 +20,7 @@ from xai.studies.comparison import passes
 from xai.studies.review import Seen
 from xai.types import Attribution, Run
 from xai.ui import runs, transfer
-from xai.ui.jobs import SLOW_SECONDS, Job
+from xai.ui.jobs import BOARD, SLOW_SECONDS, Job
 from xai.ui.live import sentence
 from xai.ui.transfer import Shown
 from xai.ui.watched import Watched
@@ -150,6 +150,12 @@ def failed(job: Job) -> None:
         st.caption(said)
     elif said:
         st.warning(said, icon=":material/info:")
+        st.button(
+            "Try again",
+            icon=":material/refresh:",
+            key=f"{transfer.KEY}_retry_{short(job.key)}",
+            on_click=partial(BOARD.forget, job.key),
+        )
 
 
 def caution(method: str) -> None:

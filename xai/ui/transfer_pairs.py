@@ -37,9 +37,9 @@ def flipped(live: Watched, several: Sequence[Shown]) -> None:
         return
     found = [flip for flip in every if 0 < flip.right < len(several)]
     alone = [sum(flip.right == 1 and flip.rows[place].correct for flip in found) for place in range(len(several))]
-    told = ", ".join(f"{count} only {runs.plain(each.name)}" for each, count in zip(several, alone, strict=True))
+    told = ", ".join(f"{count} by {runs.plain(each.title)}" for each, count in zip(several, alone, strict=True))
     st.markdown(
-        f"**{len(found)} images flip** of {len(every)} that all were validated on; right in one run alone: {told}."
+        f"**{len(found)} images flip** of {len(every)} that all were validated on. Got right by one run alone: {told}."
     )
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     names = [spec.name for spec in METHODS if spec.family != "baseline"]
@@ -78,7 +78,8 @@ def _side_by_side(
     runs_of = tuple(zip(several, flip.rows, strict=True))
     for place, (shown, row) in zip(st.columns(wide), runs_of, strict=False):
         with place:
-            st.markdown(f"**{runs.plain(shown.name)}**  \n{words(row, shown.result.classes)}")
+            badges = "".join(f" :orange-badge[{mark}]" for mark in shown.marks)
+            st.markdown(f"**{runs.plain(shown.title)}**{badges}  \n{words(row, shown.result.classes)}")
             sees(live, shown, row, item)
     for method in methods:
         caution(method)

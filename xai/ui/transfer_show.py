@@ -19,7 +19,7 @@ from xai.models.exported import export_network
 from xai.studies.transfer import comparison
 from xai.training.figures import PROTOCOL, at_threshold, precision_recall, roc
 from xai.ui import figures, runs, transfer, transfer_form
-from xai.ui.transfer import KEY, SHIPPED, Shown, chart, sized
+from xai.ui.transfer import KEY, PACKED, Shown, chart, sized
 
 MORE = 30
 """Epochs that a finished run is offered to learn on, as study 4 did."""
@@ -106,7 +106,7 @@ def curves(several: Sequence[Shown]) -> None:
         )
         st.caption("The command that makes this run again")
         st.code(main.command, language=None, wrap_lines=True)
-        if main.id != SHIPPED:
+        if main.id not in PACKED:
             _go_on(main)
     st.markdown("**Runs compared**" if len(several) > 1 else "**In one row**")
     compared(several)
