@@ -15,18 +15,17 @@ draws, helps, looks, begins = st.tabs(
 )
 
 with draws:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = gan_show.choose(drawers, "Generator", f"{KEY}_generator")
-        gan_show.seeds(KEY)
+    chosen = gan_show.choose(drawers, "Generator", f"{KEY}_generator")
     made = gan_show.opened(chosen)
     if made is not None and chosen is not None:
         gan_show.about(made)
         gan_show.sliders(made, KEY)
     gan_show.beside(made, KEY)
     if made is not None and chosen is not None:
-        gan_show.quality(chosen, made)
+        gan_show.quality(chosen, made, KEY)
         gan_show.nearest(made, KEY)
-        gan_show.reconstructions(chosen, made)
+        gan_show.reconstructions(chosen, made, KEY)
+        gan_show.again(chosen, made, KEY)
 
 with helps:
     source = gan_show.choose(studies, "Study", f"{KEY}_study")

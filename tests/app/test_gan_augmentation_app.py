@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.app.conftest import OpenPage
 from tests.unit.augmentation_helpers import folder, generator, request
 from xai import run_control
+from xai.locks import locked
 from xai.studies.augmentation import augment
 from xai.ui import gan
 
@@ -103,3 +105,33 @@ def test_a_run_is_begun_with_the_command_that_is_shown(
     assert begun[1][-2:] == ("--generator", str(finished / "gan-1"))
     commands = [each.value for each in app.code]
     assert any(" ".join(("python -m xai", *begun[0][:2])) in each for each in commands)
+
+
+def test_a_training_under_way_shows_its_samples_losses_and_quality(open_page: OpenPage, tmp_path: Path) -> None:
+    folder_ = tmp_path / "runs" / "gan-9"
+    (folder_ / "artifacts").mkdir(parents=True)
+    (folder_ / "config.json").write_text(json.dumps({"kind": "gan"}))
+    (folder_ / "status.json").write_text(json.dumps({"state": "running", "done": 40, "total": 90, "note": "step 40"}))
+    Image.new("RGB", (64, 32)).save(folder_ / "artifacts" / "samples-0000040.png")
+    rows = [{"kind": "loss", "step": step, "d_real": 0.9, "d_fake": 0.8, "g": 0.1} for step in (20, 40)]
+    look = {"kind": "look", "kid_name": "KID-Eff x 1000, 200 samples", "seconds": 3.0, "distance_ratio": 0.9}
+    rows += [{**look, "step": step, "kid": kid} for step, kid in ((10, 900.0), (20, 101.0), (30, 100.0), (40, 104.0))]
+    (folder_ / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with locked(folder_ / ".lock", 1.0):
+        app = open_page("gan_augmentation")
+    assert any("**gan-9**, as it learns" in each.value.replace("\\", "") for each in app.markdown)
+    specs = [json.loads(each.proto.spec) for each in app.get("plotly_chart")]
+    (losses, quality) = (spec for spec in specs if "steps" in spec["layout"]["xaxis"]["title"]["text"])
+    assert [line["name"] for line in losses["data"]] == ["discriminator, real", "discriminator, generated", "generator"]
+    assert quality["data"][0]["y"] == [900, 101, 100, 104]
+    assert quality["layout"]["yaxis"]["title"]["text"] == "KID × 1000, lower is better"
+    words = quality["layout"]["annotations"][0]["text"].replace("<br>", " ")
+    assert "plateau from step 20 on, after 3 s of training" in words
+
+
+def test_data_that_is_not_there_is_said_before_a_run_is_begun(open_page: OpenPage) -> None:
+    app = open_page("gan_augmentation")
+    app.text_input(key="ga_data").set_value("/nowhere").run()
+    assert not app.exception
+    assert app.button(key="ga_train_go").disabled
+    assert any("/nowhere" in each.value for each in app.warning)

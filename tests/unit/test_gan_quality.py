@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 import torch
+from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
 from xai.errors import InputError
@@ -67,6 +68,8 @@ def test_frechet_by_hand_and_by_the_matrix_root() -> None:
     root = scipy.linalg.sqrtm(one @ two).real
     wanted = float(((a.mean(0) - b.mean(0)) ** 2).sum()) + np.trace(one + two - 2 * root)
     assert frechet(a, b) == pytest.approx(wanted)
+    moments = (a.mean(0), torch.from_numpy(one), b.mean(0), torch.from_numpy(two))
+    assert frechet(a, b) == pytest.approx(float(_compute_fid(*moments)))
     few = rand(4, 30)
     assert frechet(few, few) == pytest.approx(0, abs=1e-9)  # covariances of rank 3
 

@@ -103,7 +103,10 @@ def reconstruct(args: argparse.Namespace) -> int:
     made, wanted = reconstructions(load_discriminator(args.generator, device), real)[0]
     lines = torch.arange(2).repeat_interleave(len(real))
     write_atomic(args.out, grid_png(torch.cat([wanted, made]), lines))
-    say(f"{len(real)} real images, below them their reconstructions: {args.out}")
+    if args.json:
+        say_json({"out": str(args.out), "images": len(real), "size": int(made.shape[-1])})
+    else:
+        say(f"{len(real)} real images, below them their reconstructions: {args.out}")
     return 0
 
 
@@ -131,6 +134,9 @@ def export(args: argparse.Namespace) -> int:
     if discriminator_path(args.generator).is_file():
         save_discriminator(args.out, load_discriminator(args.generator), args.half)
         paths.append(discriminator_path(args.out))
+    if args.json:
+        say_json({"files": {str(path): path.stat().st_size for path in paths}})
+        return 0
     for path in paths:
         say(f"{path.stat().st_size / 1e6:.1f} MB: {path}")
     return 0

@@ -88,6 +88,7 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="PNG", help="real images above their reconstructions"
     )
     add_run(parser)
+    add_json(parser, "what was drawn")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +103,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the .safetensors; a .json lies beside it"
     )
+    add_json(parser, "files and their bytes")
 
 
 def _quality_options(parser: argparse.ArgumentParser) -> None:

@@ -24,10 +24,9 @@ class GanSettings:
 
     architecture: of the generator, and of its discriminator unless that is "projected". decoder_side: what the
     discriminator's decoders reconstruct; 0: half the image, at most 128. head: how the discriminator knows the class.
-    class_weight_d, class_weight_g: of
-    the auxiliary classifier's loss for discriminator and generator. perceptual: stages of
-    EfficientNet-Lite0 in the reconstruction loss, 0 for pixels alone. feature_side: of images before the projected
-    discriminator's features.
+    class_weight_d, class_weight_g: of the auxiliary classifier's loss for discriminator and generator. perceptual:
+    stages of EfficientNet-Lite0 in the reconstruction loss, 0 for pixels alone. feature_side: of images before the
+    projected discriminator's features.
     """
 
     architecture: Literal["fastgan", "dcgan"] = "fastgan"

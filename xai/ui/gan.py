@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ from xai import run_control
 from xai.data.call import open_dataset
 from xai.errors import InputError, XaiError
 from xai.gan.features import lite0
-from xai.gan.images import Pictures, only_class, read_pictures, split_places
-from xai.gan.sample import generate, latents, nearest_training, reconstructions, sample, slerp
+from xai.gan.images import Pictures, read_pictures, split_places
+from xai.gan.sample import nearest_training, pairs, reconstructions, sample, sample_each, walk
 from xai.gan.saved import SHIPPED, Generator, load_discriminator, load_generator
+from xai.gan.settings import LAPTOP
 from xai.render import png_bytes
 from xai.settings import ASSETS
 from xai.studies.augmentation import Study, open_study
-from xai.studies.gan_quality import shares_of
+from xai.studies.gan_quality import first_pictures, first_places, shares_of
 from xai.types import Run
 from xai.ui.browser import component, packet
 from xai.ui.work import Recent, short
@@ -95,15 +97,10 @@ def real_pictures(made: Generator | None) -> Pictures:
     """The first `REAL` training pictures of each class of a generator's data. Raises `InputError` where it is gone."""
 
     def read() -> Pictures:
-        facts: Mapping[str, Any] = {} if made is None else made.facts
-        size = 64 if made is None else made.settings.size
-        data = only_class(open_dataset(facts.get("data", FALLBACK)), facts.get("only", ""))
-        train, _ = split_places(data, facts.get("share", 0.7), facts.get("split_seed", 0))
-        by_class: dict[int | None, list[int]] = {}
-        for place in train:
-            by_class.setdefault(data.items[place].label, []).append(place)
-        places = tuple(place for each in by_class.values() for place in each[:REAL])
-        return read_pictures(data, places, size, Run())
+        if made is not None:
+            return first_pictures(made, REAL, Run())
+        data = open_dataset(FALLBACK)
+        return read_pictures(data, first_places(data, split_places(data)[0], REAL), LAPTOP.size, Run())
 
     key = ("real", None if made is None else (made.fingerprint, made.facts.get("train_fingerprint")))
     found: Pictures = _made.get(key, read)
@@ -113,19 +110,16 @@ def real_pictures(made: Generator | None) -> Pictures:
 def samples_of(made: Generator, first: int, count: int, truncation: float | None) -> tuple[Tensor, Tensor]:
     """`count` samples of each class (N,3,S,S) with labels; seeds go on from `first`, the same in every class."""
 
-    def draw() -> tuple[Tensor, Tensor]:
-        classes = max(1, len(made.classes))
-        z = latents(range(first, first + count), made.settings.nz, truncation).repeat(classes, 1)
-        labels = torch.arange(classes).repeat_interleave(count)
-        return generate(made, z, labels), labels
-
-    found: tuple[Tensor, Tensor] = _made.get(("samples", made.fingerprint, first, count, truncation), draw)
+    key = ("samples", made.fingerprint, first, count, truncation)
+    found: tuple[Tensor, Tensor] = _made.get(
+        key, lambda: sample_each(made, range(first, first + count), truncation, Run())
+    )
     return found
 
 
 def class_names(made: Generator) -> tuple[str, ...]:
-    """The classes that it draws; one that was trained on a class alone names that."""
-    return made.classes or ((str(made.facts["only"]),) if made.facts.get("only") else ("any",))
+    """The classes that it draws, by name."""
+    return made.names or ("any",)
 
 
 def levels(images: Tensor) -> Tensor:
@@ -159,14 +153,6 @@ def grid(images: Tensor, labels: Tensor, names: Sequence[str], zoom: int = 1) ->
     return made
 
 
-def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Two pictures of a size with a white line between them."""
-    made = Image.new("RGB", (left.width + right.width + 2, left.height), "white")
-    made.paste(left, (0, 0))
-    made.paste(right, (left.width + 2, 0))
-    return made
-
-
 # --- frames that a slider moves through -----------------------------------------------------
 
 
@@ -179,12 +165,8 @@ def _packet(name: str, pictures: Sequence[Image.Image], says: Sequence[str], abo
 def walk_frames(made: Generator, first: int, second: int, label: int, truncation: float | None) -> Tensor:
     """(FRAMES,3,S,S) from one sample of a class to another, as `python -m xai gan interpolate` makes them."""
 
-    def draw() -> Tensor:
-        a, b = latents([first, second], made.settings.nz, truncation)
-        z = torch.stack([slerp(a, b, place / (FRAMES - 1)) for place in range(FRAMES)])
-        return generate(made, z, torch.full((FRAMES,), label))
-
-    found: Tensor = _made.get(("walk", made.fingerprint, first, second, label, truncation), draw)
+    key = ("walk", made.fingerprint, first, second, label, truncation)
+    found: Tensor = _made.get(key, lambda: walk(made, first, second, label, FRAMES, truncation))
     return found
 
 
@@ -248,11 +230,10 @@ def mount_frames(key: str, packet_id: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """Samples, each with its nearest training picture. measure: of what kind the distances are."""
+    """Samples, each beside its nearest training picture. measure: of what kind the distances are."""
 
-    samples: Tensor
+    pairs: Tensor
     labels: Tensor
-    training: Tensor
     keys: tuple[str, ...]
     distances: tuple[float, ...]
     measure: str
@@ -265,18 +246,17 @@ def nearest_of(made: Generator, first: int, on_progress: Callable[[int, int, str
     images, labels = sample(made, range(first, first + NEAREST))
     found = nearest_training(images, shares.train, lite0(), run)
     keys = tuple(shares.train.keys[place] for place in found.places.tolist())
-    return Beside(
-        images, labels, shares.train.images[found.places], keys, tuple(found.distances.tolist()), found.measure
-    )
+    both = pairs(images, shares.train.images[found.places].float() / 255)
+    return Beside(both, labels, keys, tuple(found.distances.tolist()), found.measure)
 
 
 def reconstructed(source: Source, made: Generator, real: Pictures) -> Image.Image:
     """Real pictures, and below them what the discriminator's decoder draws of each. Raises `XaiError` without one."""
 
     def draw() -> Image.Image:
-        some = real.pixels()[::REAL]
-        pairs = reconstructions(load_discriminator(source.path), some)
-        return sheet(torch.cat([pairs[0][1], pairs[0][0]]), len(some))
+        some = real.pixels()[[int((real.labels == label).nonzero()[0]) for label in torch.unique(real.labels)]]
+        drawn, wanted = reconstructions(load_discriminator(source.path), some)[0]
+        return sheet(torch.cat([wanted, drawn]), len(some))
 
     found: Image.Image = _made.get(("reconstructed", str(source.path), made.fingerprint), draw)
     return found
@@ -293,6 +273,28 @@ def quality_of(source: Source, made: Generator) -> dict[str, Any] | None:
         if isinstance(told, dict) and told.get("generator") == made.fingerprint and "samples" in told:
             return told
     return None
+
+
+def near(path: Path) -> Path:
+    """A path as it is said in a command: from the folder that the server runs in, where it lies there."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def commands(source: Source, made: Generator, first: int, walk: tuple[int, int]) -> str:
+    """The commands that make the pictures of a generator again, and the generator itself."""
+    head = f"python -m xai gan {{}} {shlex.quote(str(near(source.path)))}"
+    lines = [
+        f"{head.format('sample')} --each {REAL} --seed {first} --out samples.png",
+        f"{head.format('sample')} --each {ROWS} --seed {first} --truncation 0.6 --out truncated.png",
+        f"{head.format('interpolate')} --class {shlex.quote(class_names(made)[0])} --from-seed {walk[0]} "
+        f"--to-seed {walk[1]} --frames {FRAMES} --out walk.gif",
+        f"{head.format('nearest')} --count {NEAREST} --seed {first} --out nearest.png",
+        f"{head.format('reconstruct')} --out reconstructed.png",
+        f"{head.format('quality')} --out quality.json",
+    ]
+    own = str(made.facts.get("command", ""))
+    return "\n".join([own, *lines] if own else lines)
 
 
 def sentence(error: Exception) -> str:

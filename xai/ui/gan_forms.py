@@ -8,13 +8,23 @@ from collections.abc import Sequence
 import streamlit as st
 
 from xai import run_control
+from xai.data import keep_upload
+from xai.data._spec import DataSet
+from xai.data.call import open_dataset
 from xai.errors import XaiError
 from xai.gan.settings import SIZES
-from xai.ui import runs
+from xai.ui import gan, gan_live, runs
 from xai.ui.gan import FALLBACK, Source
+from xai.ui.work import Recent
 
 MODELS = ("simple_cnn", "mobilenet_v3_large", "vgg16")
 """The study's networks, and a small one that a laptop can train; others by the terminal."""
+
+EVERY = "all, in one network"
+
+ZIP_BYTES = 512 * 2**20
+
+_opened: Recent[DataSet] = Recent(4)
 
 
 def own(found: Sequence[Source], key: str) -> None:
@@ -24,10 +34,12 @@ def own(found: Sequence[Source], key: str) -> None:
         st.markdown("**Train a generator**")
         _train(key)
         runs.panel("gan", f"{key}_gan", lambda run: _show(f"{key}_generator", run.id))
+        gan_live.generators()
     with right:
         st.markdown("**Ask whether its images help**")
         _augment(found, key)
         runs.panel("augment", f"{key}_aug", lambda run: _show(f"{key}_study", run.id))
+        gan_live.studies()
 
 
 def _show(widget: str, run_id: str) -> None:
@@ -36,13 +48,37 @@ def _show(widget: str, run_id: str) -> None:
 
 
 def _train(key: str) -> None:
-    data = st.text_input("Data: a folder, a zip on this machine, or sample:NAME", FALLBACK, key=f"{key}_data")
+    file = st.file_uploader(
+        "A zip with a folder of images for each class", ["zip"], key=f"{key}_zip", max_upload_size=ZIP_BYTES // 2**20
+    )
+    if file is not None and file.size <= ZIP_BYTES:
+        place = str(keep_upload(file.getvalue()))
+        st.caption(f"Data: {runs.plain(file.name)}")
+    else:
+        place = st.text_input("Or a folder or zip on the server, or sample:NAME", FALLBACK, key=f"{key}_data").strip()
+    data = _open(place)
     with st.container(horizontal=True):
         size = st.selectbox("Side, px", SIZES, 1, key=f"{key}_size", width=120)
         steps = st.number_input("Steps", 1, 1_000_000, 3000, 500, key=f"{key}_train_steps", width=150)
         seed = st.number_input("Seed", 0, 10_000, 0, key=f"{key}_train_seed", width=110)
-    words = ["gan", "train", data.strip(), "--size", str(size), "--steps", str(steps), "--seed", str(seed)]
-    _begin("gan", f"Generator of {data.strip()}, {steps:,} steps", words, f"{key}_train")
+    with st.container(horizontal=True):
+        network = st.selectbox("Network", ("fastgan", "dcgan"), key=f"{key}_network", width=120)
+        only = st.selectbox(
+            "Classes", [EVERY, *(data.classes if data is not None else ())], key=f"{key}_only_{place}", width=220
+        )
+    words = ["gan", "train", place, "--size", str(size), "--steps", str(steps), "--seed", str(seed)]
+    words += ["--set", f"architecture={network}"] if network != "fastgan" else []
+    words += ["--only", only] if only != EVERY else []
+    _begin("gan", f"Generator of {data.name if data else place}, {steps:,} steps", words, f"{key}_train", data is None)
+
+
+def _open(place: str) -> DataSet | None:
+    """The data set; a refusal is said."""
+    try:
+        return _opened.get(place, lambda: open_dataset(place)) if place.startswith("sample:") else open_dataset(place)
+    except (XaiError, OSError) as error:
+        st.warning(gan.sentence(error), icon=":material/info:")
+        return None
 
 
 def _augment(found: Sequence[Source], key: str) -> None:
@@ -50,30 +86,34 @@ def _augment(found: Sequence[Source], key: str) -> None:
     chosen = st.selectbox(
         "Generator",
         [*by_key, "first"],
-        format_func=lambda name: by_key[name].title if name in by_key else "train one first (1,000 steps)",
+        format_func=lambda name: by_key[name].title if name in by_key else "train one first",
         key=f"{key}_aug_generator",
     )
-    data = st.text_input("Data that it was trained on", _data_of(by_key.get(chosen)), key=f"{key}_aug_data_{chosen}")
+    source = by_key.get(chosen)
+    given = ["--generator", str(gan.near(source.path))] if source is not None else []
+    place = st.text_input("Data that it is trained on", _data_of(source), key=f"{key}_aug_data_{chosen}").strip()
+    data = _open(place)
     with st.container(horizontal=True):
         model = st.selectbox("Network", MODELS, key=f"{key}_model", width=190)
         seeds = st.number_input("Seeds", 1, 20, 3, key=f"{key}_seeds", width=110)
         steps = st.number_input("Steps an arm", 12, 1_000_000, 600, 100, key=f"{key}_arm_steps", width=150)
-    given = ["--generator", str(by_key[chosen].path)] if chosen in by_key else ["--generator-steps", "1000"]
-    words = ["augment", data.strip(), "--model", model, "--seeds", str(seeds), "--steps", str(steps), *given]
-    _begin("augment", f"{model} on {data.strip()}, {seeds} seeds", words, f"{key}_augment")
+        if source is None:
+            first = st.number_input("Generator's steps", 1, 1_000_000, 5000, 500, key=f"{key}_first_steps", width=150)
+            given = ["--generator-steps", str(first)]
+    words = ["augment", place, "--model", model, "--seeds", str(seeds), "--steps", str(steps), *given]
+    title = f"{model} on {data.name if data else place}, {seeds} seeds"
+    _begin("augment", title, words, f"{key}_augment", data is None)
 
 
 def _data_of(source: Source | None) -> str:
     """Where a generator says that its data is."""
-    from xai.ui import gan
-
     try:
         return FALLBACK if source is None else str(gan.open_generator(source).facts.get("data", FALLBACK))
     except (XaiError, OSError):
         return FALLBACK
 
 
-def _begin(kind: str, title: str, words: list[str], key: str) -> None:
+def _begin(kind: str, title: str, words: list[str], key: str, refused: bool) -> None:
     """The button, and the same command in the terminal."""
 
     def start() -> None:
@@ -83,6 +123,6 @@ def _begin(kind: str, title: str, words: list[str], key: str) -> None:
         except XaiError as error:
             st.session_state[f"{key}_said"] = str(error)
 
-    st.button("Begin", key=f"{key}_go", icon=":material/play_arrow:", on_click=start)
+    st.button("Begin", key=f"{key}_go", icon=":material/play_arrow:", on_click=start, disabled=refused)
     runs.said(f"{key}_said")
     st.code(shlex.join(["python", "-m", "xai", *words, "--out", f"runs/{kind}"]), language=None, wrap_lines=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
 
 from xai.errors import InputError, XaiError
 from xai.files import safe_name
-from xai.gan.sample import gif
+from xai.gan.sample import gif, grid_png
 from xai.gan.saved import Generator
+from xai.gan.watch import looks
 from xai.render import png_bytes
-from xai.ui import gan
+from xai.runs import RunFolder
+from xai.ui import gan, gan_live
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.gan import Source
 
@@ -50,7 +53,7 @@ def opened(source: Source | None) -> Generator | None:
 
 
 def about(made: Generator) -> None:
-    """What it is, on what it was trained, and the command that makes it again."""
+    """What it is, and on what it was trained."""
     facts, s = made.facts, made.settings
     if facts.get("synthetic"):
         st.markdown(":orange-badge[synthetic pictures]")
@@ -73,22 +76,20 @@ def beside(made: Generator | None, key: str) -> None:
     left, right = st.columns(2, gap="large")
     if real is not None:
         with left:
-            picture = gan.grid(real.images, real.labels, real.classes)
+            picture = gan.grid(real.images, real.labels, real.classes or ("any",))
             st.markdown("**Real**, from the training share")
             _picture(picture, "Real pictures, a row a class", "real.png", f"{key}_real")
-    if made is None:
-        with right:
-            st.markdown("**The same as pictures**")
+    with right:
+        if made is None:
+            st.markdown("**Train one**")
             st.code(
                 f"python -m xai gan train {gan.FALLBACK} --size 64 --steps 12000 --out runs/parts",
                 language=None,
                 wrap_lines=True,
             )
-        return
-    with right:
-        first = int(st.session_state.get(f"{key}_seed", 0))
-        truncation = st.session_state.get(f"{key}_cut")
-        images, labels = gan.samples_of(made, first, gan.REAL, None if truncation in (None, 2.0) else float(truncation))
+            return
+        first = int(st.session_state[f"{key}_seed"])
+        images, labels = gan.samples_of(made, first, gan.REAL, None)
         st.markdown(f"**Generated**, seeds {first} to {first + gan.REAL - 1} in every class")
         picture = gan.grid(images, labels, gan.class_names(made))
         _picture(picture, "Generated pictures, a row a class", f"generated-{first}.png", f"{key}_made")
@@ -99,25 +100,15 @@ def _picture(picture: Any, alt: str, name: str, key: str) -> None:
     st.download_button("PNG", png_bytes(picture), name, "image/png", key=f"{key}_png", on_click="ignore")
 
 
-def seeds(key: str) -> None:
-    """Which samples are drawn."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.number_input("First seed", 0, SEEDS, 0, key=f"{key}_seed", width=130)
-        st.number_input("Walk from seed", 0, SEEDS, 0, key=f"{key}_from", width=130)
-        st.number_input("to seed", 0, SEEDS, 1, key=f"{key}_to", width=130)
-
-
 def sliders(made: Generator, key: str) -> None:
     """The walk and the truncation, each a slider that answers in the browser; the walk as a GIF."""
-    first, second = int(st.session_state[f"{key}_from"]), int(st.session_state[f"{key}_to"])
-    walk, data = gan.walk_packet(made, first, second, None)
-    cut, other = gan.truncation_packet(made, int(st.session_state[f"{key}_seed"]))
-    with st.container(key=f"{HIDDEN}-{key}-frames"):
-        carry(data)
-        carry(other)
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**From one sample to another**")
+        with st.container(horizontal=True):
+            first = int(st.number_input("Walk from seed", 0, SEEDS, 0, key=f"{key}_from", width=140))
+            second = int(st.number_input("to seed", 0, SEEDS, 1, key=f"{key}_to", width=140))
+        walk, data = gan.walk_packet(made, first, second, None)
         gan.mount_frames(f"{key}_walk", walk)
         names = gan.class_names(made)
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -135,8 +126,26 @@ def sliders(made: Generator, key: str) -> None:
         st.caption("Spherical interpolation between two latent points; a generator that copies would jump.")
     with right:
         st.markdown("**Truncation**")
+        seed = int(st.number_input("First seed", 0, SEEDS, 0, key=f"{key}_seed", width=140))
+        cut, other = gan.truncation_packet(made, seed)
         gan.mount_frames(f"{key}_trunc", cut)
         st.caption("The latent numbers are cut off at ±t: smaller is more typical and less varied (Brock et al. 2019).")
+    with st.container(key=f"{HIDDEN}-{key}-frames"):
+        carry(data)
+        carry(other)
+
+
+def again(source: Source, made: Generator, key: str) -> None:
+    """The commands that make all of it again; of a run, how it was trained."""
+    rows = RunFolder(source.path).metrics() if source.path.is_dir() else []
+    if rows:
+        st.subheader("How it was trained")
+        gan_live.training(rows, f"{key}_trained")
+        seen = json.dumps({"facts": dict(made.facts), "looks": looks(rows)}, indent=1)
+        st.download_button("JSON", seen, "training.json", "application/json", key=f"{key}_looks", on_click="ignore")
+    with st.expander("The commands that make it again"):
+        walk = int(st.session_state[f"{key}_from"]), int(st.session_state[f"{key}_to"])
+        st.code(gan.commands(source, made, int(st.session_state[f"{key}_seed"]), walk), language=None, wrap_lines=True)
 
 
 def nearest(made: Generator, key: str) -> None:
@@ -164,21 +173,23 @@ def nearest(made: Generator, key: str) -> None:
         st.session_state[place] = found
     found = st.session_state[place]
     names = gan.class_names(made)
-    for column, index in zip(st.columns(6) * 2, range(len(found.samples)), strict=False):
-        pair = (
-            gan.sheet(gan.levels(found.samples[index : index + 1]), 1),
-            gan.sheet(found.training[index : index + 1], 1),
-        )
-        both = gan.side_by_side(*pair)
+    for column, index in zip(st.columns(6) * 2, range(len(found.pairs)), strict=False):
         name = names[int(found.labels[index])]
         caption = f"{name}, seed {first + index} | {found.keys[index]}, {found.distances[index]:.1f}"
         column.image(
-            both, output_format="PNG", width="stretch", caption=caption, alt=f"Sample and nearest picture: {caption}"
+            gan.sheet(found.pairs[index : index + 1], 1),
+            output_format="PNG",
+            width="stretch",
+            caption=caption,
+            alt=f"Sample and nearest picture: {caption}",
         )
     st.caption(f"Left the sample, right the training picture; the number is the {found.measure}.")
+    st.download_button(
+        "PNG", grid_png(found.pairs), f"nearest-{first}.png", "image/png", key=f"{key}_near_png", on_click="ignore"
+    )
 
 
-def reconstructions(source: Source, made: Generator) -> None:
+def reconstructions(source: Source, made: Generator, key: str) -> None:
     """What the discriminator must be able to draw, where there is one."""
     st.markdown("**What the discriminator can draw again**")
     try:
@@ -186,13 +197,13 @@ def reconstructions(source: Source, made: Generator) -> None:
     except (XaiError, OSError) as error:
         st.caption(gan.sentence(error))
         return
-    st.image(picture, output_format="PNG", width="stretch", alt="Real pictures above their reconstructions")
+    _picture(picture, "Real pictures above their reconstructions", "reconstructed.png", f"{key}_again")
     st.caption(
         "Above real pictures at the decoder's size, below what its decoder draws of the discriminator's features."
     )
 
 
-def quality(source: Source, made: Generator) -> None:
+def quality(source: Source, made: Generator, key: str) -> None:
     """The judgement: samples between real pictures and noise, in named features."""
     st.subheader("How good are the samples?")
     told = gan.quality_of(source, made)
@@ -223,7 +234,8 @@ def quality(source: Source, made: Generator) -> None:
         f"{told['samples']['n']:,} pictures each against {told['samples']['n_real']:,} held-out real ones. Features: "
         f"{told['extractor_sentence']}; these are not Inception's, so the figures compare with one another only. KID "
         f"is unbiased on few pictures, ± is its spread over {told['samples']['kid']['subsets']} subsets; FID is biased "
-        "upwards."
+        "upwards. Precision and density are high also where a few far-off real pictures reach everything, as noise can "
+        "show: read them with recall and coverage."
     )
     with st.container(horizontal=True):
         ratio = told["copying"]["ratio"]
@@ -239,3 +251,15 @@ def quality(source: Source, made: Generator) -> None:
             words = f"By {agreed['classifier']}, which names {own} of held-out real pictures rightly."
             st.metric("Class agreement", f"{100 * agreed['agreement']:.0f} %", help=words)
     st.caption(f"Memorisation: {told['copying_sentence']} ({told['copying']['measure']}).")
+    agreed = (told.get("agreement") or {}).get("by_class", {})
+    classes = [
+        {"class": name, "diversity": round(ratio, 2), "class agreement": f"{100 * agreed[name]:.0f} %"}
+        for name, ratio in told.get("by_class", {}).items()
+        if name in agreed
+    ]
+    if classes:
+        with st.expander("By class"):
+            st.dataframe(classes, hide_index=True, width="stretch")
+    st.download_button(
+        "JSON", json.dumps(told, indent=1), "quality.json", "application/json", key=f"{key}_quality", on_click="ignore"
+    )

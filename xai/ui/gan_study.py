@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv as writing
+import io
 import json
 import math
 import textwrap
@@ -97,15 +99,20 @@ def arms(study: Study, key: str) -> None:
         if lines:
             made = figures.bands(whole[0]["step"], lines, "optimiser steps", "accuracy on test images, %")
             title = "Test accuracy by step"
-            _chart(made, title, "mean over seeds; the band is 95 % over seeds and test images", f"{key}_steps")
+            chart(made, title, "mean over seeds; the band is 95 % over seeds and test images", f"{key}_steps")
         else:
             st.caption("Pick at least one arm.")
     with right:
-        _chart(sizes(summary), "Accuracy against size of the training set", _size_words(summary), f"{key}_sizes")
+        chart(sizes(summary), "Accuracy against size of the training set", _size_words(summary), f"{key}_sizes")
     with st.expander("Every arm in numbers"):
         st.dataframe(table(summary["arms"]), hide_index=True, width="stretch")
         st.download_button(
-            "CSV", lambda: csv(summary["arms"]), "augmentation.csv", "text/csv", key=f"{key}_csv", on_click="ignore"
+            "CSV",
+            lambda: csv(table(summary["arms"]), summary),
+            "augmentation.csv",
+            "text/csv",
+            key=f"{key}_csv",
+            on_click="ignore",
         )
         st.download_button(
             "JSON",
@@ -167,7 +174,8 @@ def _size_words(summary: Mapping[str, Any]) -> str:
     return f"bars are 95 % over seeds and test images; equal steps everywhere; {summary['images']['test']} test images"
 
 
-def _chart(made: go.Figure, title: str, foot: str, key: str) -> None:
+def chart(made: go.Figure, title: str, foot: str, key: str) -> None:
+    """A figure with its title and protocol in it, which can be saved as SVG with both."""
     lines = textwrap.wrap(foot, 60)
     made.update_layout(
         title={"text": f"<b>{title}</b>", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 8}},
@@ -200,11 +208,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The arms as CSV."""
-    made = table(rows)
-    quoted = (",".join('"' + str(value).replace('"', '""') + '"' for value in row.values()) for row in made)
-    return "\n".join([",".join(f'"{name}"' for name in made[0]), *quoted]) + "\n"
+def csv(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
+    """A table as CSV, each row with the protocol and the command that makes it again."""
+    sink = io.StringIO()
+    writer = writing.DictWriter(sink, [*rows[0], "protocol", "command"])
+    writer.writeheader()
+    said = {"protocol": summary["protocol"]["sentence"], "command": summary["command"]}
+    writer.writerows({**row, **said} for row in rows)
+    return sink.getvalue()
 
 
 def attention(study: Study, key: str) -> None:
@@ -231,6 +242,9 @@ def attention(study: Study, key: str) -> None:
         if each["set"] == kind
     ]
     st.table(rows, border="horizontal", hide_index=True)
+    st.download_button(
+        "CSV", lambda: csv(rows, summary), f"attention-{kind}.csv", "text/csv", key=f"{key}_look_csv", on_click="ignore"
+    )
     method = METHODS.get(summary["protocol"]["settings"]["method"]).title
     st.caption(
         f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "
@@ -289,7 +303,9 @@ def made_by(study: Study, shipped: bool) -> None:
     for each in study.summary["generators"]:
         st.caption(f"Generator {each['fingerprint']}: {each.get('steps', 0):,} steps; {each.get('command', '')}")
     st.markdown("**The command that makes it again**")
-    st.code(study.summary["command"] or COMMAND, language=None, wrap_lines=True)
+    st.code(
+        study.summary["command"] or "made from Python: xai.studies.augmentation.augment", language=None, wrap_lines=True
+    )
     if shipped:
         st.caption("Shipped with Olhar; networks and predictions of each unit are in a run of your own only.")
 
