@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import torch
@@ -25,7 +26,7 @@ LEVEL = 0.95
 EXACT_UP_TO = 50
 """Pairs up to which the signed-rank test counts every sign pattern instead of using the normal approximation."""
 
-_CHUNK = 4_000_000  # numbers in one block of resampling weights: 32 MB
+_CHUNK = 4_000_000  # numbers in one block of resampling weights: 32 MB as float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,20 +107,25 @@ def bootstrap_band(values: Tensor, seed: int = 0, resamples: int = RESAMPLES, le
     if n == 1:
         nothing = torch.full_like(mean, math.nan)
         return Band(mean, nothing, nothing, 1, level)
+    # Centred first, so that images which are all alike have an interval of exactly zero width.
+    spread = torch.cat([times.double() @ (values - mean) / n for times in _draws(n, resamples, seed)])
+    tail = (1 - level) / 2
+    low, high = torch.quantile(spread, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return Band(mean, mean + low, mean + high, n, level)
+
+
+@lru_cache(maxsize=2)
+def _draws(n: int, resamples: int, seed: int) -> tuple[Tensor, ...]:
+    """How often each of n images is in each resample, in blocks (rows, n) int16; every score of a study asks again."""
     generator = Run(seed=seed).generator("bootstrap", n, resamples)
-    means = []
+    blocks = []
     chunk = max(1, _CHUNK // n)
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         drawn = torch.randint(n, (rows, n), generator=generator)
-        weights = torch.zeros(rows, n, dtype=torch.float64)
-        weights.scatter_add_(1, drawn, torch.ones(rows, n, dtype=torch.float64))
-        # Centred first, so that images which are all alike have an interval of exactly zero width.
-        means.append(weights @ (values - mean) / n)
-    spread = torch.cat(means)
-    tail = (1 - level) / 2
-    low, high = torch.quantile(spread, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    return Band(mean, mean + low, mean + high, n, level)
+        times = torch.zeros(rows, n, dtype=torch.int16)
+        blocks.append(times.scatter_add_(1, drawn, torch.ones(rows, n, dtype=torch.int16)))
+    return tuple(blocks)
 
 
 def bootstrap_mean(values: Tensor, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:
