@@ -211,7 +211,7 @@ def test_what_the_server_lacks_is_one_sentence_and_changes_nothing() -> None:
 
 def test_files_carry_the_protocol_in_every_row(tmp_path: Path) -> None:
     made = found()
-    files = made.files()
+    files = made.result
     lines = files.csv().decode().splitlines()
     assert len(lines) == 1 + 2 * 4
     assert all("higher is better (Study 1)" in line for line in lines[1:])

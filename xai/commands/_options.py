@@ -41,15 +41,20 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_models(names: Sequence[str], weights: Sequence[str], device: str) -> list[tuple[Classifier, str]]:
-    """Each classifier asked for, once, with the text of its `--weights`."""
-    from xai.models import load_model
-
+def paired(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(name, weights) of each classifier asked for, once. Raises `InputError` where their numbers do not fit."""
     if len(weights) not in (1, len(names)):
         raise InputError(
             f"--weights has {len(weights)} values for {len(names)} classifiers; give one, or one for each."
         )
     each = list(weights) * len(names) if len(weights) == 1 else list(weights)
-    pairs = dict.fromkeys(zip(names, each, strict=True))
+    return tuple(dict.fromkeys(zip(names, each, strict=True)))
+
+
+def load_models(names: Sequence[str], weights: Sequence[str], device: str) -> list[tuple[Classifier, str]]:
+    """Each classifier asked for, once, with the text of its `--weights`."""
+    from xai.models import load_model
+
+    pairs = paired(names, weights)
     # A network of a run is named by its run, also where the command is written down again.
     return [(load_model(name, text, device), name if name.startswith("run:") else text) for name, text in pairs]

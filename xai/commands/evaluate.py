@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai.commands._options import add_json, add_models, add_run
+from xai.commands._options import add_json, add_models, add_run, paired
 from xai.commands._output import Progress, say, say_json, table, tell
 from xai.commands._params import parse_params
 from xai.commands._spec import COMMANDS, Command
@@ -97,11 +97,7 @@ def _request(args: argparse.Namespace) -> Request:
     from xai.studies._measure import Recipe
     from xai.studies.evaluate import Request
 
-    if len(args.weights) not in (1, len(args.model)):
-        raise InputError(
-            f"--weights has {len(args.weights)} values for {len(args.model)} classifiers; give one, or one for each."
-        )
-    weights = args.weights * len(args.model) if len(args.weights) == 1 else args.weights
+    models = paired(args.model, args.weights)
     recipe = Recipe(
         methods=tuple(args.method),
         baselines=tuple(args.baseline),
@@ -114,7 +110,6 @@ def _request(args: argparse.Namespace) -> Request:
         seed=args.seed,
         params=parse_params(args.param, [*args.method, *args.baseline]),
     )
-    models = tuple(dict.fromkeys(zip(args.model, weights, strict=True)))
     return Request(args.data, models, recipe, args.layout, args.view, args.images, args.chunk)
 
 
@@ -123,6 +118,8 @@ def _show(found: Faithfulness, args: argparse.Namespace) -> None:
     from xai.runs import RunFolder
 
     summary = RunFolder.open(args.out).summary()
+    if summary.get("synthetic"):
+        tell(f"the images of {summary['data']} are synthetic.")
     for refused in found.refused:
         tell(f"{refused.method} does not apply to {refused.network}: {refused.reason}")
     if found.problems:
@@ -146,8 +143,13 @@ def _show(found: Faithfulness, args: argparse.Namespace) -> None:
             for score in found.scores(metric)
         ]
         say(table(("network", "method", "mean [95 %]", "rank", "against random"), rows))
-    for metric in ("insertion", "deletion"):
-        say(f"\n{summary['protocol'][metric]['sentence']}")
+    say()
+    for metric in found.metrics:
+        say(f"{metric}: {found.sentence(metric)}")
+    for network in found.networks:
+        share = found.correct(network)
+        if share is not None:
+            say(f"{network} names {share} of the images as they are labelled")
     if "bf16_auc_error" in summary:
         say(f"\nbf16 against float32, largest AUC difference: {summary['bf16_auc_error']}")
     say(f"\nrows and summary: {args.out}")

@@ -49,7 +49,7 @@ def drop(
     before, after, given = _confidence(classifier, x, maps, targets, substrate, precision, run)
     fall = (before - after).clamp(min=0)
     values = torch.where(before > 0, fall / torch.where(before > 0, before, 1), 0.0)
-    said = _protocol("drop", "max(0, y - y_masked) / y", substrate, precision, given)
+    said = drop_protocol("drop", substrate, precision, given)
     return Scores("drop", values, False, said, {"before": before, "after": after})
 
 
@@ -64,7 +64,7 @@ def increase(
 ) -> Scores:
     """1 where the masked image of `drop` has more confidence than the whole one, else 0; its mean is the "increase"."""
     before, after, given = _confidence(classifier, x, maps, targets, substrate, precision, run)
-    said = _protocol("increase", "1 where y_masked > y", substrate, precision, given)
+    said = drop_protocol("increase", substrate, precision, given)
     return Scores("increase", (after > before).to(before.dtype), True, said, {"before": before, "after": after})
 
 
@@ -108,7 +108,9 @@ def _confidence(
     return chosen(whole, target).cpu(), masked, targets is not None
 
 
-def _protocol(metric: str, value: str, name: str, precision: str, given: bool) -> Protocol:
+def drop_protocol(metric: str, name: str = "mean", precision: str = "float32", given: bool = False) -> Protocol:
+    """How `drop` or `increase` is measured, over the substrate `name`; given: the class was asked for."""
+    value = "max(0, y - y_masked) / y" if metric == "drop" else "1 where y_masked > y"
     target = "class asked for" if given else "class predicted on the clean image"
     return Protocol(
         name=metric,
@@ -123,7 +125,7 @@ def _protocol(metric: str, value: str, name: str, precision: str, given: bool) -
         },
         sentence=(
             f"{value}; the image times the map's positive part (maximum 1) over {name}, softmax of the {target}; "
-            f"{'higher' if metric == 'increase' else 'lower'} is better."
+            f"{'higher' if metric == 'increase' else 'lower'} is better{' (bf16)' if precision == 'bf16' else ''}."
         ),
     )
 

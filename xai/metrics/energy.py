@@ -12,6 +12,12 @@ from xai.registry import Source
 from xai.similarity import energy_inside
 from xai.types import Protocol, Scores
 
+ENERGY_PROTOCOL = Protocol(
+    "energy",
+    {"metric": "energy", "value": "positive mass inside / positive mass", "higher_is_better": True},
+    "Share of the map's positive mass that lies on the object; higher is better, chance is the object's area.",
+)
+
 
 @dataclass(frozen=True)
 class Energy:
@@ -26,13 +32,8 @@ def energy(maps: Tensor, mask: Tensor) -> Scores:
     Source: Wang et al., Score-CAM, CVPR workshops 2020 (energy-based pointing game).
     """
     inside = checked_mask(maps, mask)
-    said = Protocol(
-        "energy",
-        {"metric": "energy", "value": "positive mass inside / positive mass", "higher_is_better": True},
-        "Share of the map's positive mass that lies on the object; higher is better, chance is the object's area.",
-    )
     chance = inside.float().mean((1, 2)).cpu()
-    return Scores("energy", energy_inside(maps, inside).float().cpu(), True, said, {"chance": chance})
+    return Scores("energy", energy_inside(maps, inside).float().cpu(), True, ENERGY_PROTOCOL, {"chance": chance})
 
 
 METRICS.add(

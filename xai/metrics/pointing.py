@@ -13,15 +13,18 @@ from xai.metrics._spec import METRICS, MetricSpec, always
 from xai.registry import Source
 from xai.types import Protocol, Scores
 
+TOLERANCE = 15
+"""Pixels, as in the paper."""
+
 
 @dataclass(frozen=True)
 class Pointing:
     """tolerance: how many pixels beside the object still count as a hit (a square around each point)."""
 
-    tolerance: int = 15
+    tolerance: int = TOLERANCE
 
 
-def pointing(maps: Tensor, mask: Tensor, tolerance: int = 15) -> Scores:
+def pointing(maps: Tensor, mask: Tensor, tolerance: int = TOLERANCE) -> Scores:
     """1 where the map's maximum lies on the mask or within `tolerance` pixels of it, 0 where it does not.
 
     Several equal maxima count as the share of them that hit, so a constant map scores the share of the area (facts
@@ -34,12 +37,17 @@ def pointing(maps: Tensor, mask: Tensor, tolerance: int = 15) -> Scores:
     near = F.max_pool2d(inside[:, None].float(), 2 * tolerance + 1, stride=1, padding=tolerance)[:, 0] > 0
     top = maps == maps.amax((1, 2), keepdim=True)
     values = (top & near).sum((1, 2)) / top.sum((1, 2))
-    said = Protocol(
+    said = pointing_protocol(tolerance)
+    return Scores("pointing", values.cpu(), True, said, {"chance": near.float().mean((1, 2)).cpu()})
+
+
+def pointing_protocol(tolerance: int = TOLERANCE) -> Protocol:
+    """How the pointing game is played."""
+    return Protocol(
         "pointing",
         {"metric": "pointing", "tolerance": tolerance, "ties": "share of the maxima", "higher_is_better": True},
         f"Share of images whose highest point lies within {tolerance} px of the object; higher is better.",
     )
-    return Scores("pointing", values.cpu(), True, said, {"chance": near.float().mean((1, 2)).cpu()})
 
 
 METRICS.add(

@@ -20,12 +20,18 @@ from xai.hooks import ModuleState
 from xai.models.layers import MAPS, SEQUENCE, LayerInfo, Tokens, find_layer, stages, trace
 from xai.types import Run
 
-__all__ = ["VIEWS", "Classifier", "InputModel", "LayerInfo", "Preset", "Tokens", "find_layer"]
+__all__ = ["VIEWS", "Classifier", "InputModel", "LayerInfo", "Preset", "Tokens", "check_view", "find_layer"]
 
 VIEWS = ("crop", "whole")
 
 LONGEST = 16
 """Longest side, in short sides, that is resized: of a longer image only the middle can reach the centre crop."""
+
+
+def check_view(view: str) -> None:
+    """Raise `InputError` unless `view` is one of `VIEWS`."""
+    if view not in VIEWS:
+        raise InputError(f"view {view!r} is not known; use {' or '.join(VIEWS)}.")
 
 
 @dataclass(frozen=True)
@@ -221,8 +227,7 @@ class Classifier:
 
     def _steps(self, size: tuple[int, int], view: str) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
         """(part of the image that is resized, (width, height) that it is resized to) before the centre crop."""
-        if view not in VIEWS:
-            raise InputError(f"view {view!r} is not known; use {' or '.join(VIEWS)}.")
+        check_view(view)
         width, height = size
         if view == "whole":
             return (0, 0, width, height), (self.input_size[1], self.input_size[0])

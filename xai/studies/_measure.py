@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,20 +17,21 @@ from xai.errors import InputError
 from xai.explain._spec import METHODS
 from xai.explain.call import attribute, make_explainer
 from xai.metrics._engine import within
-from xai.metrics._protocol import check_precision, get_protocol
+from xai.metrics._protocol import check_precision, describe, get_protocol
 from xai.metrics._substrate import check_substrate
 from xai.metrics.curves import CURVES, CurveSet, curves
-from xai.metrics.drop import confidence_left
-from xai.metrics.energy import energy
-from xai.metrics.pointing import pointing
+from xai.metrics.drop import confidence_left, drop_protocol
+from xai.metrics.energy import ENERGY_PROTOCOL, energy
+from xai.metrics.pointing import pointing, pointing_protocol
 from xai.models.classifier import Classifier
-from xai.types import Run
+from xai.types import Protocol, Run
 
 BASELINES = ("random", "center", "edges")
 TARGETS = ("predicted", "label")
 
 SCORES = ("insertion", "deletion", "drop", "increase", "energy", "pointing")
-"""Columns of scores; energy and pointing are null where no mask is known."""
+"""Columns of scores, each with the sentence of its protocol; energy and pointing are null where no mask is known, or
+nothing of the object is in sight."""
 
 SCHEMA = pa.schema(
     [
@@ -57,6 +59,7 @@ SCHEMA = pa.schema(
         ("insertion_p", pa.list_(pa.float32())),
         ("deletion_p", pa.list_(pa.float32())),
         ("blank", pa.string()),
+        *((f"{name}_protocol", pa.string()) for name in SCORES),
     ]
 )
 
@@ -147,11 +150,30 @@ def network_name(classifier: Classifier) -> str:
     return classifier.name if usual else f"{classifier.name} ({classifier.weights})"
 
 
+_refusals: weakref.WeakKeyDictionary[Classifier, dict[Any, str]] = weakref.WeakKeyDictionary()
+
+
 def refusal(classifier: Classifier, method: str, recipe: Recipe) -> str:
     """Why `method` does not apply to the classifier; "" where it does."""
     spec = METHODS.get(method)
-    coverage = spec.coverage(classifier, make_explainer(spec, recipe.layer, **recipe.params.get(method, {})))
-    return coverage.sentence if coverage.status == "refused" else ""
+    explainer = make_explainer(spec, recipe.layer, **recipe.params.get(method, {}))
+    known = _refusals.setdefault(classifier, {})
+    if (method, explainer) not in known:  # some walk through the whole network to find out
+        coverage = spec.coverage(classifier, explainer)
+        known[method, explainer] = coverage.sentence if coverage.status == "refused" else ""
+    return known[method, explainer]
+
+
+def protocol_of(metric: str, recipe: Recipe, size: tuple[int, int]) -> Protocol:
+    """How a score of `SCORES` is measured by the recipe on a classifier with inputs of `size` (H,W)."""
+    given = recipe.target == "label"
+    if metric in CURVES:
+        protocol = get_protocol(recipe.protocol)
+        substrate = recipe.substrates.get(metric) or protocol.substrate(metric)
+        return describe(metric, protocol, size, substrate, recipe.precision, given)
+    if metric in ("drop", "increase"):
+        return drop_protocol(metric, precision=recipe.precision, given=given)
+    return ENERGY_PROTOCOL if metric == "energy" else pointing_protocol()
 
 
 def look(
@@ -196,7 +218,7 @@ def look(
 def measure(seen: Seen, recipe: Recipe, run: Run | None = None, batch: int | None = None) -> pa.Table:
     """One row for each image and method, `SCHEMA`, images in order, methods in the recipe's order.
 
-    A map that is not finite has null scores and its reason in "blank".
+    A map that is not finite has null scores and curves, and its reason in "blank".
     """
     run = run or Run()
     good = {name: torch.isfinite(values).flatten(1).all(1) for name, values in seen.maps.items()}
@@ -233,13 +255,19 @@ def _columns(
         "drop": torch.where(before > 0, (before - after).clamp(min=0) / before, 0.0),
         "increase": (after > before).double(),
     }
-    if masks is not None:
-        scores |= {"energy": energy(values, masks).values, "pointing": pointing(values, masks).values}
+    if masks is not None and bool(masks.any()):
+        seen = masks.flatten(1).any(1)
+        for key, score in {"energy": energy, "pointing": pointing}.items():
+            inside = torch.full_like(before, math.nan)
+            inside[seen] = score(values[seen], masks[seen]).values.double()
+            scores[key] = inside
     columns: dict[str, list[Any]] = {key: _kept(score, good) for key, score in scores.items()}
     for metric in CURVES:
         probability = pair[metric].probability
-        if probability is not None:
-            columns[f"{metric}_p"] = probability.float().tolist()
+        assert probability is not None
+        columns[f"{metric}_p"] = [
+            row if keep else None for row, keep in zip(probability.float().tolist(), good, strict=True)
+        ]
     return columns
 
 
@@ -252,6 +280,8 @@ def _table(
 ) -> pa.Table:
     names = seen.classifier.labels
     predicted = seen.logits.argmax(1).tolist()
+    size = (int(seen.x.shape[-2]), int(seen.x.shape[-1]))
+    said = {name: protocol_of(name, recipe, size).sentence for name in SCORES}
     shared = {
         "network": seen.network,
         "model": seen.classifier.name,
@@ -259,8 +289,8 @@ def _table(
         "fingerprint": seen.classifier.fingerprint,
         "protocol": recipe.protocol,
         "precision": recipe.precision,
-        "height": int(seen.x.shape[-2]),
-        "width": int(seen.x.shape[-1]),
+        "height": size[0],
+        "width": size[1],
     }
     rows = []
     for i, key in enumerate(seen.keys):
@@ -280,6 +310,7 @@ def _table(
         }
         for method, scores in columns.items():
             own = {column: values[i] for column, values in scores.items()}
+            own |= {f"{name}_protocol": said[name] for name in SCORES if own.get(name) is not None}
             is_baseline = METHODS.get(method).family == "baseline"
             rows.append({**image, **own, "method": method, "baseline": is_baseline, "blank": seen.blank[method][i]})
     return pa.Table.from_pylist(rows, schema=SCHEMA)

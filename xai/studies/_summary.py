@@ -6,27 +6,28 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from xai.metrics.curves import CURVES
 from xai.provenance import versions
 from xai.studies.faithfulness import Faithfulness, Score
 
 
 def summarise(result: Faithfulness) -> dict[str, Any]:
-    """Headline figures with their protocols, as JSON: mean, interval, rank and the comparison with random order."""
+    """Headline figures, each with its protocol, as JSON: mean, interval, rank and the comparison with random order."""
     metrics = {}
     for metric in result.metrics:
         metrics[metric] = {
             "higher_is_better": result.better_up(metric),
-            "scores": [_score(score) for score in result.scores(metric)],
+            "scores": [
+                {**_score(score), "protocol": result.protocol(score.network, metric).sentence}
+                for score in result.scores(metric)
+            ],
         }
-    first = result.networks[0], result.methods(result.networks[0])[0]
     return {
         "images": len(result.images),
         "rows": result.table.num_rows,
         "versions": versions(),
         "left_out": [asdict(problem) for problem in result.problems],
         "refused": [asdict(each) for each in result.refused],
-        "protocol": {metric: asdict(result.curve(*first, metric).protocol) for metric in CURVES},
+        "protocol": {metric: asdict(result.protocol(result.networks[0], metric)) for metric in result.metrics},
         "accuracy": {
             network: None if (share := result.correct(network)) is None else _finite(asdict(share))
             for network in result.networks

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import os
 import time
 import traceback
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -29,11 +31,11 @@ from xai.data.loader import Batch, read_batches
 from xai.errors import InputError, XaiError
 from xai.files import safe_name, write_atomic
 from xai.metrics.curves import precision_error
-from xai.models.classifier import Classifier
+from xai.models.classifier import Classifier, check_view
 from xai.models.store import load_model
 from xai.runs import RunFolder
 from xai.settings import resolve_device
-from xai.studies._measure import SCHEMA, Recipe, look, measure, network_name, refusal
+from xai.studies._measure import SCHEMA, Recipe, Seen, look, measure, network_name, refusal
 from xai.studies._summary import summarise
 from xai.studies._team import Team
 from xai.studies.faithfulness import Faithfulness, Refused, check_networks
@@ -44,6 +46,9 @@ CHUNK = {"cpu": 8, "cuda": 32}
 
 ERROR_IMAGES = 8
 """Images on which bf16 is also measured in float32."""
+
+SHOWN = ("insertion", "deletion", "drop")
+"""Scores in metrics.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,8 @@ def evaluate(
     """
     run = run or Run()
     team = team or Team.of_environment()
-    if team.size > 1 and device == "auto" and torch.cuda.is_available():
-        device = f"cuda:{team.local}"
     with team.together():
-        chosen = resolve_device(device)
+        chosen = _device(device, team)
         job = _Job.of(_cut(request, out, chosen), chosen, workers, batch)
         folder = _folder(job, out, resume, team)
         if team.rank > 0:
@@ -102,6 +105,14 @@ def evaluate(
             result = _finish(job, folder, own)
             folder.log(f"done: {result.table.num_rows} rows")
         return result
+
+
+def _device(name: str, team: Team) -> torch.device:
+    """Where this process computes: of several on GPUs that nobody has numbered, each has its own."""
+    said = (name == "auto" and os.environ.get("XAI_DEVICE")) or name
+    chosen = resolve_device(name)
+    own = team.size > 1 and chosen.type == "cuda" and said in ("auto", "cuda")
+    return resolve_device(f"cuda:{team.local}") if own else chosen
 
 
 def _cut(request: Request, out: Path, device: torch.device) -> Request:
@@ -129,6 +140,7 @@ class _Job:
 
     @classmethod
     def of(cls, request: Request, chosen: torch.device, workers: int | None, batch: int | None) -> _Job:
+        check_view(request.view)
         data = open_dataset(request.data, request.layout)
         if request.images is not None:
             data = data.sample(request.images, request.recipe.seed)
@@ -142,6 +154,9 @@ class _Job:
         ]
         for each in classifiers:
             _check_labels(request.recipe, data, each)
+            reasons = {one.method: one.reason for one in refused if one.network == network_name(each)}
+            if not set(request.recipe.methods) - set(reasons):
+                raise InputError(f"no method applies to {each.title}: {'; '.join(reasons.values())}.")
         if workers is None:  # on the CPU decoding is a hundredth of the work, and takes a core from it
             workers = 0 if chosen.type == "cpu" else min(8, os.cpu_count() or 1)
         return cls(request, data, classifiers, tuple(refused), chosen, workers, batch)
@@ -177,6 +192,9 @@ def _check_labels(recipe: Recipe, data: DataSet, classifier: Classifier) -> None
             f"target is label, but the labels of {data.name} ({data.layout}) are no classes of {classifier.title}; "
             "use target predicted."
         )
+    bare = next((item.key for item in data.items if item.label is None), None)
+    if recipe.target == "label" and bare is not None:
+        raise InputError(f"target is label, but {bare} of {data.name} has none; use target predicted.")
 
 
 def _folder(job: _Job, out: Path, resume: bool, team: Team) -> RunFolder:
@@ -237,36 +255,38 @@ def _done(folder: RunFolder) -> int:
 def _unit(job: _Job, chunk: int, classifier: Classifier, batch: Batch, run: Run) -> pa.Table:
     """The rows of one chunk on one network; images that could not be decoded are in the table's metadata."""
     recipe = job.request.recipe
-    bad = {problem.key: problem.reason for problem in batch.problems}
-    places = [place for place in job.chunks[chunk] if job.data.items[place].key not in bad]
     table = SCHEMA.empty_table()
-    if places:
-        label_map = job.data.class_map(classifier.labels)
-        known = [job.data.items[place].label for place in places]
-        labels = [None if label is None or label_map is None else label_map[label] for label in known]
-        keys = [job.data.items[place].key for place in places]
-        seen = look(classifier, batch.pixels(classifier), recipe, keys, places, labels, batch.mask(classifier), run)
-        table = measure(seen, recipe, run, job.batch)
-    lines = "\n".join(f"{key}\t{' '.join(reason.split())}" for key, reason in bad.items())
-    return table.replace_schema_metadata({"problems": lines})
+    if batch.items:
+        table = measure(_explained(job, job.chunks[chunk], classifier, batch, recipe, run), recipe, run, job.batch)
+    bad = {problem.key: problem.reason for problem in batch.problems}
+    return table.replace_schema_metadata({"problems": json.dumps(bad)})
+
+
+def _explained(job: _Job, span: range, classifier: Classifier, batch: Batch, recipe: Recipe, run: Run) -> Seen:
+    """The images of a batch that could be read, `span` of the data set, explained."""
+    bad = {problem.key for problem in batch.problems}
+    places = [place for place in span if job.data.items[place].key not in bad]
+    label_map = job.data.class_map(classifier.labels)
+    known = [job.data.items[place].label for place in places]
+    labels = [None if label is None or label_map is None else label_map[label] for label in known]
+    keys = [job.data.items[place].key for place in places]
+    return look(classifier, batch.pixels(classifier), recipe, keys, places, labels, batch.mask(classifier), run)
 
 
 def _line(chunk: int, network: str, table: pa.Table, seconds: float, team: Team) -> dict[str, Any]:
-    """One line of metrics.jsonl: means over the unit, by method."""
-    means: dict[str, dict[str, float]] = {}
-    for row in table.select(["method", "insertion", "deletion", "drop"]).to_pylist():
-        for metric in ("insertion", "deletion", "drop"):
+    """One line of metrics.jsonl: means over the unit's images that have a score, by method."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in table.select(["method", *SHOWN]).to_pylist():
+        for metric in SHOWN:
             if row[metric] is not None:
-                means.setdefault(row["method"], {}).setdefault(metric, 0.0)
-                means[row["method"]][metric] += row[metric]
-    images = table.num_rows // max(1, len(means))
+                found.setdefault(row["method"], {}).setdefault(metric, []).append(row[metric])
     return {
         "chunk": chunk,
         "network": network,
         "rank": team.rank,
-        "images": images,
+        "images": pc.count_distinct(table["image"]).as_py(),
         "seconds": seconds,
-        "mean": {name: {m: total / images for m, total in sums.items()} for name, sums in means.items()},
+        "mean": {name: {m: sum(of) / len(of) for m, of in scores.items()} for name, scores in found.items()},
     }
 
 
@@ -282,34 +302,38 @@ def _finish(job: _Job, folder: RunFolder, run: Run) -> Faithfulness:
     tables = []
     for path in paths:
         table = pq.read_table(path)
-        for line in table.schema.metadata[b"problems"].decode().splitlines():
-            key, _, reason = line.partition("\t")
-            problems[key] = reason
+        problems |= json.loads(table.schema.metadata[b"problems"])
         tables.append(table.replace_schema_metadata(None))
     left_out = [*job.data.problems, *(Problem(key, reason) for key, reason in problems.items())]
-    merged = pa.concat_tables(tables).combine_chunks()
+    merged = pa.concat_tables(tables, promote_options="default").combine_chunks()
     sink = io.BytesIO()
     pq.write_table(merged, sink)
     write_atomic(folder.path / "results.parquet", sink.getvalue())
     result = Faithfulness(merged, job.request.recipe, job.refused, left_out)
-    summary = summarise(result)
+    summary = {"data": job.data.name, "synthetic": job.data.synthetic, **summarise(result)}
     if job.request.recipe.precision == "bf16":
-        summary["bf16_auc_error"] = _bf16_errors(job)
+        run.report(len(paths), len(paths), "measuring what bf16 costs")
+        summary["bf16_auc_error"] = _bf16_errors(job, run)
     folder.write("summary.json", summary)
     return result
 
 
-def _bf16_errors(job: _Job) -> dict[str, Any]:
-    """Largest AUC difference between bf16 and float32 on the first images, by network and metric."""
-    recipe = dataclasses.replace(job.request.recipe, target="predicted", baselines=())
+def _bf16_errors(job: _Job, run: Run) -> dict[str, Any]:
+    """Largest AUC difference between bf16 and float32 on the first images that can be read, by network and metric.
+
+    Maps that are not finite have no AUC and are left out.
+    """
+    recipe = dataclasses.replace(job.request.recipe, baselines=())
     count = min(ERROR_IMAGES, len(job.data))
-    errors: dict[str, Any] = {"images": count}
+    quiet = dataclasses.replace(run, on_progress=lambda done, total, note: None)
     (batch,) = read_batches(job.data.items, [range(count)], job.classifiers, job.request.view)
+    errors: dict[str, Any] = {"images": len(batch.items)}
     for classifier in job.classifiers if batch.items else ():
-        x = batch.pixels(classifier)
-        keys = [item.key for item in batch.items]
-        seen = look(classifier, x, recipe, keys, range(len(x)), [None] * len(x))
-        errors[seen.network] = precision_error(classifier, x, seen.maps, recipe.protocol)
+        seen = _explained(job, range(count), classifier, batch, recipe, quiet)
+        maps = {name: values for name, values in seen.maps.items() if bool(torch.isfinite(values).all())}
+        if maps:
+            told = precision_error(classifier, seen.x, maps, recipe.protocol, quiet, seen.target, recipe.substrates)
+            errors[seen.network] = told
     return errors
 
 

@@ -49,6 +49,7 @@ class Piece:
     ident: Hashable
     item: Item = field(compare=False)
     place: int
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def of_dataset(found: DataSet, data: str, count: int) -> Pictures:
     """At most `count` images of a data set, drawn as `evaluate --images` draws them."""
     drawn = found.sample(count)
     places = {item.key: place for place, item in enumerate(found.items)}
-    pieces = tuple(Piece(_ident(item, found), item, places[item.key]) for item in drawn.items)
+    pieces = tuple(Piece(_ident(item, found), item, places[item.key], found.synthetic) for item in drawn.items)
     sampled = len(drawn) if len(drawn) < len(found) else 0
     return Pictures(found.name, data, pieces, found.problems, len(found), sampled, found)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from xai.data._spec import DataSet
 from xai.data.archive import keep_upload, open_archive
 from xai.errors import ImageError, InputError
 from xai.explain._spec import METHODS
@@ -18,7 +19,6 @@ from xai.models._spec import MODELS
 from xai.settings import MAX_UPLOAD_BYTES
 from xai.studies.faithfulness import BASELINES, FIGURES_6_7
 from xai.ui import controls
-from xai.ui.controls import kept
 from xai.ui.curves import MOST_IMAGES, SOURCES, CurvesChoice, Pictures, open_server
 from xai.ui.curves_scrub import direction
 from xai.ui.work import Net, Photo, samples
@@ -36,7 +36,8 @@ def pictures(choice: CurvesChoice, key: str) -> None:
         "Pictures",
         SOURCES,
         format_func=SOURCE_TITLES.__getitem__,
-        key=kept(f"{key}_source", "server" if choice.path else choice.source),
+        default="server" if choice.path else choice.source,
+        key=f"{key}_source",
         required=True,
         wrap=True,
     )
@@ -49,7 +50,8 @@ def pictures(choice: CurvesChoice, key: str) -> None:
             "Samples",
             list(samples()),
             selection_mode="multi",
-            key=kept(f"{key}_samples", list(choice.picked)),
+            default=list(choice.picked),
+            key=f"{key}_samples",
             label_visibility="collapsed",
             wrap=True,
         )
@@ -85,34 +87,56 @@ def _upload(choice: CurvesChoice, key: str) -> None:
 
 
 def _take(choice: CurvesChoice, key: str, place: str) -> None:
-    """Take what was dropped: pictures, or a zip; what is bad is said in one sentence, the rest is taken."""
+    """Take what was dropped: pictures, or one zip; what is left out is said in one sentence, the rest is taken."""
     files = st.session_state.get(place) or []
     st.session_state[f"{key}_turn"] += 1
     photos: list[Photo] = []
+    whole: DataSet | None = None
     bad: list[str] = []
-    for file in files:
+    for file in sorted(files, key=lambda each: not _is_zip(each)):
         try:
-            if file.name.lower().endswith(".zip"):
-                if file.size > ZIP_BYTES:
-                    raise InputError(f"{file.name} is larger than {ZIP_BYTES // 2**20} MB; put it on the server.")
-                found = replace(open_archive(keep_upload(file.getvalue())), name=safe_name(file.name[:-4]))
-                choice.source, choice.whole, choice.uploads, choice.which, choice.problem = "upload", found, (), 0, ""
-                return
-            if file.size > MAX_UPLOAD_BYTES:
-                raise ImageError(f"{file.name} is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
-            data = file.getvalue()
-            load_image(data)
-            photos.append(Photo(image_digest(data), file.name, "", data))
+            if whole is not None:
+                raise InputError("a zip is taken alone; drop this by itself.")
+            if _is_zip(file):
+                whole = _zip(file)
+            elif len(photos) == MOST_IMAGES:
+                raise InputError(f"at most {MOST_IMAGES} pictures are taken at once; put more of them into a zip.")
+            else:
+                photos.append(_photo(file))
         except (InputError, OSError) as error:
             bad.append(f"{file.name}: {error}")
-    if photos:
-        choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), None, 0
+    if photos or whole is not None:
+        choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), whole, 0
     left = f" ({len(bad) - 1} more files like this.)" if len(bad) > 1 else ""
     choice.problem = bad[0] + left if bad else ""
 
 
+def _is_zip(file: Any) -> bool:
+    return bool(file.name.lower().endswith(".zip"))
+
+
+def _zip(file: Any) -> DataSet:
+    """The images in an uploaded zip; raises `InputError`."""
+    if file.size > ZIP_BYTES:
+        raise InputError(f"it is larger than {ZIP_BYTES // 2**20} MB; put it on the server.")
+    path = keep_upload(file.getvalue())
+    try:
+        return replace(open_archive(path), name=safe_name(file.name[:-4]))
+    except InputError as error:  # people know the zip by their own name for it
+        raise InputError(str(error).replace(path.name, "it", 1).removeprefix("it: ")) from error
+
+
+def _photo(file: Any) -> Photo:
+    """An uploaded picture; raises `ImageError` where it cannot be decoded."""
+    if file.size > MAX_UPLOAD_BYTES:
+        raise ImageError(f"it is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
+    data = file.getvalue()
+    load_image(data)
+    return Photo(image_digest(data), file.name, "", data)
+
+
 def _server(choice: CurvesChoice, key: str) -> None:
-    place = kept(f"{key}_path", choice.path)
+    place = f"{key}_path"
 
     def go() -> None:
         open_server(choice, st.session_state[place])
@@ -120,6 +144,7 @@ def _server(choice: CurvesChoice, key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
             "Folder or zip on the server",
+            choice.path,
             key=place,
             placeholder="/data/imagenetv2-matched-frequency-format-val",
             on_change=go,
@@ -135,7 +160,8 @@ def _server(choice: CurvesChoice, key: str) -> None:
 def _said(choice: CurvesChoice, key: str) -> None:
     """What was opened, and how many of its images are measured."""
     assert choice.whole is not None
-    st.caption(f"**{choice.whole.name}**: {choice.whole.sentence}.")
+    mark = " **Synthetic.**" if choice.whole.synthetic else ""
+    st.caption(f"**{choice.whole.name}**: {choice.whole.sentence}.{mark}")
     most = min(MOST_IMAGES, len(choice.whole))
     if len(choice.whole) > 1:
         choice.count = int(
@@ -158,7 +184,8 @@ def networks(choice: CurvesChoice, key: str) -> None:
         "Methods",
         names,
         format_func=lambda name: METHODS.get(name).title,
-        key=kept(f"{key}_methods", list(choice.methods)),
+        default=list(choice.methods),
+        key=f"{key}_methods",
         placeholder="Choose a method",
         select_all=False,
         wrap=True,
@@ -176,7 +203,8 @@ def protocol(choice: CurvesChoice, key: str) -> None:
         st.segmented_control(
             "Protocol",
             list(PROTOCOLS),
-            key=kept(f"{key}_protocol", choice.protocol),
+            default=choice.protocol,
+            key=f"{key}_protocol",
             required=True,
             wrap=True,
         )
@@ -207,11 +235,12 @@ def _substrate(choice: CurvesChoice, metric: str, words: str, key: str) -> str:
     titles = {"": f"the protocol's own ({own})", "blur": "blur", "mean": "mean colour", "black": "black"}
     titles[COLOUR] = "a colour"
     first = COLOUR if now.startswith("#") else now
-    picked = st.selectbox(words, list(titles), format_func=titles.__getitem__, key=kept(f"{key}_kind", first))
+    kinds = list(titles)
+    picked = st.selectbox(words, kinds, kinds.index(first), format_func=titles.__getitem__, key=f"{key}_kind")
     if picked != COLOUR:
         return picked
     value = now if now.startswith("#") else "#808080"
-    return str(st.color_picker("Colour", key=kept(f"{key}_colour", value)))
+    return str(st.color_picker("Colour", value, key=f"{key}_colour"))
 
 
 def preset(choice: CurvesChoice, key: str) -> None:

@@ -70,9 +70,10 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
 
     Ranks are the library's own (stable order of ties), 16 bits where the image has no more pixels than that.
     """
-    names = sight.names()
+    network = found.networks[0]
+    names = found.methods(network)
     seen = sight.seen(names, run)
-    x, classifier, network = seen.x, sight.classifier, found.networks[0]
+    x, classifier = seen.x, sight.classifier
     protocol = get_protocol(sight.terms.protocol)
     size = (int(x.shape[-2]), int(x.shape[-1]))
     counts = protocol.counts(size)
@@ -88,11 +89,11 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
     for metric in CURVES:
         chosen: str = sight.terms.insertion if metric == "insertion" else sight.terms.deletion
         share = 0.0 if metric == "insertion" else 1.0
-        behind = pictures_at(classifier, x, seen.maps[names[0]][0], [share], metric, protocol.name, chosen)[0]
+        behind = pictures_at(classifier, x, x.new_zeros(size), [share], metric, protocol.name, chosen)[0]
         metrics[metric] = {
             "behind": add(png(input_picture(behind))),
             "up": found.better_up(metric),
-            "sentence": found.curve(network, names[0], metric).protocol.sentence,
+            "sentence": found.sentence(metric),
             "axis": axis(metric, protocol.drop),
         }
     methods = []
@@ -113,6 +114,7 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
         "kind": "scrub",
         "network": classifier.title,
         "random": classifier.random,
+        "marks": ["random weights"] * classifier.random + ["synthetic image"] * sight.piece.synthetic,
         "picture": sight.piece.item.key,
         "label": classifier.labels[target],
         "p": float(seen.logits.softmax(-1)[0, target]),

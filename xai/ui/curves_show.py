@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from xai.errors import InputError
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.metrics._protocol import PROTOCOLS, get_protocol
@@ -22,6 +23,7 @@ from xai.ui import figures
 from xai.ui.curves import CurvesChoice, Pictures, command, to_query
 from xai.ui.curves_scrub import axis, direction, inks
 from xai.ui.curves_work import SetFound
+from xai.ui.live import sentence
 from xai.ui.session import link_of
 
 VERBS = {"insertion": "put in", "deletion": "taken away"}
@@ -61,11 +63,12 @@ def figure(found: SetFound, metric: str, baselines: bool) -> go.Figure:
         axis(metric, drop),
         (0.0, 1.02),
     )
-    dense = len(means[0].x) > 40
-    current = iter(names)
-    name = next(current)
+    dense = max(len(mean.x) for mean in means) > 40
+    current = iter(zip(names, means, strict=True))
+    name, mean = next(current)
     for trace in made.data:
         ink, _, dash = style[name]
+        trace.x = (100 * mean.x).tolist()  # networks of another input size have other positions
         trace.legendgroup = name
         if trace.fillcolor:
             trace.fillcolor = f"rgba({ink}, {0.04 if dash != 'solid' else 0.12})"
@@ -74,7 +77,7 @@ def figure(found: SetFound, metric: str, baselines: bool) -> go.Figure:
             trace.marker = {"size": 5}
             trace.mode = "lines" if dense else "lines+markers"
             trace.hovertemplate = "%{y:.3f}"
-            name = next(current, name)
+            name, mean = next(current, (name, mean))
     _caption(made, found, metric, up)
     return made
 
@@ -88,8 +91,11 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
     rows = min(6, math.ceil(len(names) / max(1, 230 // (46 + 6 * max(map(len, names))))))
     foot, head = 62 + 15 * len(lines), 44 + 22 * rows
     heading = f"<b>{METRICS.get(metric).title}</b>: {direction(up)} {'↑' if up else '↓'}"
-    if any("random:" in name for name in found.result.networks):
-        heading += '  <span style="color:#d13b30"><b>RANDOM WEIGHTS</b></span>'
+    random = any("random:" in name for name in found.result.networks)
+    synthetic = any(piece.synthetic for piece in found.request.pictures.pieces)
+    marks = ["RANDOM WEIGHTS"] * random + ["SYNTHETIC IMAGES"] * synthetic
+    if marks:
+        heading += f'  <span style="color:#d13b30"><b>{", ".join(marks)}</b></span>'
     made.update_layout(
         height=300 + foot + head,
         margin={"l": 8, "r": 8, "t": head, "b": foot},
@@ -153,23 +159,24 @@ def number(value: Interval) -> str:
 def ranks(found: SetFound) -> None:
     """AUC with intervals and ranks; average drop and increase; how often a method beats random order."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
+    n = len(found.result.images)
     for metric, scores in found.scores.items():
         up = found.result.better_up(metric)
         name = METRICS.get(metric).title
         head = f"{name}{' AUC, rank' if metric in CURVES else ''} {'↑' if up else '↓'}"
         for score in scores:
             row = rows.setdefault((score.network, score.method), {"": title(found, score.network, score.method)})
-            row[head] = number(score.mean)
+            row[head] = number(score.mean) + (f" (n={score.mean.n})" if score.mean.n < n else "")
             if metric in CURVES:
                 row[head] = f"**{score.rank}** · {row[head]}"
                 row[f"{name} against random"] = score.against.sentence if score.against else ""
     place = {(s.network, s.method): s.rank for s in found.scores["insertion"]}
     ordered = sorted(rows, key=lambda pair: (found.result.networks.index(pair[0]), place[pair]))
     st.table([rows[pair] for pair in ordered], border="horizontal", hide_index=True)
-    n = len(found.result.images)
+    said = " ".join(f"**{METRICS.get(metric).title}.** {found.sentence(metric)}" for metric in found.scores)
     st.caption(
         f"Mean over {n} picture{'s' * (n > 1)} with its bootstrap 95 % interval; ↑ higher is better, ↓ lower is "
-        f"better; 1 is the best rank. {found.sentence('insertion')} {found.sentence('deletion')}"
+        f"better; 1 is the best rank. {said}"
     )
     for each in found.result.refused:
         st.caption(f"{METHODS.get(each.method).title} is left out on {shown(each.network)}: {each.reason}")
@@ -194,7 +201,11 @@ def pair(found: SetFound, key: str) -> None:
         return
     rows = []
     for metric in CURVES:
-        paired = found.result.compare(network, one, two, metric)
+        try:
+            paired = found.result.compare(network, one, two, metric)
+        except InputError as error:  # maps that are not finite, each on other pictures
+            st.caption(sentence(str(error)))
+            return
         up = found.result.better_up(metric)
         rows.append(
             {
@@ -254,9 +265,9 @@ def save(found: SetFound, choice: CurvesChoice, pictures: Pictures, key: str) ->
         st.markdown("**The rows**")
         st.caption("One row for each picture, classifier and method: scores, curves, and the protocol in every row.")
         with st.container(horizontal=True):
-            _download("CSV", lambda: found.files().csv(), f"{name}.csv", "text/csv", f"{key}_csv")
+            _download("CSV", found.result.csv, f"{name}.csv", "text/csv", f"{key}_csv")
             kind = "application/octet-stream"
-            _download("Parquet", lambda: found.files().parquet(), f"{name}.parquet", kind, f"{key}_parquet")
+            _download("Parquet", found.result.parquet, f"{name}.parquet", kind, f"{key}_parquet")
     with right:
         st.markdown("**A link that restores these choices**")
         if choice.source == "upload":

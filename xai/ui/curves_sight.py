@@ -74,7 +74,10 @@ class Sight:
 
     def row(self, name: str) -> pa.Table | None:
         """The finished row of a method."""
-        return _known(_rows, (*self.base, *self.terms.of(name), self.terms.protocol_key))
+        return _known(_rows, self._key(name))
+
+    def _key(self, name: str) -> tuple[Hashable, ...]:
+        return (*self.base, *self.terms.of(name), self.terms.protocol_key)
 
     def missing(self) -> list[str]:
         """Methods that are not measured yet."""
@@ -131,15 +134,14 @@ class Sight:
 
     def rows(self, run: Run) -> list[pa.Table]:
         """One row a method, measured where it is missing; raises `ImageError` and `Cancelled`."""
-        missing = self.missing()
+        found = {name: self.row(name) for name in self.names()}
+        missing = [name for name, row in found.items() if row is None]
         if missing:
             recipe = self.terms.recipe(missing)
             table = measure(self.seen(missing, run), recipe, run)
             for i, name in enumerate(missing):
-                key = (*self.base, *self.terms.of(name), self.terms.protocol_key)
-                _rows.get(key, partial(_one, table, i))
-        found = [self.row(name) for name in self.names()]
-        return [_at(row, self.piece.place) for row in found if row is not None]
+                found[name] = _rows.get(self._key(name), partial(_one, table, i))
+        return [_at(row, self.piece.place) for row in found.values() if row is not None]
 
 
 def _one(table: pa.Table, place: int) -> pa.Table:

@@ -35,20 +35,6 @@ FREE_PASSES = 300
 """... unless they are fewer forward passes than this: the first curves are never held."""
 
 
-def _with_values(table: pa.Table) -> tuple[pa.Table, list[Refused]]:
-    """The rows of methods that have a score on some image, and the methods that have none."""
-    rows = zip(*(table[name].to_pylist() for name in ("network", "method", "insertion", "blank")), strict=True)
-    scored: set[tuple[str, str]] = set()
-    reasons: dict[tuple[str, str], str] = {}
-    for network, method, score, blank in rows:
-        reasons[network, method] = blank
-        if score is not None:
-            scored.add((network, method))
-    pairs = zip(table["network"].to_pylist(), table["method"].to_pylist(), strict=True)
-    refused = [Refused(*pair, reason or "no finite map") for pair, reason in reasons.items() if pair not in scored]
-    return table.filter(pa.array([pair in scored for pair in pairs])), refused
-
-
 def _held(sights: Sequence[Sight], go: bool, run: Run) -> Held | None:
     """What it will cost, where that is much and nobody has said go."""
     if go:
@@ -163,8 +149,7 @@ class SetRequest:
         left_out = [*self.pictures.problems, *(Problem(key, why) for key, why in problems.items())]
         if not rows and left_out:
             raise InputError(f"no image could be read; the first: {left_out[0].key}, {left_out[0].reason}")
-        table, blank = _with_values(pa.concat_tables(rows).combine_chunks())
-        result = Faithfulness(table, recipe, [*refused, *blank], left_out)
+        result = Faithfulness(pa.concat_tables(rows).combine_chunks(), recipe, refused, left_out)
         return SetFound.of(self, result, failed, self._others(classifiers, run))
 
     def _load(self, run: Run) -> tuple[dict[Net, Classifier], dict[Net, str]]:
@@ -230,15 +215,7 @@ class SetFound:
 
     def sentence(self, metric: str) -> str:
         """The protocol of one metric."""
-        return next(mean.protocol.sentence for (_, _, m), mean in self.means.items() if m == metric)
-
-    def files(self) -> Faithfulness:
-        """The rows as files hold them: the protocol's sentences stand in every row."""
-        table = self.result.table
-        for metric in CURVES:
-            said = pa.array([self.sentence(metric)] * table.num_rows, pa.string())
-            table = table.append_column(f"{metric}_protocol", said)
-        return Faithfulness(table, self.result.recipe)
+        return self.result.sentence(metric)
 
 
 def going(request: Any, go: set[Hashable], there: Callable[[Hashable], object]) -> Any:

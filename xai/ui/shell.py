@@ -21,6 +21,7 @@ from xai.models.store import loaded_models, unload_models
 from xai.settings import ASSETS, resolve_device
 from xai.ui.browser import HIDDEN, text
 from xai.ui.jobs import BOARD
+from xai.ui.work import Recent
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,6 +115,7 @@ def refresh_status() -> None:
 
 def _unload() -> None:
     BOARD.forget_all(lambda key: True)  # those under way stay
+    Recent.forget_all()
     unload_models()
 
 

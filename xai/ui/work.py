@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -39,7 +40,10 @@ V = TypeVar("V")
 class Recent(Generic[V]):
     """The most recently used values by key, at most `size`; thread-safe."""
 
+    _every: ClassVar[weakref.WeakSet[Recent[Any]]] = weakref.WeakSet()
+
     def __init__(self, size: int) -> None:
+        self._every.add(self)
         self._size = size
         self._values: OrderedDict[Hashable, V] = OrderedDict()
         self._lock = threading.Lock()
@@ -56,6 +60,13 @@ class Recent(Generic[V]):
             while len(self._values) > self._size:
                 self._values.popitem(last=False)
         return value
+
+    @classmethod
+    def forget_all(cls) -> None:
+        """Empty every such memory of the process."""
+        for each in list(cls._every):
+            with each._lock:
+                each._values.clear()
 
 
 @dataclass(frozen=True)

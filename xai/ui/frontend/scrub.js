@@ -64,7 +64,7 @@ class Scrub {
 
   panel(metric, title) {
     const canvas = element("canvas", { width: 224, height: 224, role: "img", "data-metric": metric });
-    const mark = element("div", { class: "mark", text: "random weights" });
+    const mark = element("div", { class: "mark" });
     const note = element("div", { class: "klass" });
     const chart = new Curves();
     const way = element("span", { class: "way" });
@@ -124,7 +124,8 @@ class Scrub {
     this.says.textContent = `${head.picture}: ${head.network} says ${head.label}, ${percent(head.p)}. ${head.protocol}: ${head.counts.length} positions.`;
     for (const [metric, panel] of Object.entries(this.panels)) {
       const about = head.metrics[metric];
-      panel.mark.hidden = !head.random;
+      panel.mark.hidden = !head.marks.length;
+      panel.mark.textContent = head.marks.join(", ");
       panel.way.textContent = about.up ? "higher is better ↑" : "lower is better ↓";
       panel.sentence.textContent = about.sentence;
     }
@@ -142,9 +143,9 @@ class Scrub {
     for (const [metric, panel] of Object.entries(this.panels)) {
       const about = head.metrics[metric];
       const verb = metric === "insertion" ? "put in" : "taken away";
-      const random = head.random ? ", RANDOM WEIGHTS" : "";
+      const marks = head.marks.map((mark) => `, ${mark.toUpperCase()}`).join("");
       panel.chart.draw({
-        title: `${METRICS[metric]}, ${head.picture}, ${head.network}${random}`,
+        title: `${METRICS[metric]}, ${head.picture}, ${head.network}${marks}`,
         x: head.counts.map((count) => (100 * count) / total),
         xTitle: `pixels ${verb}, % of the picture`,
         yTitle: about.axis,
