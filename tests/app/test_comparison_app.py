@@ -217,3 +217,12 @@ def test_a_file_that_is_no_weights_is_refused(page: AppTest) -> None:
     assert job is not None
     assert job.refused
     assert "evil.pth" in job.error
+
+
+def test_every_run_brings_the_browser_what_is_chosen(page: AppTest) -> None:
+    """A click may restart the script before the browser has drawn a widget; it then draws what the next run brings."""
+    page.run()
+    assert list(page.multiselect(key="mc_nets").proto.default) == [0]
+    chosen = {group.key: list(group.proto.default) for group in page.get("button_group")}
+    assert chosen["mc_view"] == [0]
+    assert sum(len(places) for key, places in chosen.items() if key.startswith("mc_methods")) == len(first_methods())

@@ -25,7 +25,7 @@ from xai.ui.attack import LIMITS, REACH, AttackChoice, Found, Request
 from xai.ui.attack_packet import sweep_packet
 from xai.ui.attack_set import SetFound, SetRequest
 from xai.ui.browser import HIDDEN, carry
-from xai.ui.controls import VIEW_TITLES, kept, layer
+from xai.ui.controls import VIEW_TITLES, layer
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live
 from xai.ui.nets import net_labels, net_names, net_title
@@ -48,8 +48,9 @@ def network(choice: AttackChoice, key: str) -> None:
     picked = st.selectbox(
         "Classifier",
         names,
+        names.index(choice.nets[0].name),
         format_func=net_title,
-        key=kept(f"{key}_net", choice.nets[0].name),
+        key=f"{key}_net",
     )
     if picked != choice.nets[0].name:
         choice.nets = (Net(picked),)
@@ -59,7 +60,8 @@ def network(choice: AttackChoice, key: str) -> None:
             "What the network sees",
             list(VIEW_TITLES),
             format_func=VIEW_TITLES.__getitem__,
-            key=kept(f"{key}_view", choice.view),
+            default=choice.view,
+            key=f"{key}_view",
             required=True,
         )
         or choice.view
@@ -84,14 +86,16 @@ def plan(choice: AttackChoice, key: str) -> None:
             "Attack",
             ATTACKS.names(),
             format_func=lambda n: ATTACKS.get(n).title,
-            key=kept(f"{key}_attack", now.attack),
+            default=now.attack,
+            key=f"{key}_attack",
             required=True,
         )
         norm = st.segmented_control(
             "Norm",
             list(NORM_TITLES),
             format_func=NORM_TITLES.__getitem__,
-            key=kept(f"{key}_norm", now.norm),
+            default=now.norm,
+            key=f"{key}_norm",
             required=True,
         )
     unit = 255 if norm == "linf" else 1
@@ -141,8 +145,9 @@ def explanation(choice: AttackChoice, look: Look | None, key: str) -> str | None
     method = st.selectbox(
         "Explanation to follow",
         names,
+        names.index(choice.plan.method) if choice.plan.method in names else 0,
         format_func=lambda n: METHODS.get(n).title,
-        key=kept(f"{key}_method", choice.plan.method if choice.plan.method in names else names[0]),
+        key=f"{key}_method",
     )
     choice.plan = dataclasses.replace(choice.plan, method=method)
     if look is not None and METHODS.get(method).uses_layer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -36,20 +35,14 @@ PRESETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Figures of the studies: (networks, methods)."""
 
 
-def kept(key: str, value: Any) -> str:
-    """The key of a widget whose first value is `value`: a page switch makes widgets forget, but not the choice."""
-    if key not in st.session_state:
-        st.session_state[key] = value
-    return key
-
-
 def view(choice: Choice, key: str) -> None:
     """Centre crop or whole picture."""
     picked = st.segmented_control(
         "What the network sees",
         VIEWS,
         format_func=lambda name: VIEW_TITLES.get(name, name),
-        key=kept(f"{key}_view", choice.view),
+        default=choice.view,
+        key=f"{key}_view",
         required=True,
         label_visibility="collapsed",
     )
@@ -63,7 +56,8 @@ def networks(choice: Choice, key: str) -> None:
         "Classifiers",
         net_names([net.name for net in choice.nets]),
         format_func=net_title,
-        key=kept(f"{key}_nets", [net.name for net in choice.nets]),
+        default=[net.name for net in choice.nets],
+        key=f"{key}_nets",
         placeholder="Choose a classifier",
         select_all=False,
     )
@@ -100,7 +94,8 @@ def methods(choice: Choice, key: str) -> None:
             names,
             selection_mode="multi",
             format_func=lambda name: METHODS.get(name).title,
-            key=kept(f"{key}_methods_{family}", chosen),
+            default=chosen,
+            key=f"{key}_methods_{family}",
             help="  \n".join(f"**{spec.title}** {spec.summary}" for spec in specs),
         )
     choice.methods = tuple(name for name in METHODS.names() if name in picked)
