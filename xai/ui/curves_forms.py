@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from xai.data._spec import DataSet
 from xai.data.archive import keep_upload, open_archive
 from xai.errors import ImageError, InputError
 from xai.explain._spec import METHODS
@@ -86,30 +87,52 @@ def _upload(choice: CurvesChoice, key: str) -> None:
 
 
 def _take(choice: CurvesChoice, key: str, place: str) -> None:
-    """Take what was dropped: pictures, or a zip; what is bad is said in one sentence, the rest is taken."""
+    """Take what was dropped: pictures, or one zip; what is left out is said in one sentence, the rest is taken."""
     files = st.session_state.get(place) or []
     st.session_state[f"{key}_turn"] += 1
     photos: list[Photo] = []
+    whole: DataSet | None = None
     bad: list[str] = []
-    for file in files:
+    for file in sorted(files, key=lambda each: not _is_zip(each)):
         try:
-            if file.name.lower().endswith(".zip"):
-                if file.size > ZIP_BYTES:
-                    raise InputError(f"{file.name} is larger than {ZIP_BYTES // 2**20} MB; put it on the server.")
-                found = replace(open_archive(keep_upload(file.getvalue())), name=safe_name(file.name[:-4]))
-                choice.source, choice.whole, choice.uploads, choice.which, choice.problem = "upload", found, (), 0, ""
-                return
-            if file.size > MAX_UPLOAD_BYTES:
-                raise ImageError(f"{file.name} is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
-            data = file.getvalue()
-            load_image(data)
-            photos.append(Photo(image_digest(data), file.name, "", data))
+            if whole is not None:
+                raise InputError("a zip is taken alone; drop this by itself.")
+            if _is_zip(file):
+                whole = _zip(file)
+            elif len(photos) == MOST_IMAGES:
+                raise InputError(f"at most {MOST_IMAGES} pictures are taken at once; put more of them into a zip.")
+            else:
+                photos.append(_photo(file))
         except (InputError, OSError) as error:
             bad.append(f"{file.name}: {error}")
-    if photos:
-        choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), None, 0
+    if photos or whole is not None:
+        choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), whole, 0
     left = f" ({len(bad) - 1} more files like this.)" if len(bad) > 1 else ""
     choice.problem = bad[0] + left if bad else ""
+
+
+def _is_zip(file: Any) -> bool:
+    return bool(file.name.lower().endswith(".zip"))
+
+
+def _zip(file: Any) -> DataSet:
+    """The images in an uploaded zip; raises `InputError`."""
+    if file.size > ZIP_BYTES:
+        raise InputError(f"it is larger than {ZIP_BYTES // 2**20} MB; put it on the server.")
+    path = keep_upload(file.getvalue())
+    try:
+        return replace(open_archive(path), name=safe_name(file.name[:-4]))
+    except InputError as error:  # people know the zip by their own name for it
+        raise InputError(str(error).replace(path.name, "it", 1).removeprefix("it: ")) from error
+
+
+def _photo(file: Any) -> Photo:
+    """An uploaded picture; raises `ImageError` where it cannot be decoded."""
+    if file.size > MAX_UPLOAD_BYTES:
+        raise ImageError(f"it is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
+    data = file.getvalue()
+    load_image(data)
+    return Photo(image_digest(data), file.name, "", data)
 
 
 def _server(choice: CurvesChoice, key: str) -> None:
@@ -137,7 +160,8 @@ def _server(choice: CurvesChoice, key: str) -> None:
 def _said(choice: CurvesChoice, key: str) -> None:
     """What was opened, and how many of its images are measured."""
     assert choice.whole is not None
-    st.caption(f"**{choice.whole.name}**: {choice.whole.sentence}.")
+    mark = " **Synthetic.**" if choice.whole.synthetic else ""
+    st.caption(f"**{choice.whole.name}**: {choice.whole.sentence}.{mark}")
     most = min(MOST_IMAGES, len(choice.whole))
     if len(choice.whole) > 1:
         choice.count = int(
