@@ -24,12 +24,17 @@ from xai._entry import npy_bytes, plain, predictions
 from xai.files import sha256
 from xai.models.classifier import Classifier
 from xai.provenance import versions
-from xai.studies.adversarial import CLASSES, WHO, EpsilonStudy
+from xai.studies.adversarial import CLASSES, WHO, EpsilonStudy, SecurityCurve
 
 
 def step_text(epsilon: float, norm: str) -> str:
     """An epsilon for people: "4/255" for the L-infinity norm, "1.5" for L2."""
     return f"{epsilon * 255:.4g}/255" if norm == "linf" else f"{epsilon:.4g}"
+
+
+def smallest_text(epsilon: float, norm: str) -> str:
+    """The smallest epsilon that succeeds for people; NaN where none does."""
+    return step_text(epsilon, norm) if epsilon == epsilon else "none of those tried"
 
 
 def step_name(epsilon: float, norm: str) -> str:
@@ -125,12 +130,30 @@ def image_files(study: EpsilonStudy, classifier: Classifier, folder: str, index:
     for place, result in enumerate(study.attacked):
         name = step_name(float(study.epsilons[place]), norm)
         levels = Image.fromarray(result.levels[index].permute(1, 2, 0).numpy())
-        delta = result.adversarial[index] - result.clean[index]
         files[f"{folder}/adversarial-{name}.png"] = render.png_bytes(levels)
-        files[f"{folder}/perturbation-{name}.npy"] = npy_bytes(delta.numpy())
+        files[f"{folder}/perturbation-{name}.npy"] = perturbation(study, place, index)
         if place in telling:
             files[f"{folder}/overview-{name}.png"] = render.png_bytes(overview(study, classifier, place, index))
     return files
+
+
+def perturbation(study: EpsilonStudy, place: int, index: int = 0) -> bytes:
+    """What the attack added at a place of the epsilons, before rounding to 8 bits: float32 (3,H,W) as `.npy`."""
+    result = study.attacked[place]
+    return npy_bytes((result.adversarial[index] - result.clean[index]).numpy())
+
+
+def curve_table(curve: SecurityCurve) -> list[dict[str, Any]]:
+    """One row an epsilon for a set of images: every rate and mean shift with the ends of its 95 % interval."""
+    bands = {name: getattr(curve, name) for name in ("success", "survives_png", "noise_turns")}
+    bands |= {f"{name}_old_{who}": band for who in WHO for name, band in curve.shift[who].items()}
+    rows = []
+    for place, epsilon in enumerate(curve.epsilons.tolist()):
+        row: dict[str, Any] = {"epsilon": epsilon, "images": curve.success.n}
+        for name, band in bands.items():
+            row |= {f"{name}_{part}": float(getattr(band, part)[place]) for part in ("mean", "low", "high")}
+        rows.append(row)
+    return rows
 
 
 def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str, index: int = 0) -> dict[str, Any]:
@@ -142,8 +165,9 @@ def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str,
             "folder": folder,
             "random_weights": classifier.random,
             "clean": predictions(classifier, study.attacked[0].logits_before[index]),
+            "reached_before": bool(study.reached_before[index]),
             "smallest_epsilon": smallest,
-            "smallest_epsilon_text": step_text(smallest, norm_of(study)) if smallest == smallest else "none tried",
+            "smallest_epsilon_text": smallest_text(smallest, norm_of(study)),
             "protocol": study.protocol.sentence,
             "settings": study.protocol.settings,
             "provenance": study.provenance,

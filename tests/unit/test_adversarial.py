@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.unit.attack_helpers import short_of_memory
 from xai import load_image
 from xai.attacks import attack
+from xai.attacks._spec import Attack
 from xai.attacks.pgd import PGD
-from xai.errors import Cancelled, InputError
+from xai.errors import Cancelled, InputError, LayerError, NotApplicableError
 from xai.metrics.distance import image_distance
 from xai.metrics.shift import SHIFTS, explanation_shift
 from xai.models.classifier import Classifier
 from xai.settings import ASSETS
+from xai.studies import adversarial
 from xai.studies.adversarial import POSITIONS, epsilon_study, noise_of_equal_norm, security_curve, smallest_epsilon
 from xai.types import Run
 
@@ -142,6 +146,51 @@ def test_progress_reaches_its_end_and_cancel_stops(tiny: Classifier) -> None:
     assert seen[-1][0] == seen[-1][1]
     with pytest.raises(Cancelled):
         epsilon_study(tiny, images(1), [0, 0.01], run=Run(cancelled=lambda: len(seen) > 0))
+
+
+def test_what_cannot_be_explained_is_said_before_the_attack(tiny: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adversarial, "sweep", lambda *_: pytest.fail("the attack has begun"))
+    with pytest.raises(LayerError, match="layer 'nope' is not in this network"):
+        epsilon_study(tiny, images(), [0, 0.01], layer="nope")
+    with pytest.raises(NotApplicableError, match="has no attention layers"):
+        epsilon_study(tiny, images(), [0, 0.01], method="attention_rollout")
+
+
+def test_the_protocol_names_step_start_and_aim(tiny: Classifier) -> None:
+    def said(params: Attack, labels: object = None, epsilon: float = 0.01) -> str:
+        study = epsilon_study(tiny, images(), [epsilon], params=params, labels=labels)  # type: ignore[arg-type]
+        return study.protocol.sentence.partition(", 1 epsilons")[0]
+
+    assert said(PGD(steps=2)) == "PGD-2 in the L-infinity ball, step 2.5 epsilon / 2, away from the predicted class"
+    assert said(PGD(steps=1, step_size=2 / 255), 3).endswith("step 2/255, away from dog (3)")
+    assert said(PGD(steps=1, norm="l2", step_size=0.2, targeted=True), 2).endswith("step 0.2, towards cat (2)")
+    assert said(PGD(steps=1, targeted=True), [2, 3]).endswith("towards the class given for each image")
+    many = epsilon_study(tiny, images(), [0.01], params=PGD(steps=1, restarts=3)).protocol.sentence
+    assert "3 random starts, the same for all" in many
+
+
+def test_a_class_to_reach_that_is_there_already(tiny: Classifier) -> None:
+    predicted = tiny.predict(images()).argmax(1)
+    wanted = torch.stack([predicted[0], (predicted[1] + 1) % 5])
+    study = epsilon_study(tiny, images(), [0.0, 0.01], params=PGD(steps=1, targeted=True), labels=wanted)
+    assert study.reached_before.tolist() == [True, False]
+    assert epsilon_study(tiny, images(), [0.0], params=PGD(steps=1)).reached_before.tolist() == [False, False]
+
+
+def test_numbers_give_the_same_curve_without_the_pictures(tiny: Classifier) -> None:
+    parts = [epsilon_study(tiny, images()[i : i + 1], [0, 0.02], params=PGD(steps=2)) for i in range(2)]
+    numbers = [part.numbers() for part in parts]
+    assert torch.equal(security_curve(numbers).success.mean, security_curve(parts).success.mean)
+    assert len(pickle.dumps(numbers[0])) < 20_000  # one picture alone is 49,152 bytes
+
+
+def test_short_memory_is_said_through_every_stage() -> None:
+    notes: set[str] = set()
+    run = Run(on_progress=lambda _d, _t, note: notes.add(note))
+    epsilon_study(short_of_memory(2), images(), [0, 0.01], params=PGD(steps=2), run=run)
+    short = "(batches of 2: memory is short)"
+    assert {f"attacking {short}", f"noise: predictions {short}"} <= notes
+    assert any(note.startswith("new class, noise: ") and note.endswith("memory is short)") for note in notes)
 
 
 def test_bad_shapes_get_one_sentence() -> None:

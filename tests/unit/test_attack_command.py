@@ -29,6 +29,12 @@ def test_values_that_read_alike_are_one() -> None:
     assert len(parse_epsilons(["1.00001", "1.00002", "2"], "linf")) == 2
 
 
+@pytest.mark.parametrize(("word", "norm"), [("-1", "linf"), ("-2:4:1", "l2"), ("256", "linf"), ("0:300:50", "linf")])
+def test_epsilons_out_of_range(word: str, norm: str) -> None:
+    with pytest.raises(InputError, match=f"--epsilon '{word}' is out of range; give 0 "):
+        parse_epsilons([word], norm)
+
+
 @pytest.mark.parametrize("word", ["0:inf:1", "nan", "a", "1:2", "4:0:1", "0:4:0", "0:4:-1"])
 def test_epsilons_that_are_none(word: str) -> None:
     with pytest.raises(InputError, match="is not a number or A:B:STEP"):
@@ -92,6 +98,9 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
         (["sample:coffee", "--target", "no such class"], "no such class"),
         (["sample:coffee", "--steps", "0"], "steps is 0"),
         (["nothing.png"], "nothing.png"),
+        (["sample:coffee", "sample:rocket", "--epsilon", "-1"], "--epsilon '-1' is out of range"),
+        (["sample:coffee", "sample:rocket", "--layer", "nope"], "layer 'nope' is not in this network"),
+        (["sample:coffee", "sample:rocket", "--method", "attention_rollout"], "has no attention layers"),
     ],
 )
 def test_bad_requests_exit_2_with_one_line(
@@ -101,6 +110,18 @@ def test_bad_requests_exit_2_with_one_line(
     said = capsys.readouterr().err.strip()
     assert sentence in said
     assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_to_reach_is_named_in_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["attack", "sample:coffee", "--epsilon", "0:1:1", "--attack", "fgsm", "--device", "cpu", "--out"]
+    assert main([*words, str(tmp_path / "far"), "--target", "airliner"]) == 0
+    said = capsys.readouterr().out
+    assert "smallest epsilon that reaches the class: none of those tried" in said
+    assert "towards airliner (404)" in said
+    assert main([*words, str(tmp_path / "near"), "--target", "espresso"]) == 0
+    assert "this is the class to reach already" in capsys.readouterr().out
+    assert json.loads((tmp_path / "near" / "manifest.json").read_text())["images"][0]["reached_before"]
 
 
 def test_what_was_finished_stays_when_the_rest_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

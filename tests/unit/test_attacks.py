@@ -10,6 +10,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from tests.conftest import make_tiny
+from tests.unit.attack_helpers import short_of_memory
 from xai import attribute, load_image
 from xai.attacks import attack, fgsm, pgd, sweep
 from xai.attacks._spec import ATTACKS
@@ -151,6 +152,19 @@ def test_ball_and_box_hold_before_and_after_rounding(spec: object, norm: str, ta
     assert torch.equal(found.levels[0].float() / 255, x[0])
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_ball_holds_to_the_last_bit(tiny: Classifier, norm: str) -> None:
+    x = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(2)) ** 3  # all scales of float32
+    epsilon = torch.tensor([0.01, 0.1, 1, 3.7, 5, 40]) / (255 if norm == "linf" else 10)
+    for params in (PGD(norm=norm, steps=3), PGD(norm=norm, steps=1, keep="last"), FGSM(norm=norm)):
+        found = attack(tiny, x, "pgd", params, epsilon=epsilon)
+        delta = (found.adversarial.double() - x.double()).flatten(1)
+        size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+        assert bool((size <= epsilon.double()).all()), (size - epsilon.double()).tolist()
+        assert bool(((found.linf if norm == "linf" else found.l2) <= epsilon).all())
+        assert bool((size > 0.9 * epsilon).all())
+
+
 def test_rounding_by_hand() -> None:
     clean = torch.tensor([100.0, 100.0, 0.0, 255.0]).reshape(1, 1, 2, 2) / 255
     moved = torch.tensor([102.4, 97.6, 2.2, 252.9]).reshape(1, 1, 2, 2) / 255
@@ -238,6 +252,39 @@ def test_done_samples_are_left_alone(tiny: Classifier) -> None:
     assert not torch.equal(moved[2:], x[2:])
 
 
+def test_restarts_leave_done_samples_alone(tiny: Classifier) -> None:
+    x, calls = images(), []
+
+    class Counting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(len(x))
+            return tiny.module(x)
+
+    label = tiny.predict(x).argmax(1)
+    label[1:] = (label[1:] + 1) % 5  # only the first is left to do, and an epsilon of 0 never turns it
+    params = PGD(steps=1, restarts=3, stop_when_done=True)
+    moved, _ = params(Counting(), x, label, torch.zeros(4), torch.arange(4), Run())  # type: ignore[arg-type]
+    assert calls == [4, 1, 1, 1, 1, 1]
+    assert torch.equal(moved, x)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_said(tiny: Classifier) -> None:
+    x, notes = images(3), []
+    run = Run(on_progress=lambda _d, _t, note: notes.append(note))
+    epsilons, params = [0.5, 2.0], PGD("l2", steps=2)  # no signs, which flip where a gradient is all but zero
+    found = sweep(short_of_memory(2), x, epsilons, params=params, run=run)
+    assert any("batches of 1: memory is short" in note for note in notes)  # 6 images, then 3, then 1
+    for one, other in zip(found, sweep(tiny, x, epsilons, params=params), strict=True):
+        torch.testing.assert_close(one.adversarial, other.adversarial, atol=1e-5, rtol=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        pgd(short_of_memory(0), x)
+
+
+def test_double_precision_images_are_taken(tiny: Classifier) -> None:
+    x = images(2)
+    assert torch.equal(pgd(tiny, x.double(), steps=2).adversarial, pgd(tiny, x, steps=2).adversarial)
+
+
 def test_saturated_logits_stay_finite_and_the_margin_still_moves() -> None:
     classifier, x = linear(gain=1e6), torch.full((1, 3, 2, 2), 0.5)
     plain = pgd(classifier, x, epsilon=0.3, steps=5, step_size=0.1)
@@ -266,6 +313,11 @@ def test_targeted_reaches_its_class(tiny: Classifier) -> None:
     [
         (lambda c, x: pgd(c, x, epsilon=-0.1), "epsilon is -0.1; it must be 0 or more"),
         (lambda c, x: pgd(c, x, epsilon=[0.1, 0.1, 0.1]), "epsilon has 3 values for 2 images"),
+        (lambda c, x: pgd(c, x, epsilon=[0.1, float("inf")]), "epsilon is inf; it must be 0 or more"),
+        (lambda c, x: pgd(c, x, epsilon=8), "epsilon is 8; no pixel can move by more than 1"),
+        (lambda c, x: sweep(c, x, [0.1, 1.5]), "epsilon is 1.5; no pixel"),
+        (lambda c, x: attack(c, x, "pgd", PGD(step_size=float("inf"))), "step_size is inf; it must be above 0 and"),
+        (lambda c, x: attack(c, x, "pgd", PGD(restarts=2, start_at_random=False)), "without start_at_random all"),
         (lambda c, x: pgd(c, x, targeted=True), "a targeted attack needs the class to reach"),
         (lambda c, x: pgd(c, x, labels=7), "target class 7 does not exist"),
         (lambda c, x: pgd(c, x, steps=0), "steps is 0"),

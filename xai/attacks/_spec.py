@@ -41,7 +41,10 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class AttackSpec:
-    """An attack by name. passes(params): cost for one image in forward passes (forward + backward count 3)."""
+    """An attack by name.
+
+    passes(params): cost for one image in forward passes (forward + backward count 3), the look at the PNG included.
+    """
 
     name: str
     title: str

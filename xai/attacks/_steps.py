@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai.batching import DEFAULT_BATCH
 from xai.errors import InputError
 from xai.models.classifier import InputModel
 from xai.types import Run
@@ -51,32 +50,67 @@ def expand(values: Tensor) -> Tensor:
 
 
 def l2_norm(delta: Tensor) -> Tensor:
-    """Euclidean norm over all pixels and channels, (N,)."""
-    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    """Euclidean norm over all pixels and channels, (N,), in float64."""
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)
     return norms
 
 
-def project(x: Tensor, moved: Tensor, epsilon: Tensor, norm: str) -> Tensor:
-    """The nearest point to `moved` in the ball of radius `epsilon` (N,) around x, then in the box [0, 1].
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """The ball of radius epsilon (N,) around x (N,3,H,W), cut by the box [0, 1]: low and high (N,3,H,W) bound it.
 
-    Clamping to the box moves every pixel towards x, so the ball still holds after it.
+    It holds exactly: what rounding to x's dtype would put outside is moved inside.
     """
-    if norm == "linf":
-        radius = expand(epsilon)
-        return torch.clamp(moved, x - radius, x + radius).clamp_(0, 1)
-    delta = moved - x
-    scale = (epsilon / l2_norm(delta).clamp(min=TINY)).clamp(max=1)
-    return (x + delta * expand(scale)).clamp_(0, 1)
+
+    norm: str
+    x: Tensor
+    epsilon: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def around(cls, x: Tensor, epsilon: Tensor, norm: str) -> Ball:
+        """The ball of this norm, "linf" or "l2"."""
+        if norm != "linf":
+            return cls(norm, x, epsilon, torch.zeros_like(x), torch.ones_like(x))
+        exact, radius = x.double(), expand(epsilon).double()
+        low, high = (exact - radius).clamp_(min=0), (exact + radius).clamp_(max=1)
+        bounds = low.to(x.dtype), high.to(x.dtype)
+        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
+        # Numbers from 0 on are ordered as their bits are: one more or less is the next number inside.
+        bounds[0].view(bits).add_(bounds[0] < low)
+        bounds[1].view(bits).sub_((bounds[1] > high).to(bits))
+        return cls(norm, x, epsilon, *bounds)
+
+    def __getitem__(self, rows: Tensor) -> Ball:
+        """The balls of some samples."""
+        return Ball(self.norm, self.x[rows], self.epsilon[rows], self.low[rows], self.high[rows])
+
+    def project(self, moved: Tensor) -> Tensor:
+        """The nearest point to `moved` in the ball, then in the box.
+
+        Clamping to the box moves every pixel towards x, so the ball still holds after it.
+        """
+        if self.norm == "linf":
+            return torch.clamp(moved, self.low, self.high)
+        delta = moved - self.x
+        scale, give = (self.epsilon / l2_norm(delta).clamp(min=TINY)).clamp(max=1), 1e-7
+        while True:
+            found = torch.clamp(self.x + delta * expand(scale.to(delta)), self.low, self.high)
+            outside = l2_norm(found - self.x) > self.epsilon  # by rounding
+            if not bool(outside.any()):
+                return found
+            scale, give = torch.where(outside, scale * (1 - give), scale), min(4 * give, 0.5)
 
 
 def ascend(current: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor:
     """One step of length `step` (N,) along the steepest direction of the norm: sign, or the unit gradient."""
     if norm == "linf":
-        return current + expand(step) * gradient.sign()
+        return current + gradient.sign().mul_(expand(step))  # in the layout of `current`: see InputModel.forward
     # Scaled to at most 1 before squaring, so that a gradient of 1e-30 has a direction too; a zero one has none.
     largest = expand(gradient.abs().flatten(1).amax(1))
     scaled = gradient / torch.where(largest > 0, largest, 1)
-    return current + expand(step / l2_norm(scaled).clamp(min=TINY)) * scaled
+    return current + expand((step / l2_norm(scaled).clamp(min=TINY)).to(scaled)) * scaled
 
 
 def random_start(x: Tensor, group: Tensor, epsilon: Tensor, norm: str, run: Run, restart: int) -> Tensor:
@@ -124,8 +158,13 @@ class Best:
         return cls(images, logits, margin(logits, label, targeted))
 
     def with_better(self, other: Best, index: Tensor, force: bool = False) -> Best:
-        """For each row of `other`, which is sample `index`, the one of the larger margin (`force`: the other)."""
+        """For each row of `other`, which is sample `index` (ascending), the one of the larger margin.
+
+        force: the other, whatever its margin.
+        """
         rows = torch.ones_like(index, dtype=torch.bool) if force else other.margin > self.margin[index]
+        if len(index) == len(self.margin) and bool(rows.all()):
+            return other
         where = index[rows]
         return Best(
             self.images.index_copy(0, where, other.images[rows]),
@@ -142,33 +181,27 @@ def climb(
     `keep="best"`: the iterate of the largest margin seen, the last one included; `keep="last"`: the last iterate, as in
     the paper. With `stop_when_done`, samples whose margin is above 0 are not computed further.
     """
-    current = start.clone()
+    ball = Ball.around(x, epsilon, how.norm)
+    current = ball.project(start)
     best: Best | None = None
     active = torch.arange(len(x), device=x.device)
     for step in range(how.steps):
         run.report(step, how.steps)
-        leaf = current[active].requires_grad_()
+        leaf = current.detach().requires_grad_()
         with torch.enable_grad():
             logits = module(leaf)
-            (gradient,) = torch.autograd.grad(objective(logits, label[active], how.targeted, how.loss).sum(), leaf)
-        found = Best.of(leaf.detach(), logits.detach(), label[active], how.targeted)
+            (gradient,) = torch.autograd.grad(objective(logits, label, how.targeted, how.loss).sum(), leaf)
+        found = Best.of(current, logits.detach(), label, how.targeted)
         best = found if best is None else best.with_better(found, active)
-        if how.stop_when_done:
-            going = found.margin <= 0
-            active, gradient = active[going], gradient[going]
+        done = found.margin > 0
+        if how.stop_when_done and bool(done.any()):
+            parts = (active, current, gradient, label, length)
+            active, current, gradient, label, length = (each[~done] for each in parts)
+            ball = ball[~done]
             if not len(active):
-                break
-        moved = ascend(current[active], gradient, length[active], how.norm)
-        current[active] = project(x[active], moved, epsilon[active], how.norm)
+                return best
+        current = ball.project(ascend(current, gradient, length, how.norm))
     assert best is not None  # there is at least one step
-    if len(active):
-        with torch.no_grad():
-            found = Best.of(current[active], module(current[active]), label[active], how.targeted)
-        best = best.with_better(found, active, force=how.keep == "last")
-    return best
-
-
-def in_chunks(total: int, device: torch.device) -> list[slice]:
-    """Slices of at most the device's batch size."""
-    size = DEFAULT_BATCH.get(device.type, 16)
-    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+    with torch.no_grad():
+        found = Best.of(current, module(current), label, how.targeted)
+    return best.with_better(found, active, force=how.keep == "last")

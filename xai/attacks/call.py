@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from xai.attacks._spec import ATTACKS, Attack
-from xai.attacks._steps import in_chunks, l2_norm, margin
+from xai.attacks._steps import l2_norm, margin
+from xai.batching import in_batches
 from xai.errors import InputError
 from xai.models.classifier import Classifier
 from xai.provenance import provenance
-from xai.types import AttackResult, Run, resolve_target
+from xai.types import AttackResult, Run, class_indices, resolve_target
 
 
 def attack(
@@ -30,14 +31,15 @@ def attack(
     """Attack x (N,3,H,W) in [0, 1] by the attack `name` with `params` (its dataclass; None: the defaults).
 
     labels: the class to leave (None: the predicted class of each image), or the class to reach where the parameters
-    say `targeted`. epsilon: pixel units of [0, 1], one for all or one per sample; 0 is the identity.
+    say `targeted`. epsilon: pixel units of [0, 1], one for all or one per sample; 0 is the identity, and the
+    L-infinity ball ends at 1. run: progress, cancel and seed; made from `seed` if not given.
 
     Raises `InputError` for a bad image, label or epsilon, and `Cancelled`.
     """
     classifier.check(x)
     params = params or ATTACKS.get(name).params()
-    radius = _radius(epsilon, len(x))
-    before = _predict(classifier, x, run)
+    radius = _radius(epsilon, len(x), params.norm)
+    before = predictions(classifier, x, run)
     label = _labels(before, labels, params.targeted)
     return _attack(classifier, x, name, params, before, label, radius, torch.arange(len(x)), seed, run)
 
@@ -63,7 +65,8 @@ def sweep(
     if not len(radii) or bool((radii.diff() < 0).any()):
         raise InputError("epsilons must be at least one value, in ascending order.")
     count, images = len(radii), len(x)
-    before = _predict(classifier, x, run)
+    radius = _radius(radii.repeat_interleave(images), count * images, params.norm)
+    before = predictions(classifier, x, run)
     label = _labels(before, labels, params.targeted)
     flat = _attack(
         classifier,
@@ -72,7 +75,7 @@ def sweep(
         params,
         before.repeat(count, 1),
         label.repeat(count),
-        _radius(radii.repeat_interleave(images), count * images),
+        radius,
         torch.arange(images).repeat(count),
         seed,
         run,
@@ -83,26 +86,35 @@ def sweep(
     return results
 
 
-def _radius(epsilon: float | Sequence[float] | Tensor, count: int) -> Tensor:
+def _radius(epsilon: float | Sequence[float] | Tensor, count: int, norm: str) -> Tensor:
     radius = torch.as_tensor(epsilon, dtype=torch.float32).flatten()
     if len(radius) == 1:
         radius = radius.expand(count)
     if len(radius) != count:
         raise InputError(f"epsilon has {len(radius)} values for {count} images; give one, or one per image.")
-    if not bool(torch.isfinite(radius).all()) or bool((radius < 0).any()):
-        raise InputError(f"epsilon is {float(radius.min()):.4g}; it must be 0 or more, in pixel units of [0, 1].")
+    wrong = radius[~(torch.isfinite(radius) & (radius >= 0))]
+    if len(wrong):
+        raise InputError(f"epsilon is {float(wrong[0]):.4g}; it must be 0 or more, in pixel units of [0, 1].")
+    if norm == "linf" and float(radius.max()) > 1:
+        raise InputError(
+            f"epsilon is {float(radius.max()):.4g}; no pixel can move by more than 1 (a level of 8 bits is 1/255)."
+        )
     return radius.contiguous()
 
 
 def _labels(before: Tensor, labels: int | Sequence[int] | Tensor | None, targeted: bool) -> Tensor:
     if labels is None and targeted:
         raise InputError("a targeted attack needs the class to reach; give labels.")
-    return resolve_target(before, None if labels is None else torch.as_tensor(labels, dtype=torch.int64))
+    return resolve_target(before, None if labels is None else class_indices(labels, "labels"))
 
 
-def _predict(classifier: Classifier, x: Tensor, run: Run | None) -> Tensor:
-    parts = in_chunks(len(x), classifier.device)
-    return torch.cat([classifier.predict(x[part], run) for part in parts])
+def predictions(classifier: Classifier, x: Tensor, run: Run | None, note: str = "") -> Tensor:
+    """Logits (N,K) on the CPU, in batches: x (N,3,H,W) in [0, 1]. Without a note nothing is reported."""
+    run = dataclasses.replace(run or Run(), device=classifier.device)
+    if not note:
+        run = Run(run.device, cancelled=run.cancelled)
+    parts = in_batches(lambda start, stop: classifier.predict(x[start:stop], run), len(x), run, note)
+    return torch.cat([part for _, _, part in parts])
 
 
 def _attack(
@@ -118,41 +130,40 @@ def _attack(
     run: Run | None,
 ) -> AttackResult:
     run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
-    adversarial: list[Tensor] = []
-    rounded: list[Tensor] = []
-    after: list[Tensor] = []
-    png: list[Tensor] = []
-    for part in in_chunks(len(x), run.device):
+    whole = run.part(0, 100 * len(x), 100 * len(x))  # in hundredths of an image, so that every step counts
+
+    def work(start: int, stop: int) -> tuple[Tensor, ...]:
+        part = slice(start, stop)
+        share = whole.part(100 * start, 100 * (stop - start), 100 * len(x))
         with classifier.lease(run) as module:
-            images, radius = (each[part].to(run.device) for each in (x.detach(), epsilon))
-            share = run.part(100 * part.start, 100 * (part.stop - part.start), 100 * len(x), "attacking")
+            images, radius = classifier.to_input(x[part]), epsilon[part].to(run.device)
             pixels, logits = params(module, images, label[part].to(run.device), radius, group[part], share)
             still = radius == 0  # the identity, to the last bit
             pixels = torch.where(still.view(-1, 1, 1, 1), images, pixels)
             levels = to_levels(pixels, images, radius, params.norm)
             with torch.no_grad():
-                png.append(module(levels.to(images) / 255).float().cpu())
-            adversarial.append(pixels.float().cpu())
-            rounded.append(levels.cpu())
-            after.append(torch.where(still.cpu()[:, None], before[part], logits.float().cpu()))
-        run.report(100 * part.stop, 100 * len(x), "attacking")
-    moved = torch.cat(adversarial)
-    delta = moved - x.detach().float().cpu()
-    finish = torch.cat(after)
+                png = module(levels.to(images) / 255)
+        after = torch.where(still.cpu()[:, None], before[part], logits.float().cpu())
+        return pixels.float().cpu(), levels.cpu(), after, png.float().cpu()
+
+    found = [each for _, _, each in in_batches(work, len(x), whole, "attacking")]
+    moved, levels, finish, png = (torch.cat(each) for each in zip(*found, strict=True))
+    clean = x.detach().float().cpu()
+    delta = moved - clean
     return AttackResult(
         attack=name,
-        clean=x.detach().float().cpu(),
+        clean=clean,
         adversarial=moved,
         success=margin(finish, label, params.targeted) > 0,
         linf=delta.abs().flatten(1).amax(1),
-        l2=l2_norm(delta),
+        l2=l2_norm(delta).float(),
         logits_before=before,
         logits_after=finish,
         target=label,
         epsilon=epsilon,
         provenance=provenance(classifier, "attack", name, params, run.seed),
-        levels=torch.cat(rounded),
-        survives_png=margin(torch.cat(png), label, params.targeted) > 0,
+        levels=levels,
+        survives_png=margin(png, label, params.targeted) > 0,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xai.attacks._spec import ATTACKS, NORMS, AttackSpec
-from xai.attacks._steps import LOSSES, ascend, objective, one_of, project
+from xai.attacks._steps import LOSSES, Ball, ascend, objective, one_of
 from xai.attacks.call import attack
 from xai.models.classifier import Classifier, InputModel
 from xai.registry import Source
@@ -39,7 +39,7 @@ class FGSM:
         with torch.enable_grad():
             value = objective(module(leaf), label, self.targeted, self.loss)
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        moved = project(x, ascend(x, gradient, epsilon, self.norm), epsilon, self.norm)
+        moved = Ball.around(x, epsilon, self.norm).project(ascend(x, gradient, epsilon, self.norm))
         with torch.no_grad():
             return moved, module(moved)
 
@@ -68,6 +68,6 @@ ATTACKS.add(
         ),
         params=FGSM,
         summary="One step of length epsilon along the sign of the loss gradient.",
-        passes=lambda params: 4,
+        passes=lambda params: 5,
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,7 +31,7 @@ class PGD:
     norm "linf": direction = sign(gradient); "l2": gradient / its norm. step_size a: in pixel units; None takes
     2.5 * epsilon / steps for each sample. loss: "cross_entropy", or "margin" (does not saturate). keep: "best" keeps
     the iterate of the largest margin over all steps and restarts, "last" the last one of the best restart.
-    stop_when_done: no further steps for a sample that is already misclassified.
+    stop_when_done: no further steps or restarts for a sample that is already misclassified.
     """
 
     norm: Literal["linf", "l2"] = "linf"
@@ -49,8 +50,10 @@ class PGD:
         one_of("norm", self.norm, NORMS)
         one_of("loss", self.loss, LOSSES)
         one_of("keep", self.keep, KEEPS)
-        if self.step_size is not None and not self.step_size > 0:
-            raise InputError(f"step_size is {self.step_size}; it must be above 0.")
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise InputError(f"step_size is {self.step_size}; it must be above 0 and finite.")
+        if self.restarts > 1 and not self.start_at_random:
+            raise InputError(f"restarts is {self.restarts}, but without start_at_random all are alike; use 1.")
 
     def __call__(
         self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
@@ -59,12 +62,17 @@ class PGD:
         step = torch.full_like(epsilon, self.step_size) if self.step_size else 2.5 * epsilon / self.steps
         how = Climb(self.norm, self.targeted, self.loss, self.steps, self.keep, self.stop_when_done)
         best: Best | None = None
-        every = torch.arange(len(x), device=x.device)
+        rows = torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
-            start = random_start(x, group, epsilon, self.norm, run, restart) if self.start_at_random else x
+            if best is not None and self.stop_when_done:
+                rows = (best.margin <= 0).nonzero()[:, 0]
+                if not len(rows):
+                    break
+            images, radius, groups = x[rows], epsilon[rows], group[rows.to(group.device)]
+            start = random_start(images, groups, radius, self.norm, run, restart) if self.start_at_random else images
             part = run.part(restart * self.steps, self.steps, self.restarts * self.steps)
-            found = climb(module, x, start, label, epsilon, step, how, part)
-            best = found if best is None else best.with_better(found, every)
+            found = climb(module, images, start, label[rows], radius, step[rows], how, part)
+            best = found if best is None else best.with_better(found, rows)
         assert best is not None  # there is at least one restart
         return best.images, best.logits
 
@@ -98,6 +106,6 @@ ATTACKS.add(
         source=PAPER,
         params=PGD,
         summary="Climbs the loss step by step and projects back into the ball after each step.",
-        passes=lambda params: params.restarts * (3 * params.steps + 1),  # type: ignore[attr-defined]
+        passes=lambda params: params.restarts * (3 * params.steps + 1) + 1,  # type: ignore[attr-defined]
     )
 )

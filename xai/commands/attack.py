@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xai.attacks._spec import Attack
     from xai.models.classifier import Classifier
     from xai.statistics import Band
-    from xai.studies.adversarial import EpsilonStudy
+    from xai.studies.adversarial import EpsilonNumbers, EpsilonStudy
 
 DESCRIPTION = """Attack images at every epsilon: adversarial PNGs, perturbations (.npy), the maps of the old and the new
 class before and after, a table over epsilon beside random noise of equal norm, and manifest.json."""
@@ -99,6 +99,9 @@ def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
             found.update(low + step * index for index in range(int((high - low) / step + 1e-9) + 1))
         else:
             raise InputError(f"--epsilon {word!r} is not a number or A:B:STEP, such as 0:16:1.")
+        if numbers[0] < 0 or (norm == "linf" and max(numbers[:2]) > unit):
+            reach = "0 to 255, which are 1/255 each" if norm == "linf" else "0 or more"
+            raise InputError(f"--epsilon {word!r} is out of range; give {reach}.")
     # What reads alike (a file is named by it) is one value.
     return [value / unit for value in sorted({f"{value:.4g}": value for value in sorted(found)}.values())]
 
@@ -120,18 +123,18 @@ def run(args: argparse.Namespace) -> int:
     """Attack, write, and list what could not be attacked."""
     from xai.bundle import make_folder, manifest_bytes
     from xai.explain._spec import METHODS
-    from xai.files import write_atomic
+    from xai.files import write_files
     from xai.models.classes import class_index
 
     epsilons, params = parse_epsilons(args.epsilon, args.norm), attack_of(args)
-    METHODS.get(args.method)
+    METHODS.get(args.method)  # before a network is loaded
     pictures, unknown = find_pictures(args.images, skip=args.out)
     if not pictures:
         raise InputError(" ".join(sentence for _, sentence in unknown))
     [(classifier, _)] = load_models([args.model], [args.weights], args.device)
     label = None if args.target is None else class_index(classifier, args.target)
+    check_explanation(classifier, args)
     make_folder(args.out)
-    (args.out / "manifest.json").unlink(missing_ok=True)  # an older one would describe files that are about to change
     done = Done([{"source": source, "reason": reason} for source, reason in unknown])
     complete = False
     try:
@@ -144,14 +147,26 @@ def run(args: argparse.Namespace) -> int:
                     done.bad.append({"source": picture.source, "reason": str(error)})
                     continue
                 files, entry = files_of(study, classifier, picture, [each["folder"] for each in done.images])
-                for path, data in files.items():
-                    write_atomic(args.out / path, data)
+                write_files(args.out, files)
                 done.keep(study, files, entry)
         complete = True
     finally:  # what was finished stays, with a manifest that says whether it is all
         manifest = manifest_of(done, args, complete)
-        write_atomic(args.out / "manifest.json", manifest_bytes(manifest))
+        write_files(args.out, {"manifest.json": manifest_bytes(manifest)})
     return report(manifest, args)
+
+
+def check_explanation(classifier: Classifier, args: argparse.Namespace) -> None:
+    """Raise `InputError` for a layer or a method that this classifier does not take, whatever the picture."""
+    from xai.explain._spec import METHODS
+    from xai.explain.call import applicability
+
+    if args.layer is not None:
+        classifier.layer(args.layer)
+    coverage = applicability(classifier, args.method, args.layer)
+    if coverage.status == "refused":
+        title = METHODS.get(args.method).title
+        raise InputError(f"{title} does not apply to {classifier.title}: {coverage.sentence}.")
 
 
 @dataclass(eq=False)
@@ -160,7 +175,7 @@ class Done:
 
     bad: list[dict[str, str]]
     images: list[dict[str, Any]] = field(default_factory=list)
-    studies: list[EpsilonStudy] = field(default_factory=list)
+    numbers: list[EpsilonNumbers] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def keep(self, study: EpsilonStudy, files: dict[str, bytes], entry: dict[str, Any]) -> None:
@@ -168,7 +183,7 @@ class Done:
         from xai.attack_bundle import listed
 
         self.images.append(entry)
-        self.studies.append(study)
+        self.numbers.append(study.numbers())  # not the study: its pictures would fill the memory
         self.files |= listed(files)
 
 
@@ -176,7 +191,7 @@ def manifest_of(done: Done, args: argparse.Namespace, complete: bool) -> dict[st
     """What was made, by which command, and what could not be."""
     from xai.attack_bundle import manifest
 
-    over = over_images(done.studies) if len(done.studies) > 1 else None
+    over = over_images(done.numbers) if len(done.numbers) > 1 else None
     return manifest(done.images, done.files, shlex.join(["python", "-m", "xai", *args.words]), complete, over, done.bad)
 
 
@@ -223,7 +238,7 @@ def files_of(
     return image_files(study, classifier, folder), entry(study, classifier, folder, picture.source)
 
 
-def over_images(studies: Sequence[EpsilonStudy]) -> Any:
+def over_images(studies: Sequence[EpsilonNumbers]) -> Any:
     """Rates against epsilon over all images, each with its bootstrap 95 % interval."""
     from xai._entry import plain as bundle_plain
     from xai.studies.adversarial import security_curve
@@ -259,12 +274,20 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
             say(
                 f"{image['source']}: {best['name']} ({100 * best['probability']:.1f} %)"
                 + (" (random weights: this means nothing)" if image["random_weights"] else "")
-                + f"; smallest epsilon that changes it: {image['smallest_epsilon_text']}"
+                + f"; {verdict(image)}"
             )
         if manifest["images"]:
             say(manifest["images"][0]["protocol"])
         say(f"Wrote {len(manifest['files']) + 1} files to {args.out}")
     return 0 if manifest["images"] else 2
+
+
+def verdict(image: dict[str, Any]) -> str:
+    """What the attack came to, from an image's manifest entry."""
+    if image["reached_before"]:
+        return "this is the class to reach already"
+    what = "reaches the class" if image["settings"]["targeted"] else "changes it"
+    return f"smallest epsilon that {what}: {image['smallest_epsilon_text']}"
 
 
 COMMANDS.add(

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from xai.attacks import sweep
 from xai.attacks._spec import ATTACKS, Attack
-from xai.batching import DEFAULT_BATCH
+from xai.attacks.call import predictions
+from xai.batching import in_batches
 from xai.errors import InputError
 from xai.explain import attribute
 from xai.explain._spec import METHODS
@@ -91,10 +92,34 @@ class EpsilonStudy:
         """(E,N) bool: noise of the same norm changes the predicted class."""
         return self.noise_logits.argmax(-1) != self.attacked[0].logits_before.argmax(-1)
 
+    @property
+    def reached_before(self) -> Tensor:
+        """(N,) bool: a targeted attack whose class is the predicted one already, so that nothing has to change."""
+        first = self.attacked[0]
+        return (first.logits_before.argmax(-1) == first.target) & bool(self.protocol.settings["targeted"])
+
+    def numbers(self) -> EpsilonNumbers:
+        """What a rate over images needs, without the pictures and maps."""
+        return EpsilonNumbers(
+            self.epsilons, self.success, self.survives_png, self.noise_turns, self.shift, self.smallest
+        )
+
     def probability(self, which: str, who: str = "attack") -> Tensor:
         """(E,N): probability of the "old" or "new" class under the attack or the noise."""
         logits = self.noise_logits if who == "noise" else torch.stack([r.logits_after for r in self.attacked])
         return logits.softmax(-1).gather(-1, self.maps[which].class_index[..., None])[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class EpsilonNumbers:
+    """The numbers of an `EpsilonStudy`: small, so that thousands of images can be kept."""
+
+    epsilons: Tensor
+    success: Tensor
+    survives_png: Tensor
+    noise_turns: Tensor
+    shift: Mapping[str, Mapping[str, Mapping[str, Tensor]]]
+    smallest: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,34 +150,37 @@ def epsilon_study(
 ) -> EpsilonStudy:
     """Attack x (N,3,H,W) in [0, 1] at every epsilon (ascending, pixel units) and follow the explanation.
 
-    labels: as in `xai.attacks.attack`. method, layer, method_params: as in `xai.attribute`. Raises `InputError` for bad
-    arguments, `NotApplicableError` where the method does not apply, and `Cancelled`.
+    labels: as in `xai.attacks.attack`. method, layer, method_params: as in `xai.attribute`. run: progress, cancel and
+    seed; made from `seed` if not given. Raises `InputError` for bad arguments, `NotApplicableError` where the method
+    does not apply (before the attack begins), and `Cancelled`.
     """
     run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
     params = params or ATTACKS.get(attack).params()
     radii = torch.as_tensor(epsilons, dtype=torch.float32).flatten()
-    each = len(radii) * len(x)
+    count, frames = len(radii), len(radii) * len(x)
     explaining = METHODS.get(method).passes(classifier, make_explainer(METHODS.get(method), layer, **method_params))
-    total = (each * ATTACKS.get(attack).passes(params), each, each * explaining)
-    stage = _Stage(run, total)
+    attacking = frames * ATTACKS.get(attack).passes(params)
+    stage = _Stage(run, attacking + frames + (len(x) + 5 * frames) * explaining)
 
-    attacked = tuple(sweep(classifier, x, radii, attack, params, labels, run.seed, stage.next(total[0], "attack")))
-    noisy = torch.stack([noise_of_equal_norm(x, result, params.norm, run) for result in attacked])
-    noise_logits = _predict(classifier, noisy, stage.next(total[1], "noise"))
+    def explain(images: Tensor, targets: Tensor, note: str, count: int = frames) -> tuple[Tensor, Tensor, bool]:
+        part = stage.next(count * explaining, note)
+        return _explain(classifier, images, targets, method, layer, part, method_params)
 
-    def explain(images: Tensor, targets: Tensor, note: str, passes: int) -> tuple[Tensor, Tensor, bool]:
-        return _explain(classifier, images, targets, method, layer, stage.next(passes, note), method_params)
-
+    # The clean maps come first: what cannot be explained is said before the attack has cost anything.
+    before = predictions(classifier, x, run).argmax(-1)
+    clean_low, clean_full, signed = explain(x[None], before[None], "old class, clean", len(x))
+    attacked = tuple(sweep(classifier, x, radii, attack, params, labels, run.seed, stage.next(attacking, "attacking")))
     moved = torch.stack([result.adversarial for result in attacked])
-    before = attacked[0].logits_before.argmax(-1)
-    count = len(radii)
+    noisy = torch.stack([noise_of_equal_norm(x, result, params.norm, run) for result in attacked])
+    flat = predictions(classifier, noisy.flatten(0, 1), stage.next(frames, "noise"), "predictions")
     maps: dict[str, Maps] = {}
     shift: dict[str, dict[str, dict[str, Tensor]]] = {}
-    signed = False
     for which, index in (("old", before.expand(count, -1)), ("new", _new_class(attacked, params.targeted))):
-        clean_low, clean_full = _clean_maps(explain, x, index, which, total[2])
-        attack_low, attack_full, signed = explain(moved, index, f"{which} class, attacked", total[2])
-        noise_low, noise_full, _ = explain(noisy, index, f"{which} class, noise", total[2])
+        if which == "new":
+            clean_low, clean_full = _clean_maps(explain, x, index)
+        attack_low, attack_full, _ = explain(moved, index, f"{which} class, attacked")
+        noise_low, noise_full, _ = explain(noisy, index, f"{which} class, noise")
+        clean_low, clean_full = (each.expand(count, *each.shape[1:]) for each in (clean_low, clean_full))
         maps[which] = Maps(index.contiguous(), clean_low, attack_low, noise_low)
         shift[which] = {"attack": _shift(clean_full, attack_full), "noise": _shift(clean_full, noise_full)}
     distance = [image_distance(result.clean, result.adversarial) for result in attacked]
@@ -161,22 +189,24 @@ def epsilon_study(
         clean=attacked[0].clean,
         attacked=attacked,
         noisy=noisy,
-        noise_logits=noise_logits,
+        noise_logits=_rows(flat, noisy.shape[:2]),
         maps=maps,
         shift=shift,
         distance={name: torch.stack([each[name] for each in distance]) for name in distance[0]},
         smallest=smallest_epsilon(radii, torch.stack([result.success for result in attacked])),
         method=method,
         signed=signed,
-        protocol=_protocol(attack, params, radii, method, run.seed),
+        protocol=_protocol(
+            attack, params, radii, method, run.seed, _aim(classifier, attacked[0].target, params.targeted, labels)
+        ),
         provenance={**provenance(classifier, "attack", attack, params, run.seed), "method": method, "layer": layer},
     )
 
 
 def passes_each(classifier: Classifier, attack: str, params: Attack, method: str, layer: str | None = None) -> int:
-    """Forward passes (a backward counts two) at one epsilon of one image: attack, noise, six maps at the most."""
+    """Forward passes (a backward counts two) at one epsilon of one image: attack, noise, five maps at the most."""
     spec = METHODS.get(method)
-    return ATTACKS.get(attack).passes(params) + 1 + 6 * spec.passes(classifier, make_explainer(spec, layer))
+    return ATTACKS.get(attack).passes(params) + 1 + 5 * spec.passes(classifier, make_explainer(spec, layer))
 
 
 def noise_of_equal_norm(x: Tensor, result: AttackResult, norm: str, run: Run) -> Tensor:
@@ -218,12 +248,13 @@ def smallest_epsilon(epsilons: Tensor, success: Tensor) -> Tensor:
     return torch.where(success.any(0), first, never)
 
 
-def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy], seed: int = 0) -> SecurityCurve:
+def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy | EpsilonNumbers], seed: int = 0) -> SecurityCurve:
     """Success rate against epsilon over the images of one study or several, beside the control, and the mean shift.
 
     Raises `InputError` for studies of different epsilons.
     """
-    each = [studies] if isinstance(studies, EpsilonStudy) else list(studies)
+    given = [studies] if isinstance(studies, EpsilonStudy) else list(studies)
+    each = [study.numbers() if isinstance(study, EpsilonStudy) else study for study in given]
     if not each or any(not torch.equal(study.epsilons, each[0].epsilons) for study in each):
         raise InputError("the studies have different epsilons; give at least one, all of the same epsilons.")
 
@@ -253,11 +284,11 @@ def _new_class(attacked: tuple[AttackResult, ...], targeted: bool) -> Tensor:
     return logits.scatter(-1, old.expand(len(attacked), -1)[..., None], -torch.inf).argmax(-1)
 
 
-def _clean_maps(explain: Any, x: Tensor, index: Tensor, which: str, passes: int) -> tuple[Tensor, Tensor]:
+def _clean_maps(explain: Any, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Maps of the clean images for index (E,N), computed once for each (image, class) pair."""
     who = torch.arange(index.shape[1]).expand_as(index)
     pairs, inverse = torch.unique(torch.stack([who, index], -1).flatten(0, 1), dim=0, return_inverse=True)
-    low, full, _ = explain(x[pairs[:, 0]][None], pairs[:, 1][None], f"{which} class, clean", passes)
+    low, full, _ = explain(x[pairs[:, 0]][None], pairs[:, 1][None], "new class, clean")
     shape = index.shape
     return _rows(low[0][inverse], shape), _rows(full[0][inverse], shape)
 
@@ -273,18 +304,17 @@ def _explain(
 ) -> tuple[Tensor, Tensor, bool]:
     """Maps of images (E,N,3,H,W) for targets (E,N): at the method's resolution, at the input size; whether signed."""
     flat, chosen = images.flatten(0, 1), targets.flatten()
-    size = DEFAULT_BATCH.get(classifier.device.type, 16)
-    low, full, signed = [], [], False
-    for start in range(0, len(flat), size):
-        part = slice(start, start + size)
-        quiet = dataclasses.replace(run, on_progress=lambda _done, _total, _note: None)
-        found = attribute(classifier, flat[part], method, chosen[part], layer, run=quiet, **params)
-        low.append(found.values.sum(1) if found.values.dim() == 4 else found.values)
-        full.append(found.maps())
-        signed = found.signed
-        run.report(min(start + size, len(flat)), len(flat))
+    whole = run.part(0, 100 * len(flat), 100 * len(flat))
+
+    def work(start: int, stop: int) -> tuple[Tensor, Tensor, bool]:
+        share = whole.part(100 * start, 100 * (stop - start), 100 * len(flat))
+        found = attribute(classifier, flat[start:stop], method, chosen[start:stop], layer, run=share, **params)
+        return found.values.sum(1) if found.values.dim() == 4 else found.values, found.maps(), found.signed
+
+    parts = [part for _, _, part in in_batches(work, len(flat), whole)]
+    low, full, signed = zip(*parts, strict=True)
     shape = images.shape[:2]
-    return _rows(torch.cat(low), shape), _rows(torch.cat(full), shape), signed
+    return _rows(torch.cat(low), shape), _rows(torch.cat(full), shape), signed[0]
 
 
 def _shift(before: Tensor, after: Tensor) -> dict[str, Tensor]:
@@ -297,45 +327,55 @@ def _rows(flat: Tensor, shape: torch.Size) -> Tensor:
     return flat.reshape(*shape, *flat.shape[1:])
 
 
-def _predict(classifier: Classifier, images: Tensor, run: Run) -> Tensor:
-    flat, size = images.flatten(0, 1), DEFAULT_BATCH.get(classifier.device.type, 16)
-    logits = []
-    for start in range(0, len(flat), size):
-        logits.append(classifier.predict(flat[start : start + size], run))
-        run.report(min(start + size, len(flat)), len(flat))
-    return _rows(torch.cat(logits), images.shape[:2])
-
-
 class _Stage:
-    """Progress of the whole from the progress of its stages."""
+    """Progress of the whole, in passes, from the progress of its stages; each keeps saying what it said last."""
 
-    def __init__(self, run: Run, cost: tuple[int, int, int]) -> None:
-        self._run, self._done = run, 0
-        self._total = cost[0] + cost[1] + 6 * cost[2]
+    def __init__(self, run: Run, total: int) -> None:
+        self._run, self._done, self._total = run, 0, total
 
     def next(self, passes: int, note: str) -> Run:
         start, self._done = self._done, self._done + passes
-        part = self._run.part(start, passes, self._total)
-        return dataclasses.replace(part, on_progress=lambda done, total, _: part.on_progress(done, total, note))
+        part, said = self._run.part(start, passes, self._total), note
+
+        def on_progress(done: int, total: int, what: str) -> None:
+            nonlocal said
+            said = what or said
+            part.on_progress(done, total, said if said.startswith(note) else f"{note}: {said}")
+
+        return dataclasses.replace(part, on_progress=on_progress)
 
 
-def _protocol(attack: str, params: Attack, epsilons: Tensor, method: str, seed: int) -> Protocol:
+def _aim(classifier: Classifier, target: Tensor, targeted: bool, labels: Any) -> str:
+    """Where the attack goes, in words."""
+    if labels is None:
+        return "away from the predicted class"
+    classes = sorted(set(target.tolist()))
+    one = f"{classifier.labels[classes[0]]} ({classes[0]})" if len(classes) == 1 else "the class given for each image"
+    return f"{'towards' if targeted else 'away from'} {one}"
+
+
+def _protocol(attack: str, params: Attack, epsilons: Tensor, method: str, seed: int, aim: str) -> Protocol:
     settings = {
         "attack": attack,
         **dataclasses.asdict(params),  # type: ignore[call-overload]
+        "aim": aim,
         "epsilons": epsilons.tolist(),
         "method": method,
         "seed": seed,
         "control": f"random noise of equal {params.norm} norm",
     }
-    title = ATTACKS.get(attack).title
-    steps = f"-{settings['steps']}" if "steps" in settings else ""
-    size = f", step {settings['step_size'] * 255:.3g}/255" if settings.get("step_size") else ""
-    ball = "L-infinity" if params.norm == "linf" else "L2"
-    aim = "towards a chosen class" if params.targeted else "away from the predicted class"
+    title, linf = ATTACKS.get(attack).title, params.norm == "linf"
+    steps = size = start = ""
+    if "steps" in settings:
+        length, steps = settings["step_size"], f"-{settings['steps']}"
+        own = f"2.5 epsilon / {settings['steps']}"
+        size = f", step {own if length is None else f'{255 * length:.3g}/255' if linf else f'{length:.3g}'}"
+    if settings.get("start_at_random"):
+        restarts = settings["restarts"]
+        start = f"{'one random start' if restarts == 1 else f'{restarts} random starts'}, the same for all, "
     return Protocol(
         f"{attack}{steps}-{params.norm}",
         settings,
-        f"{title}{steps} in the {ball} ball{size}, {aim}, {len(epsilons)} epsilons in pixel units of [0, 1], "
-        f"one start for all, seed {seed}; control: random noise of equal norm.",
+        f"{title}{steps} in the {'L-infinity' if linf else 'L2'} ball{size}, {aim}, {len(epsilons)} epsilons in pixel "
+        f"units of [0, 1], {start}seed {seed}; control: random noise of equal norm.",
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import shlex
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import streamlit as st
+from torch import Tensor
 
 from xai.attack_bundle import entry, image_files, listed, manifest, table
 from xai.attacks._spec import ATTACKS, Attack
@@ -75,6 +76,14 @@ class Plan:
         every = tuple(position * self.reach / POSITIONS[-1] for position in POSITIONS)
         return every if places is None else tuple(every[place] for place in places)
 
+    def study(
+        self, classifier: Classifier, x: Tensor, layer: str | None, places: tuple[int, ...] | None, run: Run
+    ) -> EpsilonStudy:
+        """Do it to x (1,3,H,W), at all positions of the slider or some."""
+        run = dataclasses.replace(run, seed=self.seed)
+        radii = self.epsilons(places)
+        return epsilon_study(classifier, x, radii, self.attack, self.params(), self.target, self.method, layer, run=run)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -104,20 +113,7 @@ class Request:
         """Do it; all positions on a copy of the network, so that nobody else waits for its lease."""
         classifier = self.scene.net.load()
         classifier = classifier.private(run) if self.places is None else classifier
-        run = dataclasses.replace(run, seed=self.plan.seed)
-        plan = self.plan
-        x = self.scene.tensor(classifier)
-        made = epsilon_study(
-            classifier,
-            x,
-            plan.epsilons(self.places),
-            plan.attack,
-            plan.params(),
-            plan.target,
-            plan.method,
-            self.layer,
-            run=run,
-        )
+        made = self.plan.study(classifier, self.scene.tensor(classifier), self.layer, self.places, run)
         return Found(self, made, classifier.labels, classifier.title, classifier.random)
 
 
@@ -146,9 +142,10 @@ class Found:
 
 @dataclass(eq=False)
 class AttackChoice(Choice):
-    """What one visitor attacks, and how."""
+    """What one visitor attacks, and how. uploads: the pictures of the set by upload, or why one is none."""
 
     plan: Plan = field(default_factory=Plan)
+    uploads: dict[str, Photo | str] = field(default_factory=dict)
 
 
 def current() -> AttackChoice:
@@ -244,20 +241,22 @@ def to_query(choice: AttackChoice) -> dict[str, str]:
     for each in dataclasses.fields(plan):
         value = getattr(plan, each.name)
         if each.name not in ("norm", "target") and value != getattr(usual, each.name):
-            query[names.get(each.name, each.name)] = f"{value:.6g}" if isinstance(value, float) else str(value)
+            query[names.get(each.name, each.name)] = str(value)  # a float in full: rounded it may leave its limits
     query |= {"target": str(plan.target)} if plan.target is not None else {}
     path = choice.layers.get(choice.nets[0].text)
     return query | ({"layer": path} if path else {})
 
 
-def command(choice: AttackChoice, layer: str | None) -> str:
-    """The terminal command that makes the same files."""
+def command(
+    choice: AttackChoice, layer: str | None, photos: Sequence[Photo] = (), places: tuple[int, ...] | None = None
+) -> str:
+    """The terminal command that makes the same files; photos: of these instead of the chosen picture."""
     plan, unit = choice.plan, 255 if choice.plan.norm == "linf" else 1
-    source = f"sample:{choice.photo.sample}" if choice.photo.sample else choice.photo.name
-    words = ["python", "-m", "xai", "attack", source, "--model", choice.nets[0].name]
+    sources = [f"sample:{photo.sample}" if photo.sample else photo.name for photo in photos or [choice.photo]]
+    words = ["python", "-m", "xai", "attack", *sources, "--model", choice.nets[0].name]
     words += ["--weights", choice.nets[0].weights] if choice.nets[0].weights != "imagenet" else []
     words += ["--attack", plan.attack, "--norm", plan.norm]
-    words += ["--epsilon", *(f"{epsilon * unit:.6g}" for epsilon in plan.epsilons())]
+    words += ["--epsilon", *(f"{epsilon * unit:.6g}" for epsilon in plan.epsilons(places))]
     words += ["--steps", str(plan.steps), "--restarts", str(plan.restarts)] if plan.attack == "pgd" else []
     words += ["--step-size", f"{plan.step_size * unit:.6g}"] if plan.step_size and plan.attack == "pgd" else []
     words += ["--target", str(plan.target)] if plan.target is not None else []

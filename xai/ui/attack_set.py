@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from xai.studies.adversarial import EpsilonStudy, SecurityCurve, epsilon_study, security_curve
+from xai.studies.adversarial import SecurityCurve, security_curve
 from xai.types import Run
 from xai.ui.attack import Plan
 from xai.ui.work import Net, Photo, Scene
@@ -37,34 +37,26 @@ class SetRequest:
         return len(self.photos) * len(self.places) * self.plan.passes(self.net.load(), self.layer)
 
     def study(self, run: Run) -> SetFound:
-        """One picture after another, so that memory does not grow with their number; only numbers are kept."""
-        classifier = self.net.load()
-        plan, parts = self.plan, []
-        says, sure = [], []
+        """One picture after another, of which only numbers are kept, on a copy of the network: nobody else waits."""
+        classifier = self.net.load().private(run)
+        parts, says, sure = [], [], []
         for index, photo in enumerate(self.photos):
 
             def report(done: int, total: int, note: str, index: int = index, photo: Photo = photo) -> None:
                 whole = len(self.photos) * total
                 run.on_progress(index * total + done, whole, f"{photo.name}: {note}")
 
-            part = dataclasses.replace(run, seed=plan.seed, on_progress=report)
+            part = dataclasses.replace(run, on_progress=report)
             x = Scene(photo, self.view, self.net).tensor(classifier)
-            made = epsilon_study(
-                classifier,
-                x,
-                plan.epsilons(self.places),
-                plan.attack,
-                plan.params(),
-                plan.target,
-                plan.method,
-                self.layer,
-                run=part,
-            )
+            made = self.plan.study(classifier, x, self.layer, self.places, part)
             before = made.attacked[0].logits_before[0].softmax(-1)
             says.append(classifier.labels[int(before.argmax())])
             sure.append(float(before.max()))
-            parts.append(made)
-        return found_of(parts, [photo.name for photo in self.photos], says, sure)
+            parts.append(made.numbers())
+        names = tuple(photo.name for photo in self.photos)
+        smallest = torch.cat([part.smallest for part in parts]).tolist()
+        curve = security_curve(parts)
+        return SetFound(curve, names, tuple(says), tuple(sure), tuple(smallest), made.protocol.sentence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +69,3 @@ class SetFound:
     sure: tuple[float, ...]
     smallest: tuple[float, ...]
     protocol: str
-
-
-def found_of(parts: list[EpsilonStudy], names: list[str], says: list[str], sure: list[float]) -> SetFound:
-    """Join studies of single pictures."""
-    curve = security_curve([*parts])
-    smallest = torch.cat([part.smallest for part in parts]).tolist()
-    return SetFound(curve, tuple(names), tuple(says), tuple(sure), tuple(smallest), parts[0].protocol.sentence)
