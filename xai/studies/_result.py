@@ -88,7 +88,7 @@ class Faithfulness:
             for method in pc.unique(of_network["method"]).to_pylist():
                 part = of_network.filter(pc.equal(of_network["method"], method))
                 if part["insertion"].null_count == part.num_rows:
-                    blank.append(Refused(network, method, part["blank"][0].as_py()))
+                    blank.append(Refused(network, method, part["blank"][0].as_py() or "no map is finite"))
                 else:
                     self._parts[network, method] = part
         if not self._parts:

@@ -30,10 +30,12 @@ class Curves extends Chart {
       lines[i].style.strokeWidth = line.front ? 3 : 1.4;
       this.dots[i].style.fill = line.ink;
       this.dots[i].setAttribute("r", line.front ? 5 : 2.5);
-      keys[i].style.borderColor = line.ink;
-      if (line.dash?.startsWith("1")) keys[i].style.borderTopStyle = "dotted";
       keys[i].parentElement.classList.toggle("front", line.front);
+      // Drawn as the line is: a border knows no dash-dot, and two baselines would look the same.
+      const stroke = { x2: 18, y1: 4, y2: 4, stroke: line.ink, "stroke-width": 2, "stroke-dasharray": line.dash };
+      keys[i].replaceWith(svg("svg", { width: 18, height: 8, "aria-hidden": "true" }, svg("line", stroke)));
     });
+    this.title.textContent = spec.shown; // the file has the whole title
   }
 }
 
@@ -145,6 +147,7 @@ class Scrub {
       const verb = metric === "insertion" ? "put in" : "taken away";
       const marks = head.marks.map((mark) => `, ${mark.toUpperCase()}`).join("");
       panel.chart.draw({
+        shown: head.network,
         title: `${METRICS[metric]}, ${head.picture}, ${head.network}${marks}`,
         x: head.counts.map((count) => (100 * count) / total),
         xTitle: `pixels ${verb}, % of the picture`,
