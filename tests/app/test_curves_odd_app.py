@@ -106,7 +106,7 @@ def test_a_zip_is_taken_alone_and_what_came_with_it_is_said(monkeypatch: pytest.
     )
     assert choice.whole is not None
     assert (choice.whole.name, len(choice.whole), choice.uploads) == ("mine", 1, ())
-    assert choice.problem == "more.zip: a zip is taken alone; drop this by itself. (1 more files like this.)"
+    assert choice.problem == "more.zip: a zip is taken alone; drop this by itself. (1 more file left out.)"
 
 
 def test_a_bad_zip_changes_nothing_and_keeps_its_own_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -126,7 +126,7 @@ def test_no_more_pictures_are_taken_than_are_measured(monkeypatch: pytest.Monkey
     choice = dropping(monkeypatch, tmp_path, *files)
     assert [photo.name for photo in choice.uploads] == ["0.png", "1.png"]
     assert choice.problem == (
-        "2.png: at most 2 pictures are taken at once; put more of them into a zip. (1 more files like this.)"
+        "2.png: at most 2 pictures are taken at once; put more of them into a zip. (1 more file left out.)"
     )
 
 

@@ -107,7 +107,8 @@ def _take(choice: CurvesChoice, key: str, place: str) -> None:
             bad.append(f"{file.name}: {error}")
     if photos or whole is not None:
         choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), whole, 0
-    left = f" ({len(bad) - 1} more files like this.)" if len(bad) > 1 else ""
+    more = len(bad) - 1
+    left = f" ({more} more file{'s' * (more > 1)} left out.)" if more > 0 else ""
     choice.problem = bad[0] + left if bad else ""
 
 
