@@ -241,6 +241,8 @@ def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
     assert main([*words, "--set", "ngf=wide", "--out", str(tmp_path / "c")]) == 2
     assert "--set 'ngf=wide' does not fit: ngf is a whole number." in capsys.readouterr().err
     assert main([*words[:-2], "--set", "width=3", "--out", str(tmp_path / "c")]) == 2
+    assert main([*words, "--set", "size=64", "--out", str(tmp_path / "c")]) == 2
+    assert "--set 'size=64' contradicts --size 32; give the side there alone." in capsys.readouterr().err
 
 
 def test_the_terminal_draws_what_the_page_shows(finished, folder, tmp_path, capsys) -> None:

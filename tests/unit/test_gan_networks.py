@@ -313,6 +313,10 @@ def test_reconstruction_is_a_mean_over_images_and_a_sum_over_parts() -> None:
 def test_settings_refuse_what_no_training_could_use() -> None:
     with pytest.raises(InputError, match=r"size 48 is not possible; use 32, 64, 128, 256, 512, 1024\."):
         GanSettings(size=48)
+    with pytest.raises(InputError, match=r"decoder_side is 12; decoders double 8 px: give 8, 16, 32, \.\.\."):
+        GanSettings(size=32, decoder_side=12)
+    with pytest.raises(InputError, match=r"feature_side is -5; give 0 or more\."):
+        GanSettings(feature_side=-5)
     with pytest.raises(InputError, match=r"lr_g is 0; give a learning rate above 0, such as 0\.0002\."):
         GanSettings(lr_g=0)
     with pytest.raises(

@@ -219,6 +219,8 @@ def _settings(args: argparse.Namespace) -> Any:
     changes: dict[str, Any] = {"size": args.size}
     for word in args.set:
         name, equals, text = word.partition("=")
+        if name == "size":
+            raise InputError(f"--set {word!r} contradicts --size {args.size}; give the side there alone.")
         if not equals or name not in hints:
             raise InputError(f"--set {word!r} is not NAME=VALUE with one of {', '.join(hints)}.")
         try:

@@ -61,6 +61,8 @@ class GanSettings:
             ("ndf", 1),
             ("batch", 2),
             ("perceptual", 0),
+            ("decoder_side", 0),
+            ("feature_side", 0),
             ("class_weight_d", 0),
             ("class_weight_g", 0),
         ):
@@ -75,6 +77,8 @@ class GanSettings:
             raise InputError(f"beta1 is {self.beta1:g}; give 0 to below 1, such as 0.5.")
         if self.decoder_side and not 8 <= self.decoder_side <= self.size // 2:
             raise InputError(f"decoder_side is {self.decoder_side}; give 8 to half the image side, {self.size // 2}.")
+        if self.decoder_side & (self.decoder_side - 1):
+            raise InputError(f"decoder_side is {self.decoder_side}; decoders double 8 px: give 8, 16, 32, ...")
         if self.architecture == "dcgan" and self.attention:
             raise InputError("attention is FastGAN's; the DCGAN baseline has none.")
         parse_policy(self.augment)

@@ -51,7 +51,10 @@ def _train(key: str) -> None:
     file = st.file_uploader(
         "A zip with a folder of images for each class", ["zip"], key=f"{key}_zip", max_upload_size=ZIP_BYTES // 2**20
     )
-    if file is not None and file.size <= ZIP_BYTES:
+    if file is not None and file.size > ZIP_BYTES:
+        st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
+        return
+    if file is not None:
         place = str(keep_upload(file.getvalue()))
         st.caption(f"Data: {runs.plain(file.name)}")
     else:
