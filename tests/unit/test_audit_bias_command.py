@@ -92,7 +92,10 @@ def test_the_detector_reads_every_method_of_its_networks(tmp_path: Path, monkeyp
         ("mark", "gradcam"),
         ("mark", "random"),
     }
-    assert len(summary["detector"]["readings"]) == 6
+    readings = summary["detector"]["readings"]
+    assert len(readings) == 6
+    # Three networks of one seed: the baseline is drawn anew for each, else its correlation would be made of ties.
+    assert len({each["mass"] for each in readings if each["method"] == "random"}) == 3
 
 
 def test_ones_own_data_with_a_table_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,3 +152,5 @@ def test_the_command_is_told_as_it_was_said() -> None:
     assert command_of(request) == (
         "python -m xai audit-bias --rho 0.9 --cue mark --seed 4 --sweep --seeds 3 --per-group 10 --out RUN"
     )
+    small = BiasRequest(Experiment(cats=6, dogs=7, pixels=48, epochs=1))
+    assert command_of(small) == ("python -m xai audit-bias --cats 6 --dogs 7 --pixels 48 --epochs 1 --seed 0 --out RUN")

@@ -24,7 +24,7 @@ from xai.models.classifier import Classifier, InputModel, Preset
 from xai.recolour import box_mask, lightness, recolour
 from xai.statistics import Interval, rank_correlation, wilson
 from xai.studies._bias_detector import Reading, detect
-from xai.studies._bias_groups import groups_in, groups_of, masks_in
+from xai.studies._bias_groups import groups_in, groups_of, with_masks
 from xai.studies._bias_subjects import Subjects, Swap, of_items, of_pets, usual
 from xai.studies._bias_train import Experiment, group_weights
 from xai.studies.bias import Audit, audit, effect, group_accuracy, shares_of
@@ -214,7 +214,7 @@ def test_groups_come_from_folders_a_table_or_brightness(tmp_path: Path) -> None:
     assert groups_of(items, str(tmp_path / "g.csv"))[0] == ("d", "d", "l", "l") * 2
     with pytest.raises(InputError, match=r"^g\.csv has no group for cat/dark/0\.png; add a line"):
         groups_in("file,group\nx.png,a\n", items, "g.csv")
-    with pytest.raises(InputError, match=r"has the columns a, b; it needs file and group\.$"):
+    with pytest.raises(InputError, match=r"has the columns a, b; it needs file and group, with a comma between\.$"):
         groups_in("a,b\n1,2\n", items, "g.csv")
     with pytest.raises(InputError, match=r"lies in no group folder"):
         groups_of([Item("cat/1.png", 0, items[0].open)], "folders")
@@ -226,8 +226,9 @@ def test_own_images_are_recoloured_inside_their_masks(tmp_path: Path) -> None:
     items = open_dataset(pictures(tmp_path)).items
     groups = groups_of(items, "folders")[0]
     clf = by_brightness()
-    masks = masks_in(tmp_path / "masks", items)
-    own = of_items(items, [i.label or 0 for i in items], groups, "brightness", clf, _run(), masks)
+    masked, told, misfits = with_masks(items, tmp_path / "masks")
+    assert (told, misfits) == ("masks for 8 of 8 images", ())
+    own = of_items(masked, [i.label or 0 for i in items], groups, "brightness", clf, _run())
     assert own.regions["object"].float().mean() == pytest.approx(1600 / 4096, abs=1e-6)
     found = audit(clf, own)
     swap = found.by_factor("brightness")

@@ -25,8 +25,8 @@ EPILOG = """Without --rho: the study's set, 135 cats, 90 % light, and 128 dogs, 
 reveal the shortcut without ground truth; --seeds trainings of each point.
 
 Own data: a folder for each class. --groups is a CSV with the columns file and group, 'folders' (CLASS/GROUP/image), or
-'brightness' (measured, cut at the median). --masks is a folder of masks laid out like the images: inside them images
-are recoloured, and explanations are measured.
+'brightness' (measured, cut at the median). --masks is a folder or a zip of masks named as the images, white inside:
+there images are recoloured, and explanations are measured; masks that fit no image are listed.
 
 A stopped or killed run goes on with --resume; finished trainings are kept.
 
@@ -37,6 +37,11 @@ examples:
   python -m xai audit-bias --data pets --model run:my-run --groups groups.csv --out runs/mine"""
 
 
+DRAWN = ("sweep", "mend", "detector", "rho", "cue", "cats", "dogs", "pixels", "epochs", "seeds", "per_group")
+OWN = ("weights", "groups", "masks", "images", "view")
+"""Options of one half of the command, refused in the other rather than passed over."""
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     drawn = parser.add_argument_group("drawn data with a planted cue")
@@ -44,6 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     drawn.add_argument("--cue", default="fur", help="fur, background or mark (default: fur)")
     drawn.add_argument("--cats", type=int, default=135, metavar="N", help="training images of cats (default: 135)")
     drawn.add_argument("--dogs", type=int, default=128, metavar="N", help="training images of dogs (default: 128)")
+    drawn.add_argument("--pixels", type=int, default=96, metavar="PX", help="side of the drawings (default: 96)")
     drawn.add_argument("--epochs", type=int, default=20, metavar="N", help="of a training (default: 20)")
     drawn.add_argument("--sweep", action="store_true", help="also train at rho 0.5 ... 1")
     drawn.add_argument("--mend", action="store_true", help="also train with the shortcut mended in four ways")
@@ -56,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--data", metavar="DATA", help="a folder, a zip, or sample:NAME")
     own.add_argument("--weights", default="imagenet", metavar="W", help="of --model (default: imagenet)")
     own.add_argument("--groups", default="folders", metavar="G", help="a CSV, folders or brightness (default: folders)")
-    own.add_argument("--masks", default="", metavar="DIR", help="masks laid out like the images")
+    own.add_argument("--masks", default="", metavar="DIR", help="a folder or a zip of masks named as the images")
     own.add_argument("--images", type=int, metavar="N", help="only N images, drawn by the seed")
     own.add_argument("--view", default="crop", help="crop or whole (default: crop)")
     parser.add_argument(
@@ -94,14 +100,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _asked(args: argparse.Namespace, names: tuple[str, ...]) -> str:
+    """The first option of `names` that is not as usual; "" where all are."""
+    usual = argparse.ArgumentParser()
+    add_options(usual)
+    found = [name for name in names if getattr(args, name) != usual.get_default(name)]
+    return f"--{found[0].replace('_', '-')}" if found else ""
+
+
 def _drawn(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     from xai.studies._bias_train import Experiment
     from xai.studies.bias_run import BiasRequest, study_bias
 
     if args.model.startswith("run:"):
         raise InputError(f"--model {args.model} is trained already; give --data to audit it on.")
+    if asked := _asked(args, OWN):
+        raise InputError(f"{asked} is about one's own data; leave it out, or give --data.")
     experiment = Experiment(
-        args.cue, args.rho, args.seed, model=args.model, cats=args.cats, dogs=args.dogs, epochs=args.epochs
+        args.cue,
+        args.rho,
+        args.seed,
+        model=args.model,
+        cats=args.cats,
+        dogs=args.dogs,
+        pixels=args.pixels,
+        epochs=args.epochs,
     )
     parts = {name: getattr(args, name) for name in ("sweep", "mend", "detector")}
     request = BiasRequest(experiment, **parts, seeds=args.seeds, per_group=args.per_group, methods=tuple(args.method))
@@ -111,16 +134,16 @@ def _drawn(args: argparse.Namespace, run: Run) -> dict[str, Any]:
 def _own(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     from xai.studies.bias_own import OwnRequest, audit_own
 
-    asked = [f"--{name}" for name in ("sweep", "mend", "detector") if getattr(args, name)]
-    asked += ["--rho"] if args.rho is not None else []
-    if asked:
-        raise InputError(f"{asked[0]} trains on drawn data; leave it out, or leave --data out.")
+    if asked := _asked(args, DRAWN):
+        raise InputError(f"{asked} trains on drawn data; leave it out, or leave --data out.")
     names = ("data", "model", "weights", "groups", "masks", "images", "view", "seed")
     request = OwnRequest(**{name: getattr(args, name) for name in names}, methods=tuple(args.method))
     return audit_own(request, args.out, args.resume, args.device, run)
 
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:
+    from xai.data._pet_factors import CUES
+
     audit = summary["base"]["audit"]
     say(audit["verdict"])
     say(f"\n{summary['data']}; {audit['images']} test images; {audit['how']}")
@@ -133,7 +156,10 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
         )
         for each in audit["groups"]
     ]
-    say("\n" + table(("class", audit["cue"], "", "accuracy % [95 %]"), rows))
+    say("\n" + table(("class", audit["cue"] if audit["cue"] in CUES else "group", "", "accuracy % [95 %]"), rows))
+    say(f"gap, best less worst group: {_interval(audit['gap_interval'], 100)} points")
+    if audit["fall"]:
+        say(f"aligned less conflicting: {_interval(audit['fall'], 100)} points")
     swaps = [
         (each["factor"], _interval(each["flips"], 100), _interval(each["moved"]), _interval(each["score"]))
         for each in audit["reliance"]
@@ -148,7 +174,7 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
         say("\n" + table(("method", "region", "share of the map", "share of the area", "difference"), shares))
     _points(summary)
     for each in summary.get("left_out", []):
-        tell(f"left out: {each['key']}: {each['reason']}")
+        tell(f"{each['key']}: {each['reason']}")
     say(f"\n{summary['protocol']}\n\nall of it: {out}")
 
 

@@ -1,18 +1,21 @@
-"""Groups of a person's own images: from inner folders, a CSV, or measured brightness."""
+"""Groups and masks of a person's own images: from inner folders, a CSV, or measured brightness; masks by name."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from xai.data._spec import Item
-from xai.errors import ImageError, InputError
-from xai.images import SUPPORTED_SUFFIXES, load_image
+from xai.data._spec import Item, Problem
+from xai.data.call import open_dataset
+from xai.errors import InputError, XaiError
 from xai.recolour import lightness
 from xai.types import Run
 
@@ -20,25 +23,29 @@ FOLDERS, BRIGHTNESS = "folders", "brightness"
 
 CSV_BYTES = 16 * 1024 * 1024
 
+NAMED = 3
+"""Files that a sentence names; of the others it says how many."""
+
 Mask = NDArray[np.bool_]
 
 
 def groups_of(
-    items: Sequence[Item], how: str, run: Run | None = None, masks: Mapping[str, Mask] | None = None
+    items: Sequence[Item], how: str, run: Run | None = None, known: Collection[str] = ()
 ) -> tuple[tuple[str, ...], str]:
     """(the group of every item, one sentence on how they were made).
 
     how: "folders" takes the folder inside the class folder ("dog/dark/7.png" is dark); "brightness" measures the mean
-    lightness, inside the mask where there is one, and cuts at the median; else the path of a CSV with the columns file
-    and group. Raises `InputError` where an item has no group, or all have the same.
+    lightness, inside the mask where there is one, and cuts at the median (an image that cannot be read is of the group
+    ""); else the path of a CSV with the columns file and group. known: keys that a CSV may name beside the items', as
+    where they are a sample. Raises `InputError` where an item has no group, or all have the same.
     """
     if how == FOLDERS:
         found, told = _by_folder(items), "groups from the folders inside the class folders"
     elif how == BRIGHTNESS:
-        found, told = _by_brightness(items, run or Run(), masks or {})
+        found, told = _by_brightness(items, run or Run())
     else:
-        found, told = _by_table(items, Path(how).expanduser()), f"groups from {Path(how).name}"
-    if len(set(found)) < 2:
+        found, told = _by_table(items, Path(how).expanduser(), known)
+    if len(set(found) - {""}) < 2:
         raise InputError(f"all {len(items)} images are of the group {found[0]!r}; an audit compares at least two.")
     return found, told
 
@@ -55,69 +62,141 @@ def _by_folder(items: Sequence[Item]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _by_brightness(items: Sequence[Item], run: Run, masks: Mapping[str, Mask]) -> tuple[tuple[str, ...], str]:
-    values = []
+def _by_brightness(items: Sequence[Item], run: Run) -> tuple[tuple[str, ...], str]:
+    values: list[float | None] = []
     for index, item in enumerate(items):
-        image = item.open()
-        mask = masks.get(item.key)
-        if mask is None and item.open_mask is not None:
-            mask = np.asarray(item.open_mask().convert("L")) > 127
-        values.append(lightness(image, mask if mask is not None and mask.any() else None))
+        values.append(_lightness(item))
         run.report(index + 1, len(items), "measuring brightness")
-    cut = median(values)
-    where = "inside the mask" if masks or items[0].open_mask is not None else "over the whole image"
+    known = [value for value in values if value is not None]
+    if not known:
+        raise InputError(f"none of the {len(items)} images can be decoded; the first is {items[0].key}.")
+    cut = median(known)
+    masks = sum(item.open_mask is not None for item in items)
+    where = "over the whole image" if not masks else "inside the mask" if masks == len(items) else "inside masks"
     return (
-        tuple("light" if value > cut else "dark" for value in values),
+        tuple("" if value is None else "light" if value > cut else "dark" for value in values),
         f"groups by mean lightness {where}, cut at the median L* {cut:.1f}",
     )
 
 
-def _by_table(items: Sequence[Item], path: Path) -> tuple[str, ...]:
+def _lightness(item: Item) -> float | None:
+    """Mean L*, inside the mask where there is one that fits; None for an image that cannot be read."""
+    try:
+        image = item.open()
+    except XaiError:
+        return None
+    try:
+        mask = mask_of(item, image)
+    except XaiError:  # listed when the image is taken
+        mask = None
+    return lightness(image, mask)
+
+
+def _by_table(items: Sequence[Item], path: Path, known: Collection[str]) -> tuple[tuple[str, ...], str]:
     if not path.is_file():
         raise InputError(f"groups {str(path)!r} is no file; give a CSV, {FOLDERS} or {BRIGHTNESS}.")
     if path.stat().st_size > CSV_BYTES:
         raise InputError(f"{path.name} is larger than {CSV_BYTES // 2**20} MB; is it the right one?")
-    return groups_in(path.read_text(encoding="utf-8-sig", errors="replace"), items, path.name)
+    found, unused = groups_in(path.read_text(encoding="utf-8-sig", errors="replace"), items, path.name, known)
+    told = f"groups from {path.name}"
+    if unused:
+        more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
+        told += f", which also names what is no image of the data: {', '.join(unused[:NAMED])}{more}"
+    return found, told
 
 
-def groups_in(text: str, items: Sequence[Item], name: str) -> tuple[str, ...]:
-    """Groups from a CSV's text: columns file (path inside the data, or file name where that is unique) and group."""
+def groups_in(
+    text: str, items: Sequence[Item], name: str, known: Collection[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(groups, files that are none of the items or `known`) from a CSV's text with the columns file and group.
+
+    file: path inside the data, or file name where that is unique. Raises `InputError` for an image without a group, or
+    one with two.
+    """
     rows = list(csv.DictReader(text.splitlines()))
     columns = rows[0].keys() if rows else ()
     if not {"file", "group"} <= set(columns):
-        raise InputError(f"{name} has the columns {', '.join(map(str, columns)) or 'none'}; it needs file and group.")
-    by_key = {(row["file"] or "").strip().replace("\\", "/"): (row["group"] or "").strip() for row in rows}
-    bare = [PurePosixPath(item.key).name for item in items]
+        raise InputError(
+            f"{name} has the columns {', '.join(map(str, columns)) or 'none'}; it needs file and group, with a comma "
+            "between."
+        )
+    table: dict[str, str] = {}
+    for row in rows:
+        file, group = (row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()
+        if table.setdefault(file, group) != group:
+            raise InputError(f"{name} has two groups for {file}: {table[file]} and {group}; keep one line.")
+    bare = Counter(PurePosixPath(item.key).name for item in items)
     found = []
-    for item, file in zip(items, bare, strict=True):
-        group = by_key.get(item.key) or (by_key.get(file) if bare.count(file) == 1 else None)
-        if not group:
-            raise InputError(f"{name} has no group for {item.key}; add a line, or leave the image out of the data.")
-        found.append(group)
-    return tuple(found)
-
-
-def masks_in(folder: Path, items: Sequence[Item]) -> dict[str, Mask]:
-    """Masks by item key: the image at the same place in `folder`, of any image type; above half is inside.
-
-    Images without a mask are left out. Raises `InputError` for a folder that is none, or where no mask fits an image.
-    """
-    if not folder.is_dir():
-        raise InputError(f"masks {str(folder)!r} is no folder; give one laid out like the images.")
-    found: dict[str, Mask] = {}
     for item in items:
-        stem = folder / PurePosixPath(item.key).with_suffix("")
-        path = next((p for p in (stem.with_suffix(end) for end in SUPPORTED_SUFFIXES) if p.is_file()), None)
-        if path is None:
+        file = PurePosixPath(item.key).name
+        group = table.get(item.key) or (table.get(file) if bare[file] == 1 else None)
+        if not group:
+            fix = f"{bare[file]} images are called {file}: give its path" if file in table else "add a line"
+            raise InputError(f"{name} has no group for {item.key}; {fix}, or leave the image out of the data.")
+        found.append(group)
+    fitting = {each for key in (*(item.key for item in items), *known) for each in (key, PurePosixPath(key).name)}
+    return tuple(found), tuple(file for file in table if file not in fitting)
+
+
+def with_masks(items: Sequence[Item], place: str | Path) -> tuple[tuple[Item, ...], str, tuple[Problem, ...]]:
+    """(the items, each with its mask; one sentence; the masks that fit none) from the images in a folder or a zip.
+
+    A mask belongs to the image of the same path without the suffix, else to the only one whose path ends with its own,
+    or the other way round: so files without folders do where names are unique. Raises `InputError` where none fits.
+    """
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise InputError(f"masks {str(place)!r} does not exist; give a folder or a zip of masks named as the images.")
+    by_name: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        by_name.setdefault(PurePosixPath(item.key).stem, []).append(index)
+    found, problems = list(items), []
+    taken: set[int] = set()
+    masks = open_dataset(path, "unlabelled")
+    keys = {PurePosixPath(item.key).with_suffix("") for item in items}
+    for mask in sorted(masks.items, key=lambda each: PurePosixPath(each.key).with_suffix("") not in keys):
+        fits = _fitting(mask.key, items, by_name)
+        reason = ""
+        if len(fits) != 1:
+            reason = f"{len(fits)} images are named so; lay masks out like the images" if fits else "no image's name"
+        elif fits[0] in taken:
+            reason = f"{items[fits[0]].key} has a mask already"
+        if reason:
+            problems.append(Problem(mask.key, f"mask left out: {reason}"))
             continue
-        mask = np.asarray(load_image(path).convert("L")) > 127
-        image = item.open()
-        if mask.shape != (image.height, image.width):
-            raise ImageError(
-                f"the mask {path.name} is {mask.shape[1]} x {mask.shape[0]}, its image {image.width} x {image.height}; "
-                "give it the same size."
-            )
-        found[item.key] = mask
-    if not found:
-        raise InputError(f"masks {str(folder)!r} holds no mask for any image; name each as its image.")
-    return found
+        taken.add(fits[0])
+        found[fits[0]] = replace(items[fits[0]], open_mask=mask.open)
+    if not taken:
+        raise InputError(f"masks {str(place)!r} holds no mask for any image; name each as its image.")
+    return tuple(found), f"masks for {len(taken)} of {len(items)} images", (*problems, *masks.problems)
+
+
+def _fitting(key: str, items: Sequence[Item], by_name: dict[str, list[int]]) -> list[int]:
+    """Places of the items that a mask of that key may belong to."""
+    own = PurePosixPath(key).with_suffix("").parts
+    named = [(place, PurePosixPath(items[place].key).with_suffix("").parts) for place in by_name.get(own[-1], [])]
+    same = [place for place, parts in named if parts == own]
+    return same or [place for place, parts in named if _ends(parts, own) or _ends(own, parts)]
+
+
+def _ends(parts: tuple[str, ...], end: tuple[str, ...]) -> bool:
+    return parts[-len(end) :] == end
+
+
+def mask_of(item: Item, image: Image.Image) -> Mask | None:
+    """The item's mask (H,W), above half is inside; None where it has none.
+
+    Raises `InputError` for another size than the image's and for one that is empty, `ImageError` where it cannot be
+    read.
+    """
+    if item.open_mask is None:
+        return None
+    mask: Mask = np.asarray(item.open_mask().convert("L")) > 127
+    if mask.shape != (image.height, image.width):
+        raise InputError(
+            f"its mask is {mask.shape[1]} x {mask.shape[0]}, the image {image.width} x {image.height}; give it the "
+            "same size."
+        )
+    if not mask.any():
+        raise InputError("its mask is empty; paint what is to be recoloured white.")
+    return mask

@@ -17,6 +17,7 @@ from xai.data.pets import PetImage, pet_masks
 from xai.errors import InputError, XaiError
 from xai.models.classifier import Classifier
 from xai.recolour import recolour
+from xai.studies._bias_groups import mask_of
 from xai.types import Run
 
 FACTORS = ("shape", *CUES, *PARTS)
@@ -65,7 +66,13 @@ class Subjects:
 
 
 def of_pets(
-    pets: Sequence[Pet], cue: Cue, classifier: Classifier, pixels: int, run: Run, factors: Sequence[str] = FACTORS
+    pets: Sequence[Pet],
+    cue: Cue,
+    classifier: Classifier,
+    pixels: int,
+    run: Run,
+    factors: Sequence[str] = FACTORS,
+    view: str = "crop",
 ) -> Subjects:
     """Drawn pets with the generator's own masks and counterfactuals; the classifier's labels are cat and dog.
 
@@ -77,11 +84,11 @@ def of_pets(
     shown: list[Tensor] = []
     swapped: dict[str, list[Tensor]] = {factor: [] for factor in factors}
     for index, pet in enumerate(pets):
-        shown.append(classifier.preprocess(PetImage(pet, pixels)()))
+        shown.append(classifier.preprocess(PetImage(pet, pixels)(), view))
         for name, mask in pet_masks(pet, pixels).items():
-            regions[name].append(seen_mask(mask, classifier))
+            regions[name].append(seen_mask(mask, classifier, view))
         for factor in factors:
-            swapped[factor].append(classifier.preprocess(PetImage(pet.swapped(factor), pixels)()))
+            swapped[factor].append(classifier.preprocess(PetImage(pet.swapped(factor), pixels)(), view))
         run.report(index + 1, total, f"drawing {index + 1} of {total} animals, each {len(factors) + 1} times")
     toward = {factor: [classes[_speaks_for(pet, factor)] for pet in pets] for factor in factors}
     places = torch.arange(total)
@@ -125,13 +132,13 @@ def of_items(
     cue: str,
     classifier: Classifier,
     run: Run,
-    masks: Mapping[str, NDArray[np.bool_]] | None = None,
     view: str = "crop",
+    synthetic: bool = False,
 ) -> Subjects:
     """A person's own images: groups as given; where an image has a mask, it is recoloured inside for a counterfactual.
 
-    masks: by key, (H,W) at the image's size; an item's own mask counts too. Images that cannot be decoded are listed.
-    Raises `InputError` where none can.
+    Images that cannot be decoded are left out and listed; an image whose mask does not fit, or lies where the network
+    does not look, stays without it, which is listed too. Raises `InputError` where none can be decoded.
     """
     shown: list[Tensor] = []
     regions: list[Tensor] = []
@@ -143,14 +150,19 @@ def of_items(
         run.report(index, len(items), f"reading {index + 1} of {len(items)}")
         try:
             image = item.open()
-            mask = _mask_of(item, image, masks or {})
         except XaiError as error:
             problems.append(Problem(item.key, str(error)))
             continue
-        if mask is not None and mask.any():
-            places.append(len(kept))
-            changed.append(classifier.preprocess(recolour(image, mask), view))
-        regions.append(_seen(mask, image, classifier, view))
+        seen = torch.zeros(classifier.input_size, dtype=torch.bool)
+        try:
+            mask = mask_of(item, image)
+            if mask is not None:
+                seen = _looked_at(mask, classifier, view)
+                places.append(len(kept))
+                changed.append(classifier.preprocess(recolour(image, mask), view))
+        except XaiError as error:
+            problems.append(Problem(item.key, f"kept without its mask: {error}"))
+        regions.append(seen)
         shown.append(classifier.preprocess(image, view))
         kept.append(index)
     if not kept:
@@ -169,7 +181,7 @@ def of_items(
         regions=known if places else {},
         swaps=(swap,) if swap else (),
         cue=cue,
-        synthetic=False,
+        synthetic=synthetic,
         how="counterfactuals recoloured inside the mask: lightness mirrored in CIE Lab" if places else "no masks given",
         problems=tuple(problems),
     )
@@ -194,16 +206,8 @@ def seen_mask(mask: NDArray[np.bool_], classifier: Classifier, view: str = "crop
     return classifier.preprocess(picture, view)[0, 0] >= 0.5
 
 
-def _seen(mask: NDArray[np.bool_] | None, image: Image.Image, classifier: Classifier, view: str) -> Tensor:
-    return seen_mask(np.zeros((image.height, image.width), np.bool_) if mask is None else mask, classifier, view)
-
-
-def _mask_of(item: Item, image: Image.Image, masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_] | None:
-    if item.key in masks:
-        return masks[item.key]
-    if item.open_mask is None:
-        return None
-    found = np.asarray(item.open_mask().convert("L")) > 127
-    if found.shape != (image.height, image.width):
-        raise InputError(f"{item.key}: its mask is {found.shape[1]} x {found.shape[0]}, the image {image.size}.")
-    return found
+def _looked_at(mask: NDArray[np.bool_], classifier: Classifier, view: str) -> Tensor:
+    seen = seen_mask(mask, classifier, view)
+    if not bool(seen.any()):
+        raise InputError("it lies outside what the network sees; use the view whole.")
+    return seen

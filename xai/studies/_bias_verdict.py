@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
+
+from xai.statistics import Interval, wilson
 
 if TYPE_CHECKING:
     from xai.studies.bias import Audit, Reliance
@@ -22,7 +25,9 @@ def verdict(audit: Audit) -> str:
     """Does it decide by the cue? By the reliance on it, its interval, and the reliance on the shape where known.
 
     "decides by": the interval's lower end is at least `DECIDES`, and the score is not below that of the shape. "leans
-    on": the lower end is at least `LEANS`. "does not rely on": neither. Without counterfactuals only the gap is told.
+    on": the lower end is at least `LEANS`. "decides by shape": the shape's lower end is at least `DECIDES`. "does
+    not rely on": none of these; a network that has learned nothing (see `learned`) relies on nothing, which is said.
+    Without counterfactuals only the gap is told.
     """
     worst = audit.worst
     ending = f"accuracy on {group_name(worst.value, worst.label)} {worst.accuracy.mean:.0%}"
@@ -41,7 +46,31 @@ def verdict(audit: Audit) -> str:
         return f"Leans on {name}: {_flips(cue)}; {ending}."
     if shape is not None and shape.score.low >= DECIDES:
         return f"Decides by shape, not by {name}: {_flips(cue)}; worst group: {ending}."
-    return f"Does not rely on {name}: {_flips(cue)}; worst group: {ending}."
+    return f"Does not rely on {name}: {_flips(cue)}{_unlearned(audit)}; worst group: {ending}."
+
+
+def learned(audit: Audit) -> bool:
+    """Whether more images are right than one answer for all would get, beyond the 95 % Wilson interval."""
+    found, share = _right_images(audit)
+    return found.low > share
+
+
+def _right_images(audit: Audit) -> tuple[Interval, float]:
+    """(share of all images that is right, share that the most frequent class alone has)."""
+    right, count = 0, Counter[str]()
+    for group in audit.groups:
+        right += round(group.accuracy.mean * group.accuracy.n)
+        count[group.label] += group.accuracy.n
+    total = count.total()
+    return wilson(right, total), max(count.values()) / total
+
+
+def _unlearned(audit: Audit) -> str:
+    if learned(audit):
+        return ""
+    found, share = _right_images(audit)
+    right = round(found.mean * found.n)
+    return f", but has not learned the task (right on {right} of {found.n} images; one answer for all gets {share:.0%})"
 
 
 def group_name(value: str, label: str) -> str:

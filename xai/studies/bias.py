@@ -7,6 +7,7 @@ Pearl, Causality, 2009 (interventions); Geirhos et al., Shortcut learning in dee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xai.errors import InputError
+from xai.explain._spec import METHODS
 from xai.explain.call import attribute
 from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
@@ -27,7 +30,9 @@ BATCH = 32
 """Images a forward pass, and of one call of a method."""
 
 PROTOCOL = (
-    "Accuracy and flips: share of images with its 95 % Wilson interval. Moved: mean change of the probability of the "
+    "Accuracy and flips: share of images with its 95 % Wilson interval. Gap: best less worst group (picked on the same "
+    "images, so somewhat large where groups are alike), fall: aligned less conflicting, with Newcombe's 95 % interval. "
+    "Moved: mean change of the probability of the "
     "class first predicted. Reliance: mean fall of the probability of the class that the cue's value speaks for (where "
     "nobody knows it, of the class first predicted) when it is swapped; 1 decides alone, 0 plays no role. Shares: "
     "positive mass of the map of the predicted class inside the region, less the region's share of the area, paired by "
@@ -98,7 +103,17 @@ class Audit:
     @property
     def gap(self) -> float:
         """Best less worst group, in shares of 1."""
-        return max(group.accuracy.mean for group in self.groups) - self.worst.accuracy.mean
+        return self.gap_interval.mean
+
+    @property
+    def gap_interval(self) -> Interval:
+        """Best less worst group, see `less`."""
+        return less(max((group.accuracy for group in self.groups), key=lambda one: one.mean), self.worst.accuracy)
+
+    @property
+    def fall(self) -> Interval | None:
+        """Accuracy where the cue agrees less that where it conflicts; None where either is missing."""
+        return less(self.aligned, self.conflicting) if self.aligned and self.conflicting else None
 
     def by_factor(self, factor: str) -> Reliance | None:
         """What swapping `factor` does; None where it was not swapped."""
@@ -111,7 +126,14 @@ class Audit:
     def plain(self) -> dict[str, Any]:
         """As JSON holds it; NaN (an interval over one image) as null."""
         found: dict[str, Any] = _finite(asdict(self))
-        return {**found, "worst": found["groups"][self.groups.index(self.worst)], "gap": self.gap, "protocol": PROTOCOL}
+        return {
+            **found,
+            "worst": found["groups"][self.groups.index(self.worst)],
+            "gap": self.gap,
+            "gap_interval": asdict(self.gap_interval),
+            "fall": asdict(self.fall) if self.fall else None,
+            "protocol": PROTOCOL,
+        }
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> Audit:
@@ -126,6 +148,14 @@ class Audit:
             shares=tuple(Share(**_intervals(each, "share", "chance", "beyond")) for each in saved["shares"]),
             rows=tuple(saved["rows"]),
         )
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Raise before anything is trained or read: `InputError` for no method, `UnknownNameError` for one unknown."""
+    if not methods:
+        raise InputError("there is no method; give at least one.")
+    for name in methods:
+        METHODS.get(name)
 
 
 def audit(
@@ -182,6 +212,18 @@ def group_accuracy(subjects: Subjects, right: Tensor, labels: Sequence[str]) -> 
         Group(labels[label], value, bool(subjects.aligned[where[0]]), wilson(int(right[where].sum()), len(where)))
         for (label, value), where in sorted(places.items())
     )
+
+
+def less(a: Interval, b: Interval) -> Interval:
+    """The difference a - b of two shares from different images, with an interval from their Wilson intervals.
+
+    a - b -+ the root of the squared distances of the ends that lie that way; n counts the images of both. Source:
+    Newcombe, Interval estimation for the difference between independent proportions, Statistics in Medicine 1998, 10.
+    """
+    mean = a.mean - b.mean
+    low = mean - math.hypot(a.mean - a.low, b.high - b.mean)
+    high = mean + math.hypot(a.high - a.mean, b.mean - b.low)
+    return Interval(mean, low, high, a.n + b.n, a.level)
 
 
 def effect(swap: Swap, before: Tensor, after: Tensor, seed: int = 0) -> Reliance:

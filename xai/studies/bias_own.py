@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xai.data._pet_factors import CUES, VALUES
-from xai.data._spec import DataSet, Item
+from xai.data._spec import DataSet, Item, Problem
 from xai.data.call import open_dataset
 from xai.data.pets import pet_of
 from xai.errors import InputError
-from xai.models.classifier import Classifier
+from xai.models.classifier import VIEWS, Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
 from xai.settings import resolve_device
-from xai.studies._bias_groups import FOLDERS, groups_of, masks_in
+from xai.studies._bias_groups import FOLDERS, groups_of, with_masks
 from xai.studies._bias_subjects import Subjects, of_items, of_pets
-from xai.studies.bias import PROTOCOL, audit
+from xai.studies.bias import PROTOCOL, audit, check_methods
 from xai.types import Run
 
 
 @dataclass(frozen=True)
 class OwnRequest:
-    """What is audited. groups: "folders", "brightness", or the path of a CSV. masks: a folder of masks, "" for none.
+    """What is audited. groups: "folders", "brightness", or the path of a CSV. masks: a folder or zip, "" for none.
 
-    cue: what the groups are values of, for the sentences. images: a seeded sample of so many, None for all.
+    cue: what recolouring inside the masks changes. images: a seeded sample of so many, None for all.
     """
 
     data: str
@@ -39,6 +39,11 @@ class OwnRequest:
     images: int | None = None
     view: str = "crop"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_methods(self.methods)
+        if self.view not in VIEWS:
+            raise InputError(f"view {self.view!r} is not known; use {' or '.join(VIEWS)}.")
 
     def config(self, data: DataSet, classifier: Classifier) -> dict[str, Any]:
         """What the run folder keeps, and what resuming compares."""
@@ -60,13 +65,13 @@ def audit_own(
     """
     chosen = resolve_device(device)
     classifier = load_model(request.model, request.weights, chosen)
-    data = open_dataset(request.data)
-    if request.images is not None:
-        data = data.sample(request.images, request.seed)
+    whole = open_dataset(request.data)
+    data = whole if request.images is None else whole.sample(request.images, request.seed)
     check_classes(data, classifier)
     folder = RunFolder.create(out, request.config(data, classifier), resume)
     with folder.working(replace(run or Run(), device=chosen, seed=request.seed), chosen) as own:
-        subjects, told = own_subjects(request, data, classifier, own.part(0, 50, 100, "reading"))
+        known = {item.key for item in whole.items}
+        subjects, told = own_subjects(request, data, classifier, own.part(0, 50, 100, "reading"), known)
         found = audit(classifier, subjects, request.methods, own.part(50, 50, 100, "audit"))
         summary: dict[str, Any] = {
             "kind": "audit-bias",
@@ -97,30 +102,33 @@ def check_classes(data: DataSet, classifier: Classifier) -> tuple[int, ...]:
     return found
 
 
-def own_subjects(request: OwnRequest, data: DataSet, classifier: Classifier, run: Run) -> tuple[Subjects, str]:
-    """The images as subjects, and how their groups were made; drawn pets keep the generator's counterfactuals."""
+def own_subjects(
+    request: OwnRequest, data: DataSet, classifier: Classifier, run: Run, known: Collection[str] = ()
+) -> tuple[Subjects, str]:
+    """The images as subjects, and how their groups were made; drawn pets keep the generator's counterfactuals.
+
+    known: keys that a table of groups may name beside the data's.
+    """
     class_map = check_classes(data, classifier)
-    items = [item for item in data.items if item.label is not None]
-    drawn = _drawn(items, request)
-    if drawn is not None:
-        return drawn_subjects(drawn, classifier, run), "groups known to the generator"
-    masks = masks_in(Path(request.masks).expanduser(), items) if request.masks else {}
-    groups, told = groups_of(items, request.groups, run.part(0, 1, 3), masks)
+    items: Sequence[Item] = [item for item in data.items if item.label is not None]
+    if request.groups == FOLDERS and not request.masks and all(pet_of(item) is not None for item in items):
+        return drawn_subjects(items, classifier, run, request.view), "groups known to the generator"
+    masked = ""
+    misfits: tuple[Problem, ...] = ()
+    if request.masks:
+        items, masked, misfits = with_masks(items, request.masks)
+    groups, told = groups_of(items, request.groups, run.part(0, 1, 3), known)
     labels = [class_map[item.label] for item in items if item.label is not None]
     inner = run.part(1, 2, 3)
-    return of_items(items, labels, groups, request.cue, classifier, inner, masks, request.view), told
+    found = of_items(items, labels, groups, request.cue, classifier, inner, request.view, data.synthetic)
+    told = "; ".join(filter(None, (told, masked)))
+    return replace(found, problems=(*misfits, *found.problems)), told
 
 
-def _drawn(items: Sequence[Item], request: OwnRequest) -> list[Item] | None:
-    """The items, if all of them are drawn pets whose groups are their own."""
-    if request.groups != FOLDERS or request.masks or any(pet_of(item) is None for item in items):
-        return None
-    return list(items)
-
-
-def drawn_subjects(items: Sequence[Item], classifier: Classifier, run: Run) -> Subjects:
+def drawn_subjects(items: Sequence[Item], classifier: Classifier, run: Run, view: str = "crop") -> Subjects:
     """Drawn pets of a data set, with the cue that their folders are made of."""
     pets = [pet for item in items if (pet := pet_of(item)) is not None]
     values = {item.key.split("/")[1] for item in items}
     cue = next((cue for cue in CUES if values <= set(VALUES[cue])), CUES[0])
-    return of_pets(pets, cue, classifier, items[0].open().width, run)
+    found = of_pets(pets, cue, classifier, items[0].open().width, run, view=view)
+    return replace(found, keys=tuple(item.key for item in items))

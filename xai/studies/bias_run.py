@@ -16,6 +16,7 @@ import torch
 from xai.data._pet_factors import CUES, Cue
 from xai.data.pets import balanced_pets
 from xai.errors import InputError
+from xai.explain.call import applicability, attribute
 from xai.files import write_atomic
 from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
@@ -27,7 +28,7 @@ from xai.studies import _bias_detector as detector
 from xai.studies._bias_detector import Reading
 from xai.studies._bias_subjects import Subjects, of_pets
 from xai.studies._bias_train import ARMS, Experiment, teach
-from xai.studies.bias import BATCH, PROTOCOL, Audit, audit
+from xai.studies.bias import BATCH, PROTOCOL, Audit, audit, check_methods
 from xai.types import Run
 
 RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -64,8 +65,7 @@ class BiasRequest:
         for name in ("seeds", "per_group"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give 1 or more.")
-        if not self.methods:
-            raise InputError("there is no method; give at least one.")
+        check_methods(self.methods)
 
     def pieces(self) -> dict[str, Experiment]:
         """The trainings by name, in order, each once."""
@@ -168,9 +168,10 @@ def test_subjects(cue: Cue, per_group: int, pixels: int, classifier: Classifier,
 def _readings(
     experiment: Experiment, classifier: Classifier, subjects: Subjects, found: Audit, run: Run
 ) -> list[Reading]:
-    """Mean mass on the cue of every method's maps, over some images of each group."""
-    from xai.explain.call import attribute
+    """Mean mass on the cue of every method's maps, over some images of each group.
 
+    What a method draws at random, above all the random map itself, it draws anew for every network.
+    """
     truth = found.by_factor(experiment.cue)
     if truth is None:
         return []
@@ -178,8 +179,10 @@ def _readings(
     chosen = torch.cat([torch.arange(start, start + min(DETECTOR_PER_GROUP, per)) for start in range(0, 4 * per, per)])
     x, mask = subjects.x[chosen], subjects.regions[detector.REGION[experiment.cue]][chosen]
     readings = []
-    for index, method in enumerate(detector.METHODS):
-        inner = replace(run, on_progress=_quiet, seed=experiment.seed)
+    methods = [each for each in detector.METHODS if applicability(classifier, each).status != "refused"]
+    drawn = Run(seed=experiment.seed).generator("readings", experiment.name).initial_seed()
+    inner = replace(run, on_progress=_quiet, seed=drawn)
+    for index, method in enumerate(methods):
         maps = torch.cat(
             [attribute(classifier, x[i : i + BATCH], method, run=inner).maps() for i in range(0, len(x), BATCH)]
         )
@@ -194,7 +197,7 @@ def _readings(
                 truth.score.mean,
             )
         )
-        run.report(index + 1, len(detector.METHODS))
+        run.report(index + 1, len(methods))
     return readings
 
 
@@ -229,7 +232,7 @@ def command_of(request: BiasRequest) -> str:
     words += [f"--rho {own.rho:g}"] if own.rho is not None else []
     words += [
         f"--{name} {getattr(own, name)}"
-        for name in ("cue", "model", "epochs")
+        for name in ("cue", "model", "cats", "dogs", "pixels", "epochs")
         if getattr(own, name) != getattr(usual, name)
     ]
     words += [f"--seed {own.seed}"]

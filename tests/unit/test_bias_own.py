@@ -1,0 +1,209 @@
+"""The audit with what people really have: masks that fit no image, tables with other files, networks that fail."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.unit.test_bias import by_brightness, pictures
+from xai import cli
+from xai.data import open_dataset
+from xai.data._spec import Item
+from xai.errors import InputError, UnknownNameError
+from xai.statistics import Interval, wilson
+from xai.studies._bias_groups import groups_in, groups_of, with_masks
+from xai.studies._bias_subjects import of_items
+from xai.studies._bias_verdict import learned, verdict
+from xai.studies.bias import Audit, Group, Reliance, audit, less
+from xai.studies.bias_own import OwnRequest
+from xai.studies.bias_run import BiasRequest
+from xai.types import Run
+
+
+def white(path: Path, size: tuple[int, int] = (64, 64), level: int = 255) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, level).save(path)
+    return path
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def test_masks_are_found_by_name_and_what_fits_no_image_is_listed(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items  # cat/dark/0.png ... dog/light/1.png
+    flat = tmp_path / "flat"
+    for name in ("cat/dark/0.png", "dark/1.png", "unknown.png", "again/cat/dark/0.bmp"):
+        white(flat / name)
+    found, told, problems = with_masks(items, flat)
+    assert told == "masks for 1 of 8 images"
+    assert [item.key for item in found if item.open_mask is not None] == ["cat/dark/0.png"]
+    assert {each.key: each.reason for each in problems} == {
+        "again/cat/dark/0.bmp": "mask left out: cat/dark/0.png has a mask already",
+        "dark/1.png": "mask left out: 2 images are named so; lay masks out like the images",
+        "unknown.png": "mask left out: no image's name",
+    }
+    with pytest.raises(InputError, match=r"holds no mask for any image; name each as its image\.$"):
+        with_masks(items, white(tmp_path / "none" / "x.png").parent)
+    with pytest.raises(InputError, match=r"^masks '/not/there' does not exist; give a folder or a zip of masks"):
+        with_masks(items, "/not/there")
+
+
+def test_masks_come_out_of_a_zip_with_a_folder_around_them_and_of_flat_files(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:
+        for item in items:
+            archive.write(tmp_path / "masks" / item.key, f"my masks/{item.key}")
+        archive.writestr("my masks/readme.txt", "hello")
+    found, told, problems = with_masks(items, tmp_path / "masks.zip")
+    assert told == "masks for 8 of 8 images"
+    assert [(each.key, each.reason) for each in problems] == [("my masks/readme.txt", "not an image file")]
+    assert np.asarray(found[0].open_mask().convert("L")).mean() == pytest.approx(255 * 1600 / 4096)  # type: ignore[misc]
+    alone = [replace(item, key=f"cat/{index}.jpg") for index, item in enumerate(items)]
+    for index in range(3):
+        white(tmp_path / "loose" / f"{index}.png")
+    assert with_masks(alone, tmp_path / "loose")[1:] == ("masks for 3 of 8 images", ())
+
+
+def test_an_image_whose_mask_does_not_fit_is_kept_and_listed(tmp_path: Path) -> None:
+    items = list(open_dataset(pictures(tmp_path)).items)
+    outside = np.zeros((64, 128), np.uint8)
+    outside[:, :20] = 255
+    masks = {
+        0: Image.new("L", (32, 32), 255),
+        1: Image.new("L", (64, 64), 0),
+        2: Image.fromarray(outside),
+    }
+    for place, mask in masks.items():
+        items[place] = replace(items[place], open_mask=lambda mask=mask: mask)
+    items[2] = replace(items[2], open=lambda: Image.new("RGB", (128, 64), "grey"))
+    items[3] = replace(items[3], open_mask=lambda: Image.open(tmp_path / "masks" / items[3].key))
+    found = of_items(items, [i.label or 0 for i in items], ["a", "b"] * 4, "brightness", by_brightness(), Run())
+    assert len(found) == 8
+    assert found.swaps[0].places.tolist() == [3]
+    assert [each.reason for each in found.problems] == [
+        "kept without its mask: its mask is 32 x 32, the image 64 x 64; give it the same size.",
+        "kept without its mask: its mask is empty; paint what is to be recoloured white.",
+        "kept without its mask: it lies outside what the network sees; use the view whole.",
+    ]
+
+
+# --- groups -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_that_names_other_files_says_which(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    lines = [f"{item.key},{item.key[:3]}" for item in items]
+    extra = ["gone/1.png,a", "gone/2.png,a", "gone/3.png,a", "gone/4.png,a"]
+    (tmp_path / "g.csv").write_text("\n".join(["file,group", *lines, *extra]), encoding="utf-8")
+    told = groups_of(items, str(tmp_path / "g.csv"))[1]
+    assert told == (
+        "groups from g.csv, which also names what is no image of the data: gone/1.png, gone/2.png, gone/3.png "
+        "and 1 more"
+    )
+    part = [item for item in items if item.key.startswith(("cat/dark/0", "dog/dark/0"))]
+    (tmp_path / "h.csv").write_text("\n".join(["file,group", *lines]), encoding="utf-8")
+    assert groups_of(part, str(tmp_path / "h.csv"), known={i.key for i in items})[1] == "groups from h.csv"
+
+
+def test_a_table_that_contradicts_itself_or_is_not_clear_is_refused(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    with pytest.raises(InputError, match=r"^g\.csv has two groups for cat/dark/0\.png: a and b; keep one line\.$"):
+        groups_in("file,group\ncat/dark/0.png,a\ncat/dark/0.png,b\n", items, "g.csv")
+    with pytest.raises(InputError, match=r"^g\.csv has no group for cat/dark/0\.png; 4 images are called 0\.png: give"):
+        groups_in("file,group\n0.png,a\n", items, "g.csv")
+    with pytest.raises(InputError, match=r"has the columns file;group; it needs file and group, with a comma between"):
+        groups_in("file;group\n0.png;a\n", items, "g.csv")
+
+
+def test_brightness_passes_over_a_broken_image_and_the_audit_lists_it(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
+    (folder / "cat" / "dark" / "9.png").write_bytes(b"no picture")
+    items = open_dataset(folder).items
+    groups, _ = groups_of(items, "brightness")
+    assert [group for item, group in zip(items, groups, strict=True) if item.key.endswith("9.png")] == [""]
+    found = of_items(items, [i.label or 0 for i in items], groups, "brightness", by_brightness(), Run())
+    assert (len(found), [each.key for each in found.problems]) == (8, ["cat/dark/9.png"])
+    broken = [item for item in items if item.key.endswith("9.png")]
+    with pytest.raises(InputError, match=r"^none of the 1 images can be decoded; the first is cat/dark/9\.png\.$"):
+        groups_of(broken, "brightness")
+
+
+def test_one_image_a_group_has_no_interval_where_there_is_none(tmp_path: Path) -> None:
+    items: list[Item] = [replace(i) for i in open_dataset(pictures(tmp_path)).items if i.key.endswith("dark/0.png")]
+    masked = with_masks(items, tmp_path / "masks")[0]
+    own = of_items(masked[:1], [0], ["a"], "brightness", by_brightness(), Run())
+    found = audit(by_brightness(), own)
+    assert found.conflicting is None
+    assert json.dumps(found.plain(), allow_nan=False)
+    assert Audit.of(found.plain()).reliance[0].flips.n == 1
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--groups", "x.csv"], "error: --groups is about one's own data; leave it out, or give --data."),
+        (["--images", "3"], "error: --images is about one's own data; leave it out, or give --data."),
+        (["--data", "sample:pets", "--cats", "3"], "error: --cats trains on drawn data; leave it out, or leave --data"),
+        (["--data", "sample:pets", "--view", "all"], "error: view 'all' is not known; use crop or whole."),
+        (["--method", "gradcan"], "error: method 'gradcan' is not known"),
+        (["--data", "sample:pets", "--method", "gradcan"], "error: method 'gradcan' is not known"),
+        (["--pixels", "9"], "error: pixels is 9; give 32 to 512."),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(tmp_path, capsys, words: list[str], said: str) -> None:
+    assert cli.main(["audit-bias", *words, "--out", str(tmp_path / "run"), "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.startswith(said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_is_checked_before_anything_is_trained() -> None:
+    with pytest.raises(UnknownNameError):
+        BiasRequest(methods=("gradcan",))
+    with pytest.raises(UnknownNameError):
+        OwnRequest("sample:pets", "simple_cnn", methods=("gradcan",))
+
+
+def test_drawn_data_stays_marked_with_groups_of_its_own_making(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("XAI_CACHE", str(tmp_path / "cache"))
+    words = ["--data", "sample:pets?cats=2&dogs=2&pixels=48", "--weights", "random:0", "--groups", "brightness"]
+    assert cli.main(["audit-bias", *words, "--device", "cpu", "--out", str(tmp_path / "run"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["base"]["audit"]
+    assert found["synthetic"] is True
+    assert [each["factor"] for each in found["reliance"]] == ["brightness"]
+
+
+# --- the gap ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_gap_has_newcombes_interval_by_his_own_example() -> None:
+    # Newcombe 1998, table II (a), method 10: 56/70 - 48/80 = 0.2, 95 % interval 0.0524 to 0.3339.
+    found = less(wilson(56, 70), wilson(48, 80))
+    assert (found.mean, found.n) == (pytest.approx(0.2), 150)
+    assert (found.low, found.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    # and (c): 6/7 - 2/7 = 0.5714, 0.0582 to 0.8062
+    found = less(wilson(6, 7), wilson(2, 7))
+    assert (found.low, found.high) == (pytest.approx(0.0582, abs=5e-5), pytest.approx(0.8062, abs=5e-5))
+
+
+def test_a_network_that_has_learned_nothing_is_not_praised_for_relying_on_nothing() -> None:
+    flat = Interval(0.0, -0.05, 0.05, 50)
+    nothing = Reliance("fur", wilson(9, 50), 9, flat, flat)
+    groups = (Group("cat", "dark", False, wilson(14, 25)), Group("dog", "dark", True, wilson(12, 25)))
+    found = Audit("fur", 50, True, "", ("cat", "dog"), groups, None, None, (nothing,), (), "", (), {})
+    assert not learned(found)
+    assert verdict(found) == (
+        "Does not rely on fur colour: flips in 9 of 50 recoloured animals, but has not learned the task (right on 26 "
+        "of 50 images; one answer for all gets 50%); worst group: accuracy on dark dogs 48%."
+    )
+    able = replace(found, groups=(replace(groups[0], accuracy=wilson(24, 25)), groups[1]))
+    assert learned(able)
+    assert "has not learned" not in verdict(able)
