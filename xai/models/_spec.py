@@ -39,6 +39,11 @@ class ModelSpec:
     tokens: Tokens | None = None
     variant: Callable[[str], ModelSpec] | None = None
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether there are ImageNet weights of it at all."""
+        return self.embedded or bool(self.weights_file)
+
 
 MODELS: Registry[ModelSpec] = Registry("model", "xai.models")
 

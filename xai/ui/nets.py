@@ -12,8 +12,12 @@ OF_RUN = "run:"
 
 
 def net_names(now: Sequence[str] = ()) -> tuple[str, ...]:
-    """What a picker lists, trained networks last, the newest first; `now` stays in it where its run has gone."""
-    return tuple(dict.fromkeys((*MODELS.names(), *(f"{OF_RUN}{each.id}" for each in list_networks()), *now)))
+    """What a picker lists, trained networks last, the newest first; `now` stays in it where its run has gone.
+
+    A network that nobody has trained on ImageNet is listed by its runs, or while it is in use (random, from a link).
+    """
+    named = (spec.name for spec in MODELS if spec.pretrained)
+    return tuple(dict.fromkeys((*named, *(f"{OF_RUN}{each.id}" for each in list_networks()), *now)))
 
 
 def net_title(name: str) -> str:
