@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from xai.ui import bias, bias_forms, bias_parts, bias_pictures, shell
+from xai.ui import bias, bias_forms, bias_parts, bias_photo, bias_pictures, bias_training, shell
 
 shell.enter()
 
@@ -15,7 +15,7 @@ tabs = st.tabs(
 )
 with tabs[5]:
     found = bias.result()
-    bias.live()
+    bias_training.live()
     if tabs[5].open:
         bias_forms.study()
 with place:
@@ -30,16 +30,18 @@ with tabs[0]:
             bias.interventions(found.audit)
         bias_pictures.pairs(found)
         bias.shares(found.audit)
+        bias_training.finished(found)
 with tabs[1]:
     if tabs[1].open:
         bias_parts.sweep(found)
 with tabs[2]:
     if tabs[2].open:
         bias_parts.mend(found)
+        bias_pictures.mended(found)
 with tabs[3]:
     if tabs[3].open:
         bias_parts.detector(found)
 with tabs[4]:
     if tabs[4].open:
         bias_forms.own()
-        bias_forms.photograph()
+        bias_photo.photograph(found)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from xai import run_control
+from xai.data._pet_factors import CUES
 from xai.errors import XaiError
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
 from xai.settings import ASSETS
 from xai.statistics import Interval
+from xai.studies._bias_train import Experiment
 from xai.studies._bias_verdict import group_name
 from xai.studies.bias import Audit
 from xai.studies.bias_run import network_path
@@ -34,6 +35,9 @@ SHIPPED = ASSETS / "bias"
 
 DETECTOR = SHIPPED / "detector"
 """Summary of the run that tried the methods as detectors; its command is in it too."""
+
+OTHERS = SHIPPED / "others"
+"""Summary of the same study with seeds that had no part in choosing how it trains."""
 
 ARM_TITLES = {
     "biased": "As it is",
@@ -55,8 +59,9 @@ class Result:
     path: Path
     summary: Mapping[str, Any]
     command: str
+    others: tuple[Mapping[str, Any], ...] = ()
 
-    @property
+    @cached_property
     def audit(self) -> Audit:
         """Of the first network."""
         return Audit.of(self.summary["base"]["audit"])
@@ -66,15 +71,34 @@ class Result:
         """Whether its networks were trained here, on drawn pets."""
         return self.summary["base"]["experiment"] is not None
 
+    @property
+    def view(self) -> str:
+        """What of a picture the network saw."""
+        return "crop" if self.drawn else str(self.summary["request"]["view"])
+
+    @property
+    def stamp(self) -> str:
+        """Tells this result from another in the same place."""
+        return str(self.audit.provenance["fingerprint"])
+
     def classifier(self) -> Classifier:
         """The audited network; raises what `load_model` raises."""
         if not self.drawn:
             asked = self.summary["request"]
             return load_model(asked["model"], asked["weights"])
-        from xai.studies._bias_train import Experiment
+        return self._load(Experiment(**self.summary["base"]["experiment"]))
 
-        own = Experiment(**self.summary["base"]["experiment"])
-        return load_model(own.model, f"file:{network_path(self.path, own.name)}")
+    def arms(self) -> dict[str, Callable[[], Classifier]]:
+        """The networks of the first seed by the way they were trained, where their weights lie with the result."""
+        own = [Experiment(**each["experiment"]) for each in self.summary["mend"]]
+        return {
+            ARM_TITLES[each.arm]: partial(self._load, each)
+            for each in own
+            if each.seed == own[0].seed and network_path(self.path, each.name).is_file()
+        }
+
+    def _load(self, experiment: Experiment) -> Classifier:
+        return load_model(experiment.model, f"file:{network_path(self.path, experiment.name)}")
 
 
 def result() -> Result:
@@ -92,51 +116,31 @@ def result() -> Result:
 
 def shipped() -> Result:
     """The result that comes with the software."""
-    found, tried = (
-        _read.get((path / "summary.json").stat().st_mtime_ns, partial(_summary, path)) for path in (SHIPPED, DETECTOR)
+    found, tried, *others = (
+        _read.get((path, (path / "summary.json").stat().st_mtime_ns), partial(_summary, path))
+        for path in (SHIPPED, DETECTOR, OTHERS)
+        if path.is_dir()
     )
     detector = {**tried["detector"], "command": tried["command"]}
-    return Result("The study's set, SimpleCNN", SHIPPED, {**found, "detector": detector}, found["command"])
+    summary = {**found, "detector": detector}
+    return Result("The study's set, SimpleCNN", SHIPPED, summary, found["command"], tuple(others))
 
 
 def _summary(path: Path) -> dict[str, Any]:
     return RunFolder(path).summary()
 
 
-def live() -> None:
-    """Curves of the audits that are being trained, as they learn."""
-
-    def draw(record: run_control.Record, rows: Sequence[Mapping[str, Any]]) -> None:
-        last = [row for row in rows if row["network"] == rows[-1]["network"]]
-        show(learning(last, rows[-1]["network"]), f"live-{record.id}")
-
-    runs.watched("audit-bias", draw)
-
-
-def learning(rows: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
-    """Training and validation accuracy of one network by epoch."""
-    figure = go.Figure()
-    for index, (name, field) in enumerate((("training", "train_accuracy"), ("validation", "validation_accuracy"))):
-        figure.add_scatter(
-            x=[row["epoch"] for row in rows],
-            y=[100 * row[field] for row in rows],
-            name=name,
-            mode="lines+markers",
-            line={"color": f"rgb({COLORS[index]})"},
-        )
-    figure.update_xaxes(title="Epoch")
-    figure.update_yaxes(title="Accuracy, %", range=[0, 103])
-    return styled(figure, title, 260)
-
-
 def head(found: Result) -> None:
     """The verdict with what it was measured on, and the command."""
     audit = found.audit
-    st.subheader(audit.verdict, anchor=False)
+    st.subheader(audit.verdict if found.drawn else runs.plain(audit.verdict), anchor=False)
     marks = ":orange-badge[:material/draw: drawn images]" if audit.synthetic else ""
+    if str(audit.provenance["weights"]).startswith("random"):
+        marks += " :red-badge[:material/casino: random weights: its answers mean nothing]"
     network = audit.provenance["model"]
     title = f"{network}, weights {audit.provenance['fingerprint']}"
-    st.markdown(f"{marks} Trained on {found.summary['data']}." if found.drawn else runs.plain(found.summary["data"]))
+    data = f"Trained on {found.summary['data']}." if found.drawn else f"{found.title}: {found.summary['data']}."
+    st.markdown(f"{marks} {runs.plain(data)}")
     aligned, conflicting = audit.aligned, audit.conflicting
     cue = audit.by_factor(audit.cue)
     columns = st.columns(4)
@@ -151,12 +155,45 @@ def head(found: Result) -> None:
         f"{audit.worst.accuracy.mean:.0%}",
         help=f"{_group(audit.worst)}: {percent(audit.worst.accuracy)}",
     )
-    st.caption(f"{audit.images} test images, none of them seen in training; {audit.how}. {title}.")
+    seen = ", none of them seen in training" if found.drawn else ""
+    st.caption(runs.plain(f"{audit.images} test images{seen}; {audit.how}. {title}."))
+    st.markdown(agreement(found))
     st.code(found.command, language=None, wrap_lines=True)
+    if left := found.summary.get("left_out"):
+        with st.expander(f"{len(left)} files that were left out, or used without their mask"):
+            st.dataframe([{"file": each["key"], "why": each["reason"]} for each in left], hide_index=True)
+
+
+def agreement(found: Result) -> str:
+    """Do other seeds find the same? Those that the settings were chosen on, and those that had no part in it."""
+    first, *others = (_seeds(each) for each in (found.summary, *found.others))
+    if not first:
+        return ""
+    told = f":small[**Seeds** (right where the cue agrees / conflicts / answers that flip): {first}."
+    if others:
+        told += f" How the network is trained was chosen on these seeds; with others, not used for that: {others[0]}."
+    return f"{told}]"
+
+
+def _seeds(summary: Mapping[str, Any]) -> str:
+    """One seed after another, of the trainings as they are; "" for fewer than two."""
+    lines = []
+    for each in (each for each in summary["mend"] if each["experiment"]["arm"] == "biased"):
+        audit = Audit.of(each["audit"])
+        cue = audit.by_factor(audit.cue)
+        values = (audit.aligned, audit.conflicting, cue.flips if cue else None)
+        parts = " / ".join("none" if value is None else f"{value.mean:.0%}" for value in values)
+        lines.append(f"seed {each['experiment']['seed']} {parts}")
+    return ", ".join(lines) if len(lines) > 1 else ""
 
 
 def _group(group: Any) -> str:
     return group_name(group.value, group.label)
+
+
+def _kind(audit: Audit) -> str:
+    """What the groups are values of."""
+    return factor_title(audit.cue) if audit.cue in CUES else "group"
 
 
 def groups(audit: Audit) -> None:
@@ -176,7 +213,7 @@ def groups(audit: Audit) -> None:
             marker_color=f"rgb({COLORS[index]})",
         )
     figure.update_yaxes(title="Accuracy, %", range=[0, 108])
-    show(styled(figure, f"Groups of class and {audit.cue}, 95 % Wilson intervals"), "groups")
+    show(styled(figure, f"Groups of class and {_kind(audit)}, 95 % Wilson intervals"), "groups")
     rows = [
         {
             "group": _group(each),
@@ -186,6 +223,8 @@ def groups(audit: Audit) -> None:
         }
         for each in audit.groups
     ]
+    fall = f"; aligned less conflicting {signed(audit.fall)}" if audit.fall else ""
+    st.caption(f"Gap, best less worst group: {signed(audit.gap_interval)}{fall} (Newcombe's 95 % interval).")
     table(rows, "groups")
 
 
@@ -271,7 +310,9 @@ def percent(value: Interval) -> str:
 
 
 def signed(value: Interval) -> str:
-    """ "+3.1 [+1.0, +5.2] points" """
+    """ "+3.1 [+1.0, +5.2] points"; of one image there is no interval."""
+    if value.low != value.low:
+        return f"{100 * value.mean:+.1f} points (1 image)"
     return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}] points"
 
 

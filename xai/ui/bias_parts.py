@@ -11,7 +11,7 @@ import torch
 
 from xai.explain._spec import METHODS
 from xai.statistics import Interval
-from xai.studies._bias_verdict import group_name
+from xai.studies._bias_verdict import group_name, learned
 from xai.studies.bias import Audit
 from xai.ui import bias
 from xai.ui.bias import ARM_TITLES, KEY, Result, percent
@@ -29,7 +29,7 @@ def sweep(found: Result) -> None:
     """When does the shortcut take over? Curves over rho, and a slider that moves among the finished audits."""
     points = found.summary["sweep"]
     if not points:
-        st.info("This run has no sweep; begin one below (rho slider), or show the shipped result.")
+        st.info("This run has no sweep; begin one in the tab New run (rho slider), or show the shipped result.")
         return
     by_rho: dict[float, list[Audit]] = {}
     rows = []
@@ -100,17 +100,18 @@ _BARS: tuple[tuple[str, Callable[[Audit], float]], ...] = (
 
 
 def _row(first: Mapping[str, Any], audit: Audit) -> dict[str, Any]:
-    cue, shape, head = audit.by_factor(audit.cue), audit.by_factor("shape"), audit.share("head")
+    cue, shape = audit.by_factor(audit.cue), audit.by_factor("shape")
+    shares = {region: audit.share(region) for region in ("head", "animal", "fur", "background")}
     return {
         **first,
         "aligned": percent(audit.aligned) if audit.aligned else "",
         "conflicting": percent(audit.conflicting) if audit.conflicting else "",
         "worst group": f"{group_name(audit.worst.value, audit.worst.label)} {percent(audit.worst.accuracy)}",
-        "gap": f"{100 * audit.gap:.0f} points",
+        "gap": bias.signed(audit.gap_interval),
         "flips with the cue": percent(cue.flips) if cue else "",
         "reliance on the cue": _number(cue.score) if cue else "",
         "reliance on shape": _number(shape.score) if shape else "",
-        "map on the head, beyond chance": bias.signed(head.beyond) if head else "",
+        **{f"map on the {name}, beyond chance": bias.signed(each.beyond) for name, each in shares.items() if each},
     }
 
 
@@ -122,7 +123,7 @@ def mend(found: Result) -> None:
     """The biased network beside the mended ones: did the flips stop, did the explanation move?"""
     points = found.summary["mend"]
     if not points:
-        st.info("This run has no mended networks; begin them below (mending), or show the shipped result.")
+        st.info("This run has no mended networks; begin them in the tab New run (mending), or show the shipped result.")
         return
     by_arm: dict[str, list[Audit]] = {}
     rows = []
@@ -130,6 +131,7 @@ def mend(found: Result) -> None:
         arm, audit = each["experiment"]["arm"], Audit.of(each["audit"])
         by_arm.setdefault(arm, []).append(audit)
         rows.append(_row({"training": ARM_TITLES[arm], "seed": each["experiment"]["seed"]}, audit))
+        rows[-1]["verdict"] = audit.verdict
     st.markdown(mended(by_arm))
     figure = go.Figure()
     for index, (name, value) in enumerate(_BARS):
@@ -161,7 +163,9 @@ def mended(by_arm: Mapping[str, Sequence[Audit]]) -> str:
         flips = sum(map(_flips, audits)) / len(audits)
         heads = [share.beyond.mean for audit in audits if (share := audit.share("head"))]
         where = f"; Grad-CAM on the head {100 * sum(heads) / len(heads):+.1f} points beyond chance" if heads else ""
-        lines.append(f"- **{ARM_TITLES[arm]}**: worst group {worst:.0%}, answers flip in {flips:.0%}{where}")
+        failed = sum(not learned(audit) for audit in audits)
+        warned = f"; {failed} of {len(audits)} networks did not learn the task" if failed else ""
+        lines.append(f"- **{ARM_TITLES[arm]}**: worst group {worst:.0%}, answers flip in {flips:.0%}{where}{warned}")
     return "\n".join(lines)
 
 
@@ -169,7 +173,7 @@ def detector(found: Result) -> None:
     """Which methods reveal the shortcut to somebody who has no counterfactuals?"""
     told = found.summary["detector"]
     if not told:
-        st.info("This run has tried no methods; begin that below (detector), or show the shipped result.")
+        st.info("This run has tried no methods; begin that in the tab New run (detector), or show the shipped result.")
         return
     rows = told["rows"]
     cues = list(dict.fromkeys(row["cue"] for row in rows))
@@ -181,7 +185,7 @@ def detector(found: Result) -> None:
     cells = {(row["method"], row["cue"]): row for row in rows}
     values = [[cells[m, c]["correlation"]["mean"] if (m, c) in cells else None for c in cues] for m in methods]
     texts = [[_cell(cells.get((m, c))) for c in cues] for m in methods]
-    titles = [METHODS.get(m).title + (" (baseline)" if m in ("random", "center") else "") for m in methods]
+    titles = [METHODS.get(m).title + (" (baseline)" if METHODS.get(m).family == "baseline" else "") for m in methods]
     figure = go.Figure(
         go.Heatmap(
             z=values, x=[bias.factor_title(c) for c in cues], y=titles, zmin=-1, zmax=1, colorscale="RdBu",

@@ -1,26 +1,32 @@
-"""The bias audit's pictures: the gallery of what it gets wrong, and counterfactual pairs."""
+"""The bias audit's pictures: the gallery of what it gets wrong, counterfactual pairs, and mended networks beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
 
 import streamlit as st
 from PIL import Image
 
 from xai import render
 from xai.data._pet_factors import Pet
-from xai.data._spec import DataSet
+from xai.data._spec import Item
 from xai.data.call import open_dataset
-from xai.data.pets import PetImage, balanced_pets
+from xai.data.pets import PetImage, balanced_pets, pet_of
 from xai.errors import XaiError
 from xai.explain._spec import METHODS
 from xai.explain.call import applicability, attribute
 from xai.models.classifier import Classifier
+from xai.recolour import recolour
+from xai.studies._bias_groups import mask_of, with_masks
 from xai.studies._bias_subjects import FACTORS
 from xai.studies._bias_train import Experiment
 from xai.studies._bias_verdict import group_name
 from xai.studies.bias_run import TEST_SEED
+from xai.studies.comparison import cost
 from xai.types import Attribution
 from xai.ui import runs
 from xai.ui.bias import KEY, Result, factor_title
@@ -32,18 +38,27 @@ SHOWN = 6
 SIDE = 164
 """Pixels that a picture is shown at."""
 
-_maps: Recent[Attribution] = Recent(32)
-_sets: Recent[DataSet] = Recent(4)
+PAIR = 132
+"""The same in a pair."""
+
+QUICK_SECONDS = 20.0
+"""A method that takes longer by estimate for one group of pictures is not offered: the page would stand still."""
+
+_maps: Recent[Attribution] = Recent(48)
 
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """One picture with what is known of it."""
+    """One picture with what is known of it. item: the file that it was read from, with its mask."""
 
     image: Image.Image
     group: str
     label: int
     pet: Pet | None = None
+    item: Item | None = None
+
+
+_exhibits: Recent[list[Exhibit]] = Recent(12)
 
 
 def gallery(found: Result) -> None:
@@ -52,141 +67,232 @@ def gallery(found: Result) -> None:
     try:
         network = found.classifier()
         shown = exhibits(found)
+        if not shown:
+            st.info("Every image of this data has its class's usual group: there is nothing out of distribution.")
+            return
+        method = pick_method(network, SHOWN, f"{KEY}_method")
+        maps = explained(network, [each.image for each in shown], method, (str(found.path), "gallery"), found.view)
     except XaiError as error:
         st.warning(runs.plain(str(error)), icon=":material/info:")
         return
-    if not shown:
-        st.info("Every image of this data has its class's usual group: there is nothing out of distribution.")
-        return
-    method = _method(network)
-    try:
-        maps = _explained(network, shown, method, "gallery", found)
-    except XaiError as error:
-        st.warning(runs.plain(str(error)), icon=":material/info:")
-        return
-    probabilities = maps.probabilities()
     for group in dict.fromkeys(each.group for each in shown):
+        st.markdown(runs.plain(f"{group[:1].upper()}{group[1:]}"))
         places = [index for index, each in enumerate(shown) if each.group == group]
-        st.markdown(f"{group[:1].upper()}{group[1:]}")
         with st.container(horizontal=True, gap="small", key=f"{KEY}_gallery_{group.replace(' ', '_')}"):
-            for place in places:
-                answer = int(maps.target[place])
-                right = answer == shown[place].label
-                word = f"{network.labels[answer]} {float(probabilities[place, answer]):.0%}"
-                with st.container(width=SIDE, gap="xsmall"):
-                    alt = f"{METHODS.get(method).title} on one of the {group}, called {word}"
-                    _picture(_over(shown[place].image, maps, place), alt)
-                    st.markdown(f":{'green' if right else 'red'}[{'right' if right else 'wrong'}: {word}]")
+            _strip(network, shown, places, maps, found.view, SIDE)
     st.caption(
         f"{METHODS.get(method).title} of the predicted class over the picture, each map on its own scale, 0 to its "
         f"highest value. The first {SHOWN} pictures of each group of the test set; nothing is picked."
     )
 
 
+def _strip(
+    network: Classifier, shown: Sequence[Exhibit], places: Iterable[int], maps: Attribution, view: str, side: int
+) -> None:
+    """Some of the pictures, each under its map, with the answer."""
+    title = METHODS.get(maps.method).title
+    for place in places:
+        answer = int(maps.target[place])
+        word = f"{network.labels[answer]} {float(maps.probabilities()[place, answer]):.0%}"
+        right = answer == shown[place].label
+        with st.container(width=side, gap="xsmall"):
+            alt = f"{title} of {network.title} on one of the {shown[place].group}, called {word}"
+            _picture(over(seen_part(shown[place].image, network, view), maps, place, side), alt)
+            st.markdown(f":{'green' if right else 'red'}[{'right' if right else 'wrong'}: {runs.plain(word)}]")
+
+
 def pairs(found: Result) -> None:
-    """The same picture before and after one factor is swapped, with the probability of the first answer."""
-    st.markdown("**Counterfactuals: the same animal, one thing changed**")
-    if not found.drawn:
-        st.info("Counterfactual pairs are drawn for the generated animals; for a photograph use the box below.")
+    """The same picture before and after one factor is swapped: probabilities, and the map of both."""
+    st.markdown("**Counterfactuals: the same picture, one thing changed**")
+    factors = [each for each in FACTORS if found.audit.by_factor(each) is not None]
+    factor = found.audit.cue
+    if factors:
+        factor = str(
+            st.segmented_control(
+                "What is swapped",
+                factors,
+                default=factor if factor in factors else factors[0],
+                format_func=factor_title,
+                key=f"{KEY}_factor",
+                required=True,
+            )
+        )
+    elif found.audit.by_factor(factor) is None:
+        st.info("No image has a mask, so none is recoloured; begin the audit with masks to see pairs here.")
         return
     try:
         network = found.classifier()
+        shown = _exhibits.get((str(found.path), found.stamp, "pairs"), partial(_pair_exhibits, found))
+        before = [each.image for each in shown]
+        after = [_changed(each, factor) for each in shown]
+        names = quick_methods(network, SHOWN)
+        method = next(each for each in (st.session_state.get(f"{KEY}_method"), "gradcam", *names) if each in names)
+        sides = [
+            explained(network, images, method, (str(found.path), "pairs", *which), found.view)
+            for images, which in ((before, ("before",)), (after, ("after", factor)))
+        ]
     except XaiError as error:
         st.warning(runs.plain(str(error)), icon=":material/info:")
         return
-    factor = st.segmented_control(
-        "What is swapped",
-        FACTORS,
-        default=found.audit.cue,
-        format_func=factor_title,
-        key=f"{KEY}_factor",
-        required=True,
-    )
-    factor = str(factor or found.audit.cue)
-    pixels = Experiment(**found.summary["base"]["experiment"]).pixels
-    pets = [each.pet for each in exhibits(found, aligned=True) if each.pet is not None][::2]
-    before = [PetImage(pet, pixels)() for pet in pets]
-    after = [PetImage(pet.swapped(factor), pixels)() for pet in pets]
-    first = network.predict(network.preprocess(before)).double().softmax(1)
-    then = network.predict(network.preprocess(after)).double().softmax(1)
     with st.container(horizontal=True, gap="medium", key=f"{KEY}_pairs"):
-        for index, pet in enumerate(pets):
-            answer = int(first[index].argmax())
-            flipped = int(then[index].argmax()) != answer
-            word = network.labels[answer]
-            with st.container(width=2 * 132 + 6, gap="xsmall"):
-                _picture(_beside(before[index], after[index]), f"a {pet.species}, and with {factor} swapped")
-                moved = f"{word} {float(first[index, answer]):.0%} → {float(then[index, answer]):.0%}"
-                st.markdown(f"{moved} :red[flips]" if flipped else f"{moved} :green[stays]")
+        for index, each in enumerate(shown):
+            with st.container(width=2 * PAIR + 6, gap="xsmall"):
+                images = [seen_part(image, network, found.view) for image in (before[index], after[index])]
+                rows = [images, [over(image, maps, index, 2 * PAIR) for image, maps in zip(images, sides, strict=True)]]
+                _picture(_grid(rows, 2 * PAIR), f"One of the {each.group}, and with {factor} swapped; below, both maps")
+                st.markdown(told(network, sides[0], sides[1], index))
+    how = (
+        "recoloured inside its mask" if factor not in FACTORS else "with the factor swapped and every other pixel equal"
+    )
     st.caption(
-        "Left as drawn, right with the factor swapped and every other pixel equal; the probability of the first answer "
-        "before and after."
+        f"Left as it is, right {how}; below, {METHODS.get(method).title} of the predicted class of each, on its own "
+        "scale. The probability of the first answer before and after."
     )
 
 
-def exhibits(found: Result, aligned: bool = False) -> list[Exhibit]:
-    """The first pictures of every group that conflicts with the cue, or agrees with it."""
+def told(network: Classifier, first: Attribution, then: Attribution, place: int) -> str:
+    """ "dog 98% → 12%, cat 88% flips" """
+    answer, other = int(first.logits[place].argmax()), int(then.logits[place].argmax())
+    before, after = first.probabilities()[place], then.probabilities()[place]
+    moved = f"{runs.plain(network.labels[answer])} {float(before[answer]):.0%} → {float(after[answer]):.0%}"
+    if answer == other:
+        return f"{moved} :green[stays]"
+    return f"{moved}, {runs.plain(network.labels[other])} {float(after[other]):.0%} :red[flips]"
+
+
+def mended(found: Result) -> None:
+    """The same conflicting pictures under the biased network and each mended one: did the explanation move?"""
+    networks = found.arms()
+    if len(networks) < 2 or not found.drawn:
+        return
+    st.markdown("**The same pictures, network by network**")
+    shown = [each for _, group in groupby(exhibits(found), lambda one: one.group) for each in list(group)[: SHOWN // 2]]
+    try:
+        method = pick_method(found.classifier(), SHOWN, f"{KEY}_mend_method")
+        for title, load in networks.items():
+            st.markdown(f"**{title}**")
+            network = load()
+            maps = explained(network, [each.image for each in shown], method, (str(found.path), "mend"), found.view)
+            with st.container(horizontal=True, gap="small", key=f"{KEY}_mended_{title.replace(' ', '_')}"):
+                _strip(network, shown, range(len(shown)), maps, found.view, PAIR)
+    except XaiError as error:
+        st.warning(runs.plain(str(error)), icon=":material/info:")
+
+
+def exhibits(found: Result) -> list[Exhibit]:
+    """The first pictures of every group that conflicts with the cue."""
+    return _exhibits.get((str(found.path), found.stamp, "conflicting"), partial(_conflicting, found))
+
+
+def _conflicting(found: Result) -> list[Exhibit]:
     if found.drawn:
-        own = Experiment(**found.summary["base"]["experiment"])
-        per_group = int(found.summary["request"]["per_group"])
-        chosen: dict[str, list[Exhibit]] = {}
-        for pet in balanced_pets(per_group, own.cue, TEST_SEED):
-            group = group_name(getattr(pet, own.cue), pet.species)
-            if pet.aligned(own.cue) == aligned and len(chosen.setdefault(group, [])) < SHOWN:
-                label = ("cat", "dog").index(pet.species)
-                chosen[group].append(Exhibit(PetImage(pet, own.pixels)(), group, label, pet))
-        return [each for group in chosen.values() for each in group]
-    return _own_exhibits(found, aligned)
+        return _drawn_exhibits(found, aligned=False)
+    return _own_exhibits(found, lambda row: not row["aligned"])
 
 
-def _own_exhibits(found: Result, aligned: bool) -> list[Exhibit]:
-    data = _sets.get(found.summary["request"]["data"], lambda: open_dataset(found.summary["request"]["data"]))
-    items = {item.key: item for item in data.items}
+def _pair_exhibits(found: Result) -> list[Exhibit]:
+    if found.drawn:
+        return _drawn_exhibits(found, aligned=True)[::2]
+    factor = found.audit.reliance[0].factor
+    return _own_exhibits(found, lambda row: f"{factor}_predicted" in row)[::2]
+
+
+def _drawn_exhibits(found: Result, aligned: bool) -> list[Exhibit]:
+    own = Experiment(**found.summary["base"]["experiment"])
+    per_group = int(found.summary["request"]["per_group"])
+    chosen: dict[str, list[Exhibit]] = {}
+    for pet in balanced_pets(per_group, own.cue, TEST_SEED):
+        group = group_name(getattr(pet, own.cue), pet.species)
+        if pet.aligned(own.cue) == aligned and len(chosen.setdefault(group, [])) < SHOWN:
+            label = ("cat", "dog").index(pet.species)
+            chosen[group].append(Exhibit(PetImage(pet, own.pixels)(), group, label, pet))
+    return [each for group in chosen.values() for each in group]
+
+
+def _own_exhibits(found: Result, wanted: Callable[[Mapping[str, Any]], bool]) -> list[Exhibit]:
+    asked = found.summary["request"]
+    listed = open_dataset(asked["data"]).items
+    if asked["masks"]:
+        listed = with_masks(listed, asked["masks"])[0]
+    items = {item.key: item for item in listed}
     counts: dict[str, int] = {}
     shown = []
     for row in found.audit.rows:
         group = group_name(str(row["group"]), found.audit.classes[row["label"]])
-        if row["aligned"] != aligned or counts.get(group, 0) >= SHOWN or row["key"] not in items:
+        if not wanted(row) or counts.get(group, 0) >= SHOWN:
+            continue
+        if (item := items.get(row["key"])) is None:
             continue
         counts[group] = counts.get(group, 0) + 1
-        shown.append(Exhibit(items[row["key"]].open(), group, int(row["label"])))
+        shown.append(Exhibit(item.open(), group, int(row["label"]), pet_of(item), item))
     return shown
 
 
-def _method(network: Classifier) -> str:
-    """Grad-CAM, or any method that applies."""
-    names = [name for name in METHODS.names() if applicability(network, name).status != "refused"]
+def _changed(shown: Exhibit, factor: str) -> Image.Image:
+    """The counterfactual that the audit measured."""
+    if shown.pet is not None and factor in FACTORS:
+        return PetImage(shown.pet.swapped(factor), shown.image.width)()
+    mask = None if shown.item is None else mask_of(shown.item, shown.image)
+    return shown.image if mask is None else recolour(shown.image, mask)
+
+
+def quick_methods(network: Classifier, images: int) -> list[str]:
+    """Methods that apply to the network and take little by estimate."""
+    applying = [name for name in METHODS.names() if applicability(network, name).status != "refused"]
+    return [name for name in applying if cost(network, name, images).seconds <= QUICK_SECONDS]
+
+
+def pick_method(network: Classifier, images: int, key: str) -> str:
+    """Grad-CAM, or any method that applies and is quick."""
+    names = quick_methods(network, images)
     return str(
         st.selectbox(
             "Explained by",
             names,
             index=names.index("gradcam") if "gradcam" in names else 0,
             format_func=lambda name: METHODS.get(name).title,
-            key=f"{KEY}_method",
+            key=key,
             persist_state="session",
         )
     )
 
 
-def _explained(network: Classifier, shown: Sequence[Exhibit], method: str, what: str, found: Result) -> Attribution:
+def explained(
+    network: Classifier, images: Sequence[Image.Image], method: str, what: tuple[str, ...], view: str = "crop"
+) -> Attribution:
+    """Maps of the predicted class of every image; `what` names the images."""
+
     def make() -> Attribution:
         with st.spinner(f"Explaining with {METHODS.get(method).title} ..."):
-            return attribute(network, network.preprocess([each.image for each in shown]), method)
+            return attribute(network, network.preprocess(images, view), method)
 
-    return _maps.get((str(found.path), network.fingerprint, method, what), make)
+    return _maps.get((network.fingerprint, method, view, *what), make)
 
 
-def _over(image: Image.Image, maps: Attribution, place: int) -> Image.Image:
+def seen_part(image: Image.Image, network: Classifier, view: str) -> Image.Image:
+    """The part of the picture that the network sees, so that a map lies where it belongs."""
+    box = network.view_box(image.size, view)
+    return image.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+
+
+def over(image: Image.Image, maps: Attribution, place: int, side: int) -> Image.Image:
+    """The map over the picture, `side` pixels wide."""
     scale = render.scale_for([maps], place)
-    large = image.resize((SIDE, round(SIDE * image.height / image.width)), Image.Resampling.LANCZOS)
-    return render.overlay(large, maps.maps()[place], scale, render.colors_for(render.AUTO, scale.signed))
+    return render.overlay(_sized(image, side), maps.maps()[place], scale, render.colors_for(render.AUTO, scale.signed))
 
 
-def _beside(first: Image.Image, second: Image.Image) -> Image.Image:
-    side, gap = 264, 12
-    joined = Image.new("RGBA", (2 * side + gap, side), (0, 0, 0, 0))
-    for place, image in enumerate((first, second)):
-        joined.paste(image.resize((side, side), Image.Resampling.LANCZOS), (place * (side + gap), 0))
+def _sized(image: Image.Image, side: int) -> Image.Image:
+    return image.resize((side, max(1, round(side * image.height / image.width))), Image.Resampling.LANCZOS)
+
+
+def _grid(rows: Sequence[Sequence[Image.Image]], side: int, gap: int = 12) -> Image.Image:
+    """Pictures of one shape side by side and below one another."""
+    sized = [[_sized(image, side) for image in row] for row in rows]
+    height = sized[0][0].height
+    joined = Image.new("RGBA", (len(rows[0]) * (side + gap) - gap, len(rows) * (height + gap) - gap), (0, 0, 0, 0))
+    for down, row in enumerate(sized):
+        for across, image in enumerate(row):
+            joined.paste(image, (across * (side + gap), down * (height + gap)))
     return joined
 
 
