@@ -37,8 +37,7 @@ class Bars {
     box.append(element("div", { class: "name" }, element("b", { text: row.title }), marked));
     if (head) {
       const chosen = status.target ?? { index: head.top[0].index };
-      const top = head.top.slice(0, this.rows.length > 2 ? 3 : 5);
-      const shown = top.some((entry) => entry.index === chosen.index) ? top : [...top, chosen];
+      const shown = head.top.some((entry) => entry.index === chosen.index) ? head.top : [...head.top, chosen];
       const list = element("div", { role: "radiogroup", "aria-label": `Class to explain, ${row.title}` });
       for (const entry of shown) list.append(this.bar(row, entry, entry.index === chosen.index));
       box.append(list);
