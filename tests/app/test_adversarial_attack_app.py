@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
+import pytest
+from PIL import Image
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
 from tests.app.conftest import OpenPage
+from xai.ui import picture
+from xai.ui.attack import LIMITS, Plan, from_query, to_query
+from xai.ui.work import Photo
 
 QUICK = {"attack": "fgsm"}
 
@@ -13,6 +22,37 @@ def test_opens_with_a_study(open_page: OpenPage) -> None:
     assert any("FGSM in the L-infinity ball" in each.value for each in app.caption)
     assert any("python -m xai attack sample:coffee" in each.value for each in app.code)
     assert len(app.dataframe[0].value) == 33
+
+
+def test_a_link_restores_what_stands_at_a_limit() -> None:
+    for norm, low in (("linf", LIMITS["reach"][0] / 255), ("l2", LIMITS["reach"][0])):
+        choice = from_query({})
+        choice.plan = Plan(norm=norm, reach=low, step_size=1 / 3)
+        again = from_query(to_query(choice))
+        assert again.problem == ""
+        assert again.plan == choice.plan
+
+
+def test_an_upload_of_the_set_is_read_once(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app.session_state["aa_tabs"] = "Many pictures"
+    app.run()
+    read: list[str] = []
+
+    def counted(file: UploadedFile) -> Photo:
+        read.append(file.name)
+        return uploaded(file)
+
+    uploaded = picture.uploaded
+    monkeypatch.setattr(picture, "uploaded", counted)
+    data = io.BytesIO()
+    Image.new("RGB", (40, 30), "teal").save(data, "PNG")
+    files = [("teal.png", data.getvalue(), "image/png"), ("bad.png", b"no picture", "image/png")]
+    app.file_uploader(key="aa_set_upload_files").set_value(files).run()
+    assert any("6 pictures at 9 epsilons" in each.value for each in app.markdown)
+    assert any("bad.png" in each.value and "left out" in each.value for each in app.warning)
+    app.run()
+    assert sorted(read) == ["bad.png", "teal.png"]
 
 
 def test_another_norm_changes_the_protocol_and_the_command(open_page: OpenPage) -> None:

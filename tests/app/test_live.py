@@ -30,6 +30,8 @@ def test_the_bar_is_as_far_as_the_work_not_the_number_of_jobs() -> None:
     share, words = live._overall([slow])
     assert share == pytest.approx(0.01, abs=1e-3)
     assert words == "RISE on Tiny: 30 of 3,000, about 8 min left"
+    slow.note = "masked passes"
+    assert live._overall([slow])[1].endswith("about 8 min left (masked passes)")
     slow.cost = 0.0  # where no cost is known, jobs count alike
     assert live._overall([slow])[0] == pytest.approx((2 + 0.01) / 3)
 

@@ -159,7 +159,7 @@ def test_what_cannot_be_explained_is_said_before_the_attack(tiny: Classifier, mo
 def test_the_protocol_names_step_start_and_aim(tiny: Classifier) -> None:
     def said(params: Attack, labels: object = None, epsilon: float = 0.01) -> str:
         study = epsilon_study(tiny, images(), [epsilon], params=params, labels=labels)  # type: ignore[arg-type]
-        return study.protocol.sentence.partition(", 1 epsilons")[0]
+        return study.protocol.sentence.partition(", 1 epsilon in")[0]
 
     assert said(PGD(steps=2)) == "PGD-2 in the L-infinity ball, step 2.5 epsilon / 2, away from the predicted class"
     assert said(PGD(steps=1, step_size=2 / 255), 3).endswith("step 2/255, away from dog (3)")

@@ -373,9 +373,10 @@ def _protocol(attack: str, params: Attack, epsilons: Tensor, method: str, seed: 
     if settings.get("start_at_random"):
         restarts = settings["restarts"]
         start = f"{'one random start' if restarts == 1 else f'{restarts} random starts'}, the same for all, "
+    count = "1 epsilon" if len(epsilons) == 1 else f"{len(epsilons)} epsilons"
     return Protocol(
         f"{attack}{steps}-{params.norm}",
         settings,
-        f"{title}{steps} in the {'L-infinity' if linf else 'L2'} ball{size}, {aim}, {len(epsilons)} epsilons in pixel "
-        f"units of [0, 1], {start}seed {seed}; control: random noise of equal norm.",
+        f"{title}{steps} in the {'L-infinity' if linf else 'L2'} ball{size}, {aim}, {count} in pixel units "
+        f"of [0, 1], {start}seed {seed}; control: random noise of equal norm.",
     )

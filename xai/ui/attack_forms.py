@@ -10,17 +10,18 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from xai.attack_bundle import csv_bytes, step_text
+from xai.attack_bundle import csv_bytes, curve_table, norm_of, perturbation, smallest_text, step_name, step_text
 from xai.attacks._spec import ATTACKS
-from xai.errors import ImageError, InputError
+from xai.errors import ImageError
 from xai.explain._spec import METHODS
 from xai.files import safe_name
-from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
+from xai.images import SUPPORTED_SUFFIXES
 from xai.metrics.shift import SHIFTS
+from xai.runs import duration
 from xai.settings import MAX_UPLOAD_BYTES
 from xai.studies.adversarial import POSITIONS, SecurityCurve
 from xai.studies.comparison import forward_seconds
-from xai.ui import attack, figures, sweep
+from xai.ui import attack, figures, picture, sweep
 from xai.ui.attack import LIMITS, REACH, AttackChoice, Found, Request
 from xai.ui.attack_packet import sweep_packet
 from xai.ui.attack_set import SetFound, SetRequest
@@ -166,6 +167,7 @@ def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, 
     """The slider and all that follows it; below, what a person takes away."""
     fine = Request(scene, choice.plan, layer_path)
     first = dataclasses.replace(fine, places=attack.FIRST_POSITIONS)
+    asks = st.container()  # above the slider, whose missing positions they are about
     sweep.mount(key, [fine.id, first.id])
 
     def go(request: Request) -> None:
@@ -180,11 +182,11 @@ def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, 
                 continue  # the network is not loaded yet; the page runs again when it is
             held = seconds > LONG_SECONDS and request.key not in choice.go
             if held or request.key in choice.stopped:
-                cost = f"{request.passes:,} forward passes, about {seconds:.0f} s"
-                st.button(f"Compute {which}: {cost}", key=f"{key}_go_{len(which)}", on_click=go, args=(request,))
+                cost = f"{request.passes:,} forward passes, about {duration(seconds)}"
+                asks.button(f"Compute {which}: {cost}", key=f"{key}_go_{request.id}", on_click=go, args=(request,))
                 continue
         words = f"{ATTACKS.get(choice.plan.attack).title} at {len(choice.plan.epsilons(request.places))} epsilons"
-        whole = partial(_take_away, choice, layer_path) if request is fine else _send
+        whole = partial(_take_away, choice, layer_path, sweep.place(key)) if request is fine else _send
         lane = f"attack {choice.visitor.name}"  # one's own first positions before all of them; others need not wait
         live.work(request.key, words, request.study, whole, cost=_seconds(request) or 0.0, lane=lane)
 
@@ -208,8 +210,11 @@ def _send(job: Job) -> None:
         st.warning(job.error)
 
 
-def _take_away(choice: AttackChoice, layer_path: str | None, job: Job) -> None:
-    """Carry the study over all positions to the browser; the table over epsilon, the bundle, the link, the command."""
+def _take_away(choice: AttackChoice, layer_path: str | None, place: int, job: Job) -> None:
+    """Carry the study over all positions to the browser; the table over epsilon, the bundle, the link, the command.
+
+    place: where the slider stands.
+    """
     _send(job)
     if not isinstance(job.result, Found):
         return
@@ -233,6 +238,16 @@ def _take_away(choice: AttackChoice, layer_path: str | None, job: Job) -> None:
             key="aa_zip",
             on_click="ignore",
         )
+        epsilon = step_text(float(found.study.epsilons[place]), norm_of(found.study))
+        st.download_button(
+            f"Perturbation at {epsilon} (.npy)",
+            lambda: perturbation(found.study, place),
+            f"{name}-perturbation-{step_name(float(found.study.epsilons[place]), norm_of(found.study))}.npy",
+            "application/octet-stream",
+            key="aa_npy",
+            on_click="ignore",
+            help="What the attack adds, before rounding to 8 bits: float32 (3,H,W) in pixel units of [0, 1].",
+        )
     with right:
         st.markdown("**A link that restores these choices**")
         if not choice.photo.sample:
@@ -244,7 +259,7 @@ def _take_away(choice: AttackChoice, layer_path: str | None, job: Job) -> None:
 
 def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, key: str) -> None:
     """A set of pictures: how many are turned at each epsilon, and how far their explanations move."""
-    photos = pictures(key)
+    photos = pictures(choice, key)
     places = tuple(range(0, len(POSITIONS), 4))
     request = SetRequest(tuple(photos), choice.view, scene.net, choice.plan, layer_path, places)
     if len(photos) < 2:
@@ -257,7 +272,7 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
     if request.key not in choice.go and BOARD.get(request.key) is None:
         st.write(
             f"{len(photos)} pictures at {len(places)} epsilons: {request.passes:,} forward passes, "
-            f"about {seconds:.0f} s."
+            f"about {duration(seconds)}."
         )
         st.button("Attack them all", key=f"{key}_all", type="primary", on_click=lambda: choice.go.add(request.key))
         return
@@ -268,13 +283,13 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
         request.key,
         f"Attacking {len(photos)} pictures",
         request.study,
-        lambda job: show_set(job, choice),
+        lambda job: show_set(job, choice, attack.command(choice, layer_path, photos, places)),
         seconds,
         scene.net.text,
     )
 
 
-def pictures(key: str) -> list[Photo]:
+def pictures(choice: AttackChoice, key: str) -> list[Photo]:
     """The chosen samples and the uploaded pictures; a file that is none is said and left out."""
     left, right = st.columns([3, 2], gap="large", vertical_alignment="bottom")
     names = left.pills(
@@ -288,21 +303,26 @@ def pictures(key: str) -> list[Photo]:
         key=f"{key}_set_upload_files",
     )
     found = [samples()[name] for name in names]
-    for file in files or []:
-        try:
-            if file.size > MAX_UPLOAD_BYTES:
-                raise ImageError(f"{file.name} is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
-            load_image(file)
-        except InputError as error:
-            st.warning(f"{error} It is left out.")
-            continue
-        data = file.getvalue()
-        found.append(Photo(image_digest(data), file.name, "", data))
-    return found
+    # Each is read once, not at every run of the script.
+    choice.uploads = {file.file_id: choice.uploads.get(file.file_id) or _read(file) for file in files or []}
+    for each in choice.uploads.values():
+        if isinstance(each, Photo):
+            found.append(each)
+        else:
+            st.warning(f"{each} It is left out.")
+    return list({photo.sha: photo for photo in found}.values())
 
 
-def show_set(job: Job, choice: AttackChoice) -> None:
-    """The security curve, the shift, and one row a picture."""
+def _read(file: Any) -> Photo | str:
+    """The picture in an uploaded file, or the sentence why there is none."""
+    try:
+        return picture.uploaded(file)
+    except ImageError as error:
+        return str(error)
+
+
+def show_set(job: Job, choice: AttackChoice, words: str) -> None:
+    """The security curve, the shift, and one row a picture; words: the command that makes the same."""
     if not isinstance(job.result, SetFound):
         if job.error:
             st.warning(job.error)
@@ -315,7 +335,7 @@ def show_set(job: Job, choice: AttackChoice) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**How many are turned**")
-        st.plotly_chart(rates(curve, x, unit), width="stretch", key="aa_rates")
+        st.plotly_chart(rates(curve, x, unit, choice.plan.target is not None), width="stretch", key="aa_rates")
     with right:
         measure = st.selectbox(
             "Shift of the explanation", list(SHIFTS), format_func=lambda n: SHIFTS[n].title, key="aa_measure"
@@ -324,28 +344,35 @@ def show_set(job: Job, choice: AttackChoice) -> None:
         st.plotly_chart(figures.bands(x, bands, unit, SHIFTS[measure].title), width="stretch", key="aa_shifts")
     st.caption(
         f"Mean over {curve.success.n} pictures with its bootstrap 95 % interval. {found.protocol} "
-        + (f"{curve.never} of them were never turned." if curve.never else "")
+        + (f"No epsilon tried turned {curve.never} of them." if curve.never else "")
     )
     rows = [
         {
             "picture": name,
             "says": label,
             "probability": p,
-            "smallest epsilon": step_text(value, norm) if value == value else "none tried",
+            "smallest epsilon": smallest_text(value, norm),
         }
         for name, label, p, value in zip(found.names, found.says, found.sure, found.smallest, strict=True)
     ]
     st.dataframe(rows, hide_index=True, column_config={"probability": st.column_config.NumberColumn(format="percent")})
-    st.download_button(
-        "CSV", csv_bytes(rows), "olhar-attack-pictures.csv", "text/csv", key="aa_set_csv", on_click="ignore"
-    )
+    with st.container(horizontal=True):
+        for label, table, key in (
+            ("Pictures as CSV", rows, "aa_set_csv"),
+            ("Curves as CSV", curve_table(curve), "aa_set_curves"),
+        ):
+            name = f"olhar-attack-{label.split()[0].lower()}.csv"
+            st.download_button(label, csv_bytes(table), name, "text/csv", key=key, on_click="ignore")
+    st.markdown("**The same in the terminal**")
+    st.code(words, language=None, wrap_lines=True)
 
 
-def rates(curve: SecurityCurve, x: Sequence[float], unit: str) -> go.Figure:
+def rates(curve: SecurityCurve, x: Sequence[float], unit: str, targeted: bool) -> go.Figure:
     """Success, success as PNG, and the control, against epsilon."""
     lines: list[tuple[str, Any]] = [
         ("attacked", curve.success),
         ("attacked, saved as PNG", curve.survives_png),
         ("noise of equal norm", curve.noise_turns),
     ]
-    return figures.bands(x, lines, unit, "share of pictures whose class changes", (0.0, 1.0))
+    what = "that reach the class" if targeted else "whose class changes"
+    return figures.bands(x, lines, unit, f"share of pictures {what}", (0.0, 1.0))

@@ -52,7 +52,9 @@ def sweep_packet(found: Found) -> bytes:
         "network": found.title,
         "random": found.random,
         "protocol": study.protocol.sentence,
-        "targeted": bool(study.protocol.settings["targeted"]),
+        "picture": found.request.scene.photo.name,
+        "target": found.labels[int(study.attacked[0].target[0])] if study.protocol.settings["targeted"] else None,
+        "reached": bool(study.reached_before[0]),
         "file": safe_name(f"{found.request.scene.photo.name}-{found.request.scene.net.name}"),
     }
     return packet(head, body.bytes())

@@ -215,6 +215,7 @@ class Live:
         words = job.title
         if job.total:
             words += f": {job.done:,} of {job.total:,}" + (f", about {duration(left)} left" if left is not None else "")
+        words += f" ({job.note})" if job.note else ""
         return min(1.0, done / sum(weights.values())), words
 
     def _tell(self) -> None:

@@ -64,14 +64,18 @@ def _take_upload(choice: Choice, key: str, upload: str) -> None:
         return
     st.session_state[f"{key}_turn"] += 1  # a fresh uploader: nothing of a bad file stays
     try:
-        if file.size > MAX_UPLOAD_BYTES:
-            raise ImageError(f"{file.name} is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
-        load_image(file)
+        use(choice, uploaded(file))
     except ImageError as error:
         choice.problem = str(error)
-        return
+
+
+def uploaded(file: Any) -> Photo:
+    """The picture in an uploaded file; raises `ImageError` where there is none."""
+    if file.size > MAX_UPLOAD_BYTES:
+        raise ImageError(f"{file.name} is larger than {MAX_UPLOAD_BYTES // 2**20} MB, the most that is read.")
+    load_image(file)
     data = file.getvalue()
-    use(choice, Photo(image_digest(data), file.name, "", data))
+    return Photo(image_digest(data), file.name, "", data)
 
 
 def use(choice: Choice, photo: Photo) -> None:

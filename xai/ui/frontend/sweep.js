@@ -148,13 +148,21 @@ class Sweep {
     }
     this.strip.replaceChildren(...cells);
     const first = head.frames.findIndex((frame) => frame.success);
-    const kept = head.frames.findIndex((frame) => frame.png);
-    const noise = head.frames.findIndex((frame) => frame.noise);
-    const what = head.targeted ? "reaches the chosen class" : "changes the class";
+    const what = head.target ? `reaches the chosen class, ${head.target}` : "changes the class";
     const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
-    if (first >= 0) parts.push(kept < 0 ? "None survives saving as PNG." : `From ${head.texts[kept]} it survives saving as PNG.`);
-    parts.push(noise < 0 ? "Random noise of the same norm never changes the class." : `Random noise of the same norm changes it from ${head.texts[noise]}.`);
+    if (head.reached) parts[0] = `The picture is the chosen class, ${head.target}, already: nothing has to change.`;
+    if (first >= 0) parts.push(`Saved as PNG it ${this.holds("png", "survives")}.`);
+    parts.push(`Random noise of the same norm ${this.holds("noise", "changes the class")}.`);
     this.verdict.textContent = parts.join(" ");
+  }
+
+  // Where a fact of the frames holds, in words: a larger epsilon need not keep what a smaller one has.
+  holds(fact, words) {
+    const { frames, texts } = this.packet.head;
+    const places = frames.flatMap((frame, i) => (frame[fact] ? [i] : []));
+    if (!places.length) return `never ${words}`;
+    if (places.length === frames.length - places[0]) return `${words} from ${texts[places[0]]} on`;
+    return `${words} at ${places.length} of ${frames.length} epsilons, first at ${texts[places[0]]}`;
   }
 
   curves() {
@@ -163,9 +171,10 @@ class Sweep {
     const { p, shift } = head.curves;
     const fact = head.shifts.find((s) => s.name === this.measure) ?? head.shifts[0];
     const lines = shift[this.which];
+    const note = `${head.network}${head.random ? " (random weights)" : ""}, ${head.picture}: ${head.protocol}`;
     const low = Math.min(fact.low < 0 ? 0 : fact.low, ...lines.attack[fact.name], ...lines.noise[fact.name]);
     this.charts.p.draw({
-      title: "Probability", x, xTitle: head.unit, yTitle: "probability", low: 0, high: 1, file: `${head.file}-probability`,
+      title: "Probability", x, xTitle: head.unit, yTitle: "probability", low: 0, high: 1, file: `${head.file}-probability`, note,
       series: [
         { name: "old class, attacked", color: "c1", values: p.old_attack },
         { name: "new class, attacked", color: "c2", values: p.new_attack },
@@ -174,7 +183,7 @@ class Sweep {
     });
     this.charts.shift.draw({
       title: `${fact.title}, ${head.method} clean against changed, ${this.which} class`, x, xTitle: head.unit, yTitle: fact.title.toLowerCase(),
-      low, high: fact.name === "centroid_drift" ? Math.max(0.1, ...lines.attack[fact.name], ...lines.noise[fact.name]) : fact.high, file: `${head.file}-${fact.name}-${this.which}`,
+      low, high: fact.name === "centroid_drift" ? Math.max(0.1, ...lines.attack[fact.name], ...lines.noise[fact.name]) : fact.high, file: `${head.file}-${fact.name}-${this.which}`, note,
       series: [
         { name: "attacked", color: "c2", values: lines.attack[fact.name] },
         { name: "noise of equal norm", color: "c3", dash: "5 4", values: lines.noise[fact.name] },
@@ -241,8 +250,8 @@ class Sweep {
       ["L2", fixed(d.l2, 2)],
       ["PSNR", d.psnr == null ? "∞ dB" : `${fixed(d.psnr, 1)} dB`],
       ["SSIM", fixed(d.ssim, 3)],
-      ["Class changed", frame.success ? "yes" : "no"],
-      ["As PNG", frame.success ? (frame.png ? "still" : "no longer") : "no"],
+      [head.target ? "Class reached" : "Class changed", frame.success ? "yes" : "no"],
+      ["As PNG", frame.png ? (frame.success ? "still" : "yes") : frame.success ? "no longer" : "no"],
       ["By noise", frame.noise ? "yes" : "no"],
     ]);
   }
