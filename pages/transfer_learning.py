@@ -2,7 +2,16 @@
 
 import streamlit as st
 
-from xai.ui import shell, transfer, transfer_form, transfer_object, transfer_pairs, transfer_review, transfer_show
+from xai.ui import (
+    shell,
+    transfer,
+    transfer_figures,
+    transfer_form,
+    transfer_object,
+    transfer_pairs,
+    transfer_review,
+    transfer_show,
+)
 from xai.ui.session import current
 from xai.ui.watched import Watched
 
@@ -29,7 +38,7 @@ for tab, name in zip(st.tabs(TABS, key=f"{transfer.KEY}_tabs", on_change="rerun"
         if name == "Curves":
             transfer_show.curves(several)
         elif name == "Figures":
-            transfer_show.measured(several)
+            transfer_figures.measured(several)
         elif name == "Review":
             transfer_review.panel(work, several[0], threshold)
         elif name == "Flips between models":

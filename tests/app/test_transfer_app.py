@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from xai.studies.review import seen
 from xai.studies.shipped import BRAIN
 from xai.studies.transfer import load_result
 from xai.types import Run
-from xai.ui import transfer, transfer_form, transfer_maps, transfer_show
+from xai.ui import transfer, transfer_figures, transfer_form, transfer_maps
 from xai.ui.jobs import BOARD
 from xai.ui.transfer import shipped
 
@@ -156,9 +158,27 @@ def test_several_runs_stand_in_one_figure_with_their_names() -> None:
     assert figure.layout.xaxis.title.text == "epoch"
     assert figure.layout.yaxis.title.text == "accuracy, share of images"
     assert list(figure.data[1].y) == [row["validation_accuracy"] for row in load_result(one.result.path).history]
-    matrix = transfer_show._confusion(one, None)
+    matrix = transfer_figures._confusion(one, None)
     assert [list(row) for row in matrix.data[0].text] == [list(row) for row in one.result.figures().confusion]
     assert transfer_form.PARTS["80/20"] == 0.8
+
+
+def test_a_run_of_other_classes_is_not_in_the_curves_of_a_class() -> None:
+    one = shipped()
+    other = replace(one, result=replace(one.result, summary={**one.result.summary, "classes": ["cat", "dog"]}))
+    app = AppTest.from_function(_figures_of, kwargs={"several": [one, other]}).run(timeout=60)
+    assert not app.exception
+    assert any("has other classes: only in the calibration." in each.value for each in app.caption)
+    charts = [json.loads(each.proto.spec) for each in app.get("plotly_chart")]
+    lines = {chart["layout"]["xaxis"]["title"]["text"]: len(chart["data"]) for chart in charts}
+    assert lines["recall"] == 2  # the curve, and the point at the threshold
+    assert lines["mean winning probability of the bin"] == 3  # both, and the diagonal
+
+
+def _figures_of(several: list[Any]) -> None:
+    from xai.ui.transfer_figures import measured
+
+    measured(several)
 
 
 def second_run(folder: Path) -> list[str]:

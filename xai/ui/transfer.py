@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -207,3 +208,8 @@ def tried(shown: Shown) -> DataSet | None:
     except (XaiError, OSError) as error:
         st.warning(runs.plain(str(error)), icon=":material/info:")
         return None
+
+
+def decimals(names: Any, form: str, whole: Sequence[str] = ()) -> dict[str, Any]:
+    """Columns of a table whose numbers have this form; those of `whole` have no decimals."""
+    return {name: st.column_config.NumberColumn(format="%d" if name in whole else form) for name in names}

@@ -9,17 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from xai import run_control
 from xai.files import safe_name
 from xai.models.exported import export_network
 from xai.studies.transfer import comparison
-from xai.training.figures import PROTOCOL, at_threshold, precision_recall, roc
-from xai.ui import figures, runs, transfer, transfer_form
-from xai.ui.transfer import KEY, PACKED, Shown, chart, sized
+from xai.training.figures import PROTOCOL
+from xai.ui import runs, transfer, transfer_form
+from xai.ui.transfer import KEY, PACKED, Shown, chart, decimals
 
 MORE = 30
 """Epochs that a finished run is offered to learn on, as study 4 did."""
@@ -85,15 +83,21 @@ def curves(several: Sequence[Shown]) -> None:
         chart(transfer.learning(lines, "accuracy"), "accuracy")
     with right:
         chart(transfer.learning(lines, "loss"), "loss")
+    main = several[0]
+    of_first = (
+        " Of a run with folds: fold 1; the file has all."
+        if any(each.result.summary["folds"] for each in several)
+        else ""
+    )
     st.caption(
         "Training figures are means over an epoch's steps while it learns, with dropout; validation figures follow it."
+        f"{of_first}"
     )
-    main = several[0]
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**The last five epochs**")
         rows = [{LAST[name]: row[name] for name in LAST} for row in main.result.summary["last_epochs"]]
-        st.dataframe(rows, hide_index=True, column_config=_decimals(LAST.values(), "%.4f", whole=("Epoch",)))
+        st.dataframe(rows, hide_index=True, column_config=decimals(LAST.values(), "%.4f", whole=("Epoch",)))
     with right:
         st.markdown("**Every epoch as a file**")
         st.download_button(
@@ -179,204 +183,13 @@ def folds(shown: Shown) -> None:
         for name, found in told["over_folds"].items()
     ]
     left, right = st.columns(2, gap="large")
-    left.dataframe(over, hide_index=True, column_config=_decimals(("mean", "deviation"), "%.4f"))
+    left.dataframe(over, hide_index=True, column_config=decimals(("mean", "deviation"), "%.4f"))
     names = ("fold", "images", "accuracy", "loss", "auc", "macro_f1", "epochs")
     right.dataframe(
         [{name: fold[name] for name in names} for fold in told["folds"]],
         hide_index=True,
-        column_config=_decimals(("accuracy", "loss", "auc", "macro_f1"), "%.4f"),
+        column_config=decimals(("accuracy", "loss", "auc", "macro_f1"), "%.4f"),
     )
-
-
-def measured(several: Sequence[Shown]) -> float:
-    """Confusion matrix, rates, ROC, precision-recall, calibration; the threshold that the slider says."""
-    main = several[0]
-    pair = len(main.result.classes) == 2
-    threshold = 0.5
-    if pair:
-        threshold = st.slider(
-            f"Say “{main.result.classes[1]}” from this probability on",
-            0.0,
-            1.0,
-            0.5,
-            0.01,
-            key=f"{KEY}_threshold",
-            help="Moves the confusion matrix, the rates, the points on the curves and the gallery of the review.",
-            persist_state="session",
-        )
-    told = at_threshold(main.result.labels, main.result.probabilities[:, 1], threshold) if pair else None
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown("**Confusion matrix**")
-        chart(_confusion(main, told), "confusion")
-    with right:
-        st.markdown("**Rates**")
-        _rates(main, told)
-        st.caption(
-            " ".join(f"{name.capitalize()}: {PROTOCOL[name]}." for name in ("precision", "recall", "specificity", "f1"))
-        )
-    positive = 1
-    if not pair:
-        names = list(main.result.classes)
-        positive = names.index(st.selectbox("Curves of the class, against the rest", names, key=f"{KEY}_positive"))
-    left, middle, right = st.columns(3)
-    with left:
-        chart(_roc(several, positive, told), "roc")
-    with middle:
-        chart(_precision_recall(several, positive, told), "precision-recall")
-    with right:
-        chart(_calibration(several), "calibration")
-    st.caption(
-        f"ROC and precision-recall of “{runs.plain(main.result.classes[positive])}”, with area (AUC) and average "
-        f"precision (AP). Calibration error (ECE): {PROTOCOL['ece']}."
-    )
-    return threshold
-
-
-def _confusion(shown: Shown, told: Mapping[str, Any] | None) -> go.Figure:
-    names = list(shown.result.classes)
-    if told is None:
-        table = np.array(shown.result.figures().confusion)
-    else:
-        table = np.array([[told["tn"], told["fp"]], [told["fn"], told["tp"]]])
-    share = table / np.maximum(table.sum(1, keepdims=True), 1)
-    figure = go.Figure(
-        go.Heatmap(
-            z=share,
-            x=names,
-            y=names,
-            zmin=0,
-            zmax=1,
-            colorscale="Blues",
-            text=table,
-            texttemplate="%{text}",
-            hovertemplate="label %{y}, predicted %{x}: %{text} images, %{z:.1%} of the label's<extra></extra>",
-            colorbar={"title": "share of<br>the label", "thickness": 12},
-        )
-    )
-    figure.update_xaxes(title="predicted", type="category")
-    figure.update_yaxes(title="label", autorange="reversed", type="category")
-    figure.update_layout(height=150 + 40 * max(4, len(names)), margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    return figure
-
-
-def _rates(shown: Shown, told: Mapping[str, Any] | None) -> None:
-    found = shown.result.figures()
-    if told is not None:
-        names = ("accuracy", "precision", "recall", "specificity", "f1")
-        rows = [
-            {"figure": f"{name} of {shown.result.classes[1]}" if name != "accuracy" else name, "value": told[name]}
-            for name in names
-        ]
-        rows += [
-            {"figure": "AUC", "value": found.auc},
-            {"figure": "average precision", "value": found.average_precision},
-        ]
-        rows += [{"figure": "calibration error", "value": found.ece}]
-        st.dataframe(rows, hide_index=True, column_config=_decimals(("value",), "%.4f"))
-        st.caption(
-            f"At {told['threshold']:.2f}: {told['tp']} true positives, {told['fp']} false positives, {told['tn']} true "
-            f"negatives, {told['fn']} false negatives."
-        )
-        return
-    names = ("precision", "recall", "specificity", "f1", "auc")
-    rows = [
-        {"class": each.name, "images": each.support, **{n: getattr(each, n) for n in names}} for each in found.by_class
-    ]
-    rows.append({"class": "mean over classes", "images": found.count, **{n: found.macro[n] for n in names}})
-    st.dataframe(rows, hide_index=True, column_config=_decimals(names, "%.3f"))
-
-
-def _roc(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None) -> go.Figure:
-    figure = go.Figure()
-    for place, each in enumerate(several):
-        if positive < len(each.result.classes):
-            found = roc(each.result.labels, each.result.probabilities[:, positive], positive)
-            auc = each.result.figures().by_class[positive].auc
-            _line(figure, found, place, f"AUC {auc:.3f}" if auc is not None else "AUC none", each, len(several))
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": "gray", "dash": "dot", "width": 1},
-        name="chance",
-        hoverinfo="skip",
-    )
-    if told is not None and told["recall"] is not None and told["specificity"] is not None:
-        _point(figure, 1 - told["specificity"], told["recall"], told["threshold"])
-    return _square(figure, "false positive rate (1 - specificity)", "true positive rate (recall)", len(several))
-
-
-def _precision_recall(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None) -> go.Figure:
-    figure = go.Figure()
-    for place, each in enumerate(several):
-        if positive < len(each.result.classes):
-            found = precision_recall(each.result.labels, each.result.probabilities[:, positive], positive)
-            area = each.result.figures().by_class[positive].average_precision
-            _line(figure, found, place, f"AP {area:.3f}" if area is not None else "AP none", each, len(several))
-    if told is not None and told["recall"] is not None and told["precision"] is not None:
-        _point(figure, told["recall"], told["precision"], told["threshold"])
-    return _square(figure, "recall", "precision", len(several))
-
-
-def _calibration(several: Sequence[Shown]) -> go.Figure:
-    figure = go.Figure()
-    for place, each in enumerate(several):
-        found = each.result.figures()
-        known = [each_bin for each_bin in found.bins if each_bin.count]
-        points = {"x": [b.confidence for b in known], "y": [b.accuracy for b in known]}
-        _line(figure, points, place, f"ECE {found.ece:.3f}", each, len(several), [b.count for b in known])
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": "gray", "dash": "dot", "width": 1},
-        name="perfect",
-        hoverinfo="skip",
-    )
-    return _square(figure, "mean winning probability of the bin", "accuracy of the bin", len(several))
-
-
-def _line(
-    figure: go.Figure,
-    found: Mapping[str, Any],
-    place: int,
-    measure: str,
-    shown: Shown,
-    several: int,
-    counts: Any = None,
-) -> None:
-    color = f"rgb({figures.COLORS[place % len(figures.COLORS)]})"
-    figure.add_scatter(
-        x=found["x"],
-        y=found["y"],
-        name=f"{measure}, {shown.name}" if several > 1 else measure,
-        mode="lines+markers" if counts else "lines",
-        line={"color": color, "width": 2},
-        customdata=counts or found.get("threshold"),
-        hovertemplate="%{x:.3f}, %{y:.3f} ("
-        + ("%{customdata} images" if counts else "threshold %{customdata:.2f}")
-        + ")<extra></extra>",
-    )
-
-
-def _point(figure: go.Figure, x: float, y: float, threshold: float) -> None:
-    figure.add_scatter(
-        x=[x],
-        y=[y],
-        mode="markers",
-        marker={"size": 11, "color": f"rgb({figures.COLORS[1]})"},
-        name=f"at {threshold:.2f}",
-        hovertemplate="%{x:.3f}, %{y:.3f}<extra></extra>",
-    )
-
-
-def _square(figure: go.Figure, x: str, y: str, lines: int) -> go.Figure:
-    figure.update_xaxes(title=x, range=[-0.02, 1.02])
-    figure.update_yaxes(title=y, range=[-0.02, 1.04])
-    sized(figure, lines, 350)
-    figure.update_layout(hovermode="closest")
-    return figure
 
 
 def _history_csv(shown: Shown) -> str:
@@ -387,7 +200,3 @@ def _history_csv(shown: Shown) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return sink.getvalue()
-
-
-def _decimals(names: Any, form: str, whole: Sequence[str] = ()) -> dict[str, Any]:
-    return {name: st.column_config.NumberColumn(format="%d" if name in whole else form) for name in names}
