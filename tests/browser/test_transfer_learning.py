@@ -45,7 +45,7 @@ def test_an_error_is_explained_and_the_list_goes_home(server: AppServer, new_pag
     tiles.nth(1).get_by_role("button").click()
     expect(page.get_by_role("heading", name=key.split(":")[0])).to_be_visible()
     settle(page, timeout_s=180)
-    expect(page.get_by_text("Grad-CAM: ").first).to_be_visible()
+    expect(page.get_by_text("Grad-CAM: ").first).to_be_visible(timeout=60_000)  # it is made off the script's thread
     with page.expect_download() as got:
         page.locator(".st-key-tl_export button").click()
     file = tmp_path / "review.zip"
