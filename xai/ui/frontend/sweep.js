@@ -151,7 +151,7 @@ class Sweep {
     const what = head.target ? `reaches the chosen class, ${head.target}` : "changes the class";
     const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
     if (head.reached) parts[0] = `The picture is the chosen class, ${head.target}, already: nothing has to change.`;
-    if (first >= 0) parts.push(`Saved as PNG it ${this.holds("png", "survives")}.`);
+    if (first >= 0 && !head.reached) parts.push(`Saved as PNG it ${this.holds("png", "survives")}.`);
     parts.push(`Random noise of the same norm ${this.holds("noise", "changes the class")}.`);
     this.verdict.textContent = parts.join(" ");
   }
