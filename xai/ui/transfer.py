@@ -30,7 +30,7 @@ PACKED = {
 }
 """The runs that come with the software, by id: where they lie, and their titles."""
 
-STUDIES = {"Study 4: brain slices": (SHIPPED,), "Study 3: three networks on characters": tuple(PACKED)[1:]}
+STUDIES = {"Study 4: brain slices": (SHIPPED,), "Study 3: networks on characters": tuple(PACKED)[1:]}
 """What is shown together of them."""
 
 MOST = 4
@@ -93,8 +93,8 @@ def _stamp(path: Path) -> int:
 
 def pick() -> list[Shown]:
     """The run that is shown and those beside it, as chosen; what cannot be read is said."""
-    studies = [name for name, ids in STUDIES.items() if all(PACKED[each][0].is_dir() for each in ids)]
-    study = st.pills("Results that come with Olhar", studies, key=f"{KEY}_study", on_change=_beside)
+    studies = _studies()
+    study = st.pills("Results that come with Olhar", list(studies), key=f"{KEY}_study", on_change=_beside)
     main = runs.panel("train", KEY)
     every: dict[str, Shown] = {}
     for record in run_control.list_runs("train"):
@@ -103,8 +103,8 @@ def pick() -> list[Shown]:
                 every[record.id] = Shown(record.id, record.title, _read(record.path))
             except XaiError as error:
                 st.warning(runs.plain(str(error)), icon=":material/info:")
-    every |= {each: shipped(each) for name in studies for each in STUDIES[name]}
-    wanted = STUDIES[study][0] if study else main.id if main else SHIPPED
+    every |= {each: shipped(each) for ids in studies.values() for each in ids}
+    wanted = studies[study][0] if study else main.id if main else SHIPPED
     first = every.get(wanted, every[SHIPPED])
     others = [name for name in every if name != first.id]
     beside = (
@@ -126,7 +126,13 @@ def pick() -> list[Shown]:
 def _beside() -> None:
     """Lay the other runs of the study that was picked beside its first."""
     study = st.session_state[f"{KEY}_study"]
-    st.session_state[f"{KEY}_beside"] = list(STUDIES[study][1:]) if study else []
+    st.session_state[f"{KEY}_beside"] = list(_studies()[study][1:]) if study else []
+
+
+def _studies() -> dict[str, list[str]]:
+    """The packed runs that are here, by study."""
+    found = {name: [each for each in ids if PACKED[each][0].is_dir()] for name, ids in STUDIES.items()}
+    return {name: ids for name, ids in found.items() if ids}
 
 
 def live() -> None:
