@@ -1,0 +1,108 @@
+"""The bias audit on one's own images: pairs with both maps, masks that are dropped, a box on a photograph."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.app.conftest import OpenPage
+from tests.app.test_bias_audit_app import WEIGHTS, tab
+from xai.data.pets import PetImage, balanced_pets
+from xai.studies.bias_own import OwnRequest, audit_own
+from xai.ui.bias_forms import packed
+from xai.ui.bias_photo import percents
+from xai.ui.nets import net_names
+
+
+def mine(folder: Path) -> Path:
+    """cat/light ... dog/dark, one wide picture each, and fur masks of all but one; one mask fits no image."""
+    for index, pet in enumerate(balanced_pets(1, "fur", 1)):
+        wide = Image.new("RGB", (120, 96), "grey")
+        wide.paste(PetImage(pet, 96)(), (12, 0))
+        path = folder / "mine" / pet.species / pet.fur / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wide.save(path)
+        mask = Image.new("L", (120, 96), 0)
+        mask.paste(PetImage(pet, 96, "fur")(), (12, 0))
+        (folder / "masks").mkdir(exist_ok=True)
+        mask.save(folder / "masks" / f"{index if index else 'other'}.png")
+    return folder
+
+
+def test_own_images_stand_beside_their_recoloured_selves(open_page: OpenPage, tmp_path: Path) -> None:
+    mine(tmp_path)
+    request = OwnRequest(str(tmp_path / "mine"), "simple_cnn", f"file:{WEIGHTS}", masks=str(tmp_path / "masks"))
+    audit_own(request, tmp_path / "runs" / "mine", device="cpu")
+    app = open_page("bias_audit")
+    assert any("masks for 3 of 4 images" in each.value for each in app.markdown)
+    assert "none of them seen in training" not in " ".join(each.value for each in app.caption)
+    assert any("recoloured inside its mask" in each.value for each in app.caption)
+    told = [each.value for each in app.markdown if each.value.endswith((":red[flips]", ":green[stays]"))]
+    assert len(told) == 2  # every second of the three that have a mask
+    assert all("→" in each for each in told)
+    (table,) = [each.value for each in app.dataframe if list(each.value.columns) == ["file", "why"]]
+    assert table.to_dict("records") == [{"file": "other.png", "why": "mask left out: no image's name"}]
+
+
+def test_drawn_pets_as_own_data_have_their_gallery_and_pairs(open_page: OpenPage, tmp_path: Path) -> None:
+    request = OwnRequest("sample:pets?cats=12&dogs=12&rho=0.7", "simple_cnn", f"file:{WEIGHTS}")
+    audit_own(request, tmp_path / "runs" / "drawn", device="cpu")
+    app = open_page("bias_audit")
+    assert any(each.value in ("Dark cats", "Light dogs") for each in app.markdown)
+    assert any("with the factor swapped and every other pixel equal" in each.value for each in app.caption)
+
+
+def test_random_weights_are_marked(open_page: OpenPage, tmp_path: Path) -> None:
+    audit_own(OwnRequest("sample:pets?cats=2&dogs=2", "simple_cnn", "random:0"), tmp_path / "runs" / "r", device="cpu")
+    app = open_page("bias_audit")
+    assert any("random weights" in each.value and "drawn images" in each.value for each in app.markdown)
+
+
+def test_masks_are_dropped_as_files(open_page: OpenPage, tmp_path: Path) -> None:
+    mine(tmp_path)
+    files = [(path.name, path.read_bytes()) for path in sorted((tmp_path / "masks").iterdir())]
+    app = tab(open_page("bias_audit"), "Your own data")
+    app.text_input(key="ba_own_data").set_value(str(tmp_path / "mine")).run()
+    app.file_uploader(key="ba_own_masks_files").set_value([(*each, "image/png") for each in files]).run()
+    assert not app.exception, [each.message for each in app.exception]
+    assert any(each.value == "masks for 3 of 4 images" for each in app.caption)
+    assert any("--masks" in each.value for each in app.code)
+    assert any(list(each.value.columns) == ["file", "why"] for each in app.dataframe)
+    assert packed(files) == packed(files[::-1])
+    with zipfile.ZipFile(io.BytesIO(packed([*files, ("../x/1.png", b"again")]))) as archive:
+        assert len(set(archive.namelist())) == 5
+    assert packed([("masks.zip", b"zip")]) == b"zip"
+
+
+@pytest.mark.parametrize(
+    ("box", "taken"),
+    [
+        ([0.104, 0.2, 0.5, 0.9], ((10, 50), (20, 90))),
+        ([-1, 0, 2, 1], ((0, 100), (0, 100))),
+        ([0.5, 0.2, 0.5, 0.9], None),
+        ("left", None),
+        ([0, 1, "x", 1], None),
+        (None, None),
+    ],
+)
+def test_a_box_from_the_browser_is_checked(box: object, taken: object) -> None:
+    assert percents(box) == taken
+
+
+def test_a_photograph_is_asked_twice_and_explained_twice(open_page: OpenPage) -> None:
+    app = tab(open_page("bias_audit"), "Your own data")
+    said = [each.value for each in app.markdown]
+    assert any(each.startswith("As it is: ") for each in said)
+    assert any(each.startswith("Recoloured: ") for each in said)
+    app.slider(key="ba_across").set_value((50, 50)).run()
+    assert not app.exception
+    assert any("draw it larger" in each.value for each in app.warning)
+
+
+def test_a_network_without_imagenet_weights_is_offered_where_it_can_be_used() -> None:
+    assert "simple_cnn" not in net_names()
+    assert "simple_cnn" in net_names(["simple_cnn"])
