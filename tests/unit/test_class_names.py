@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
+from tests.unit.weight_helpers import NET, refusal, saved, small_state
 from xai.errors import InputError
-from xai.models import load_model, store
+from xai.models import load_model
 from xai.models._build import untrained_network
 from xai.models.store import model_spec
 from xai.models.weights import read_labels
 
-NET = "mobilenet_v3_small"
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_cache", type(store._cache)())
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
     """A small network for 7 classes."""
-    return untrained_network(model_spec(NET), 0, 7).state_dict()
-
-
-def saved(path: Path, value: object) -> str:
-    torch.save(value, path)
-    return f"file:{path}"
-
-
-def refusal(*args: Any, **kwargs: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        load_model(*args, device="cpu", **kwargs)
-    return str(caught.value)
+    return small_state()
 
 
 NAMES = tuple("abcdefg")
@@ -54,7 +37,7 @@ def test_names_beside_the_weights(tmp_path: Path, state: dict[str, Tensor]) -> N
     assert named.labels == NAMES
     assert not any(note.startswith("class names") for note in named.notes)
     (tmp_path / "mine.json").write_text("[]")
-    assert refusal(NET, weights) == "mine.txt and mine.json both name classes; keep one of them."
+    assert refusal(NET, weights, kind=InputError) == "mine.txt and mine.json both name classes; keep one of them."
 
 
 def test_names_given_by_hand_or_by_file(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -62,8 +45,10 @@ def test_names_given_by_hand_or_by_file(tmp_path: Path, state: dict[str, Tensor]
     assert load_model(NET, weights, device="cpu", labels=NAMES).labels == NAMES
     (tmp_path / "names.json").write_text(json.dumps({str(i): ["n0", name] for i, name in enumerate(NAMES)}))
     assert load_model(NET, weights, device="cpu", labels=tmp_path / "names.json").labels == NAMES
-    assert refusal(NET, weights, labels=NAMES[:3]) == ("there are 3 class names for 7 classes; give one per class.")
-    assert refusal(NET, weights, labels=()) == "there are no class names; give at least one."
+    assert refusal(NET, weights, kind=InputError, labels=NAMES[:3]) == (
+        "there are 3 class names for 7 classes; give one per class."
+    )
+    assert refusal(NET, weights, kind=InputError, labels=()) == "there are no class names; give at least one."
     assert load_model(NET, "random:0", device="cpu", labels=NAMES).labels == NAMES
 
 

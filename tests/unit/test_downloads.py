@@ -9,30 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models import ResNet18_Weights
 
-from xai.errors import InputError, UnknownNameError, WeightsError
+from tests.unit.weight_helpers import refusal
+from xai.errors import InputError, UnknownNameError
 from xai.models import _torchvision, load_model, store
 from xai.models._build import untrained_network
 from xai.models.store import model_spec
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_cache", type(store._cache)())
-
-
-def refusal(*args: Any, kind: type[Exception] = WeightsError, **kwargs: Any) -> str:
-    with pytest.raises(kind) as caught:
-        load_model(*args, device="cpu", **kwargs)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @dataclass

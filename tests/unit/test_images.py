@@ -11,26 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unit.image_helpers import colours, encoded
 from xai.errors import ImageError
 from xai.images import WORKING_SIDE, load_image
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def colours() -> Image.Image:
-    """Four quadrants: red, green, blue, grey; 16 x 12."""
-    array = np.zeros((12, 16, 3), np.uint8)
-    array[:6, :8] = (255, 0, 0)
-    array[:6, 8:] = (0, 255, 0)
-    array[6:, :8] = (0, 0, 255)
-    array[6:, 8:] = (100, 100, 100)
-    return Image.fromarray(array)
 
 
 def pixels(image: Image.Image) -> np.ndarray:

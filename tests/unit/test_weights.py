@@ -7,7 +7,6 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,39 +14,24 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from xai.errors import InputError, WeightsError
+from tests.unit.weight_helpers import NET, refusal, saved, small_state
+from xai.errors import InputError
 from xai.models import list_models, load_model, store
-from xai.models._build import _skeleton, classes_in, fitted, untrained_network
+from xai.models._build import _skeleton, classes_in, fitted
 from xai.models.store import model_spec
 from xai.models.weights import read_state_dict, shape_report
 
-NET = "mobilenet_v3_small"
 OURS = ("efficientnet_lite0", "simple_cnn")
 """Networks that torchvision does not have."""
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_cache", type(store._cache)())
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
     """A small network for 7 classes."""
-    return untrained_network(model_spec(NET), 0, 7).state_dict()
-
-
-def saved(path: Path, value: object) -> str:
-    torch.save(value, path)
-    return f"file:{path}"
-
-
-def refusal(*args: Any, kind: type[Exception] = WeightsError, **kwargs: Any) -> str:
-    with pytest.raises(kind) as caught:
-        load_model(*args, device="cpu", **kwargs)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+    return small_state()
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "parallel", "compiled", "whole", "lightning", "half"])
