@@ -343,7 +343,8 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         bands = [("attacked", curve.shift["attack"][measure]), ("noise of equal norm", curve.shift["noise"][measure])]
         st.plotly_chart(figures.bands(x, bands, unit, SHIFTS[measure].title), width="stretch", key="aa_shifts")
     st.caption(
-        f"Mean over {curve.success.n} pictures with its bootstrap 95 % interval. {found.protocol} "
+        (":red-background[Random weights]: " if choice.nets[0].weights.startswith("random") else "")
+        + f"Mean over {curve.success.n} pictures with its bootstrap 95 % interval. {found.protocol} "
         + (f"No epsilon tried turned {curve.never} of them." if curve.never else "")
     )
     rows = [
