@@ -33,7 +33,8 @@ def crossed_band(values: Tensor, level: float = LEVEL) -> Band:
     V = V_s + V_n, the variance of the S seeds' means over S and that of the N images' means over N; mean -+ t sqrt(V),
     with the degrees of freedom V^2 / (V_s^2 / (S - 1) + V_n^2 / (N - 1)) of Satterthwaite (1946): two where three
     seeds decide, many where the images do. What is the cells' own counts in both, so that the interval is rather too
-    wide. With one seed or one image nothing can be said about others: low and high are NaN. n: images. Raises
+    wide; V is at least what that alone gives, with (S - 1)(N - 1) degrees of freedom, where few seeds or images cancel
+    out. With one seed or one image nothing can be said about others: low and high are NaN. n: images. Raises
     `InputError` for no or non-finite values.
     """
     values = torch.as_tensor(values).detach().cpu().double()
@@ -51,6 +52,10 @@ def crossed_band(values: Tensor, level: float = LEVEL) -> Band:
     of_seeds, of_images = values.mean(1).var(0) / seeds, values.mean(0).var(0) / images
     both = of_seeds + of_images
     freedom = both.square() / (of_seeds.square() / (seeds - 1) + of_images.square() / (images - 1))
+    own = values - values.mean(1, keepdim=True) - values.mean(0, keepdim=True) + mean
+    cells = (seeds - 1) * (images - 1)
+    least = own.square().sum((0, 1)) / (cells * seeds * images)
+    both, freedom = torch.maximum(both, least), torch.where(least > both, float(cells), freedom)
     width = torch.tensor([t_quantile(each, level) if each == each else 0.0 for each in freedom.tolist()])
     half = width.double() * both.sqrt()
     return Band(mean, mean - half, mean + half, images, level)

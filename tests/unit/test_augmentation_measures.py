@@ -90,6 +90,13 @@ def test_three_seeds_that_differ_hold_the_truth_as_often_as_is_said():
     assert 0.92 <= held / 300 <= 0.98
 
 
+def test_seeds_that_contradict_one_another_leave_the_mean_open():
+    """One network is right about one half of the images, the other about the other half: every mean is a half."""
+    found = crossed_mean(torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]))
+    # each cell is 0.5 from its place: 8 / 4 / (1 * 3) is the cells' variance, over 8 cells; three degrees of freedom
+    assert found.high - found.mean == pytest.approx(scipy.stats.t.ppf(0.975, 3) * math.sqrt(8 / 4 / 3 / 8), rel=1e-4)
+
+
 def test_a_crossed_interval_of_what_never_differs_has_no_width():
     found = crossed_mean(torch.full((3, 5), 0.1))
     assert (found.low, found.high) == (found.mean, found.mean)
