@@ -148,6 +148,15 @@ def test_networks_of_two_sizes_have_their_own_positions() -> None:
     assert "640 pixels a step, 11 points" in words
 
 
+def test_a_legend_of_many_lines_has_room_over_the_figure() -> None:
+    few, many = (curves_show.figure(found(nets=(TINY, LARGE)), "insertion", each).layout for each in (False, True))
+    lines = (2, 8)  # one name a line: they are long
+    for layout, count in zip((few, many), lines, strict=True):
+        assert layout.legend.maxheight == 30 * count
+        assert layout.margin.t >= layout.legend.maxheight + 40  # the title's own height
+    assert many.height - few.height == many.margin.t - few.margin.t  # what is drawn stays as high
+
+
 def test_drawn_pictures_are_marked_in_every_figure() -> None:
     pictures = curves.of_dataset(open_dataset("sample:brain?size=64"), "sample:brain?size=64", 2)
     made = found(pictures=pictures)

@@ -224,7 +224,8 @@ def protocol(choice: CurvesChoice, key: str) -> None:
             for metric, words in zip(CURVES, ("Insertion starts from", "Deletion ends at"), strict=True):
                 setattr(choice, metric, _substrate(choice, metric, words, f"{key}_{metric}"))
             controls.settings(choice, (), key)
-        with st.popover("Figures of the studies", icon=":material/menu_book:", key=f"{key}_presets"):
+        turn = st.session_state.get(f"{key}_preset_turn", 0)  # another one after each click, which is closed again
+        with st.popover("Figures of the studies", icon=":material/menu_book:", key=f"{key}_presets_{turn}"):
             st.caption("VGG16, ResNet50 and GoogLeNet, Grad-CAM, protocol of study 1.")
             st.button("Study 1, figures 6 and 7", key=f"{key}_preset", on_click=lambda: preset(choice, key))
 
@@ -253,6 +254,7 @@ def preset(choice: CurvesChoice, key: str) -> None:
     choice.methods, choice.protocol, choice.baselines = recipe.methods, recipe.protocol, False
     choice.insertion = choice.deletion = ""
     settings: dict[str, Any] = {
+        f"{key}_preset_turn": st.session_state.get(f"{key}_preset_turn", 0) + 1,
         f"{key}_nets": names,
         f"{key}_methods": list(recipe.methods),
         f"{key}_protocol": recipe.protocol,

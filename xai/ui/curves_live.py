@@ -55,9 +55,9 @@ def one(choice: CurvesChoice, live: Live, pictures: Pictures) -> list[tuple[str,
             _without_weights(choice, requests, [each for each in jobs if each is not None])
 
     for request in requests:
-        if _stopped(choice, request):
-            continue
         title = f"{piece.item.key} on {request.net.title}"
+        if _stopped(choice, request, title):
+            continue
         live.work(request.key, title, request.work, partial(show, request), cost=0.01, lane=request.net.text)
     return [(request.id, request.net.text, request.net.title) for request in requests]
 
@@ -84,12 +84,14 @@ def _hold(choice: CurvesChoice, request: Request, held: Held, what: str) -> None
         st.button("Measure", key=f"cu_go_{short(*request.base)}", on_click=lambda: choice.go.add(request.base))
 
 
-def _stopped(choice: CurvesChoice, request: Request) -> bool:
+def _stopped(choice: CurvesChoice, request: Request, what: str) -> bool:
     """Whether this was cancelled; then there is a button that goes on, with what was done kept."""
     job = BOARD.get(request.key)
     if request.key not in choice.stopped or (job is not None and job.state == "done"):
         return False
-    st.button("Go on", key=f"cu_on_{short(*request.key)}", on_click=lambda: choice.stopped.discard(request.key))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{what}: stopped; what is measured is kept.")
+        st.button("Go on", key=f"cu_on_{short(*request.key)}", on_click=lambda: choice.stopped.discard(request.key))
     return True
 
 
@@ -97,7 +99,7 @@ def every(choice: CurvesChoice, live: Live, pictures: Pictures, key: str) -> Non
     """Ask for all pictures by the chosen protocol, and by the others where a person has asked for them."""
     asked = {name: _of(choice, pictures, name) for name in PROTOCOLS}
     request = asked[choice.protocol]
-    if _stopped(choice, request):
+    if _stopped(choice, request, f"{_count(pictures)}, {PROTOCOLS[choice.protocol].title}"):
         return
 
     def show(job: Job) -> None:
@@ -146,7 +148,7 @@ def _results(choice: CurvesChoice, pictures: Pictures, asked: dict[str, SetReque
     curves_show.curves(found, choice, key, short(*found.request.key))
     st.markdown("**Who is ahead**")
     curves_show.ranks(found)
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([13, 10], gap="large")
     with left:
         st.markdown("**Does the ranking hold by another protocol?**")
         done = {

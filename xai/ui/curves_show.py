@@ -28,6 +28,9 @@ from xai.ui.session import link_of
 
 VERBS = {"insertion": "put in", "deletion": "taken away"}
 FORMATS = ("svg", "png")
+LEGEND_ROW = 30
+"""Pixels of a line of a legend."""
+
 WRAP = 52
 """Letters in a line of a figure's own caption: it fits a telephone."""
 
@@ -88,8 +91,8 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
     about = f"Mean of {n} pictures; the band is the bootstrap 95 % interval." if n > 1 else "One picture: no interval."
     lines = textwrap.wrap(f"{about} {found.sentence(metric)}", WRAP)
     names = [trace.name for trace in made.data if trace.name]
-    rows = min(6, math.ceil(len(names) / max(1, 230 // (46 + 6 * max(map(len, names))))))
-    foot, head = 62 + 15 * len(lines), 44 + 22 * rows
+    rows = math.ceil(len(names) / max(1, 230 // (46 + 6 * max(map(len, names)))))
+    foot, head = 62 + 15 * len(lines), 44 + LEGEND_ROW * rows
     heading = f"<b>{METRICS.get(metric).title}</b>: {direction(up)} {'↑' if up else '↓'}"
     random = any("random:" in name for name in found.result.networks)
     synthetic = any(piece.synthetic for piece in found.request.pictures.pieces)
@@ -108,7 +111,14 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
             "pad": {"t": 8},
             "font": {"size": 16},
         },
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1,
+            "yanchor": "bottom",
+            "font": {"size": 12},
+            "maxheight": LEGEND_ROW * rows,  # else at most half of the figure, where it scrolls
+        },
     )
     made.add_annotation(
         text="<br>".join(lines),
