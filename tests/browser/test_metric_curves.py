@@ -135,6 +135,23 @@ def test_one_click_changes_the_protocol_and_its_direction(server: AppServer, new
     expect(slider).to_have_attribute("max", "4", timeout=15_000)
 
 
+def test_slow_work_waits_for_a_word_and_can_be_stopped(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    page.goto(server.url + "/metric_curves?method=gradcam&protocol=rise-row")
+    said = page.get_by_text(re.compile(r"5 pictures, RISE, row by row: [\d,]+ forward passes, about \d+ (s|min)\."))
+    expect(said).to_be_visible(timeout=90_000)
+    assert page.locator(".st-key-cu_csv").count() == 0  # nothing was begun
+    page.get_by_role("button", name="Measure", exact=True).last.click()
+    cancel = page.get_by_role("button", name="Cancel", exact=True)
+    expect(cancel).to_be_visible(timeout=30_000)
+    cancel.click()
+    expect(page.get_by_text("5 pictures, RISE, row by row: stopped; what is measured is kept.")).to_be_visible()
+    expect(page.get_by_role("button", name="Go on", exact=True)).to_be_visible()
+    expect(cancel).to_be_hidden()
+    page.locator(".st-key-cu_protocol").get_by_text("study", exact=True).click()
+    expect(page.locator(".st-key-cu_csv")).to_be_visible(timeout=180_000)
+
+
 def test_figures_of_study_1_say_which_weights_are_missing(server: AppServer, new_page: NewPage) -> None:
     page = new_page()
     opened(page, server.url + ONE)
