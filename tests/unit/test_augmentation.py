@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from tests.unit.augmentation_helpers import folder, generator, request, shares_of
 from xai.cli import main
@@ -14,10 +15,10 @@ from xai.errors import Cancelled, InputError, WeightsError, XaiError
 from xai.runs import RunFolder
 from xai.statistics import Interval
 from xai.studies import augmentation
-from xai.studies._augmentation_arm import Found, Unit, read_unit, unit_path
-from xai.studies._augmentation_summary import _paired, chosen_ratio, open_study, verdict_sentence
+from xai.studies._augmentation_arm import Found, Looked, Unit, read_unit, unit_path
+from xai.studies._augmentation_summary import SHOWN, _paired, chosen_ratio, examples, open_study, verdict_sentence
 from xai.studies.augmentation import AugmentRequest, augment
-from xai.training import steps
+from xai.training import Images, steps
 from xai.types import Run
 
 
@@ -148,6 +149,18 @@ def test_attention_is_measured_and_shown(study):
                 for place in study.cases(network, kind, case):
                     assert (predicted[place] == study.pictures[f"{kind}.label"][place]) == (case == "right")
     assert study.pictures["real.images"].dtype == torch.uint8
+
+
+def test_the_pictures_of_the_figure_are_not_all_of_the_first_class():
+    labels = torch.arange(5).repeat_interleave(8)  # class by class, as test images are
+    tensors = {"real.predicted": labels, "real.maps": torch.zeros(40, 2, 2), "real.probability": torch.ones(40)}
+    looked = {"real": Looked(Images(torch.zeros(40, 3, 4, 4, dtype=torch.uint8), labels), None)}
+    kept = load(
+        examples(looked, {Unit(100, "real", 0, 0): Found(Unit(100, "real", 0, 0), {}, tensors)}, {"chosen": {}})
+    )
+    assert len(kept["real.place"]) == SHOWN
+    assert len(set(kept["real.label"].tolist())) > 1
+    assert torch.equal(labels[kept["real.place"]], kept["real.label"])
 
 
 def test_masks_give_the_energy_on_the_object(tmp_path):

@@ -23,6 +23,7 @@ from xai.statistics import Interval, bootstrap_mean, compare
 from xai.studies._augmentation_arm import MEASURES, TRADITIONAL, Found, Looked, Unit
 from xai.studies._augmentation_data import Shares
 from xai.training import AUGMENTATIONS
+from xai.types import Run
 
 SHOWN = 4
 """Images of each kind in the figure of attention."""
@@ -290,9 +291,9 @@ def _finding(attention: Sequence[Mapping[str, Any]]) -> str:
 def examples(looked: Mapping[str, Looked], found: Units, summary: Mapping[str, Any]) -> bytes:
     """Pictures and maps for the figure of attention: the first seed's networks, {real, generated} x {right, wrong}.
 
-    For each network and kind the first `SHOWN` images that it names rightly, and wrongly, in the order in which they
-    were drawn: none is picked by hand. Tensors: "KIND.images", "KIND.label", "KIND.place", "KIND.NETWORK.maps",
-    ".predicted", ".probability", and "real.pool" the first training images of each class.
+    For each network and kind the first `SHOWN` images that it names rightly, and wrongly, in an order drawn by a seed:
+    none is picked by hand, nor are all of the first class. Tensors: "KIND.images", "KIND.label", "KIND.place",
+    "KIND.NETWORK.maps", ".predicted" and ".probability".
     """
     pairs = {"baseline": found[Unit(100, "real", 0, 0)]}
     if "100" in summary["chosen"]:
@@ -300,12 +301,13 @@ def examples(looked: Mapping[str, Looked], found: Units, summary: Mapping[str, A
     kept: dict[str, Tensor] = {}
     for kind, each in looked.items():
         labels = each.images.labels
+        order = torch.randperm(len(labels), generator=Run().generator("examples", kind))
         places: set[int] = set()
         for one in pairs.values():
-            right = one.tensors[f"{kind}.predicted"] == labels
+            right = (one.tensors[f"{kind}.predicted"] == labels)[order]
             for case in (right, ~right):
-                places |= set(torch.nonzero(case)[:SHOWN, 0].tolist())
-        at = torch.tensor(sorted(places), dtype=torch.int64)
+                places |= set(order[case][:SHOWN].tolist())
+        at = torch.tensor([place for place in order.tolist() if place in places], dtype=torch.int64)
         kept |= {f"{kind}.images": each.images.pixels[at], f"{kind}.label": labels[at], f"{kind}.place": at}
         for name, one in pairs.items():
             for what in ("maps", "predicted", "probability"):

@@ -100,7 +100,7 @@ def losses(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
                 x=[row["step"] for row in some],
                 y=[row[name] for row in some],
                 name=title,
-                mode="lines",
+                mode="lines" if len(some) > 2 else "lines+markers",  # one point makes no line
                 line={"color": f"rgb({figures.COLORS[place]})", "width": 1.5},
             )
     made.update_xaxes(title="training steps")
