@@ -19,6 +19,9 @@ from xai.errors import InputError
 LOWEST, HIGHEST = 4.0, 96.0
 """Lightness that a recoloured region's mean is kept between, so that something of its texture is left."""
 
+LEAST = 30.0
+"""By how much the lightness moves at least where it is mirrored: a grey that is neither light nor dark would stay."""
+
 Mask = NDArray[np.bool_]
 
 
@@ -31,9 +34,10 @@ def lightness(image: Image.Image, mask: Mask | None = None) -> float:
 def recolour(image: Image.Image, mask: Mask, to: float | None = None, turn: float = 0.0) -> Image.Image:
     """The image with the pixels of the mask (H,W) made light or dark, or of another hue.
 
-    to: mean lightness that the region gets; None mirrors it, 100 - mean: dark becomes light and light dark. Each pixel
-    is L' = to + s (L - mean), where s <= 1 shrinks the texture just so far that it fits in 0 to 100. turn: degrees
-    by which (a, b) is turned. Raises `InputError` for an empty mask or one of another size, and for values outside.
+    to: mean lightness that the region gets; None mirrors it: dark becomes light and light dark, see `mirrored`. Each
+    pixel is L' = to + s (L - mean), where s <= 1 shrinks the texture just so far that it fits in 0 to 100. turn:
+    degrees by which (a, b) is turned. Raises `InputError` for an empty mask or one of another size, and for values
+    outside.
     """
     inside = _checked(mask, image)
     if to is not None and not 0 <= to <= 100:
@@ -43,7 +47,7 @@ def recolour(image: Image.Image, mask: Mask, to: float | None = None, turn: floa
     lab = _lab(image)
     values = lab[..., 0][inside]
     mean = float(values.mean())
-    goal = float(np.clip(100 - mean if to is None else to, LOWEST, HIGHEST))
+    goal = float(np.clip(mirrored(mean) if to is None else to, LOWEST, HIGHEST))
     lab[..., 0][inside] = goal + _room(values - mean, goal) * (values - mean)
     if turn:
         c, s = math.cos(math.radians(turn)), math.sin(math.radians(turn))
@@ -53,6 +57,11 @@ def recolour(image: Image.Image, mask: Mask, to: float | None = None, turn: floa
     rgb = np.rint(np.clip(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), 0, 1) * 255).astype(np.uint8)
     found[inside] = rgb[inside]
     return Image.fromarray(found)
+
+
+def mirrored(mean: float) -> float:
+    """The lightness on the other side of 50, 100 - mean, but at least `LEAST` away: 80 becomes 20, 48 becomes 78."""
+    return min(100 - mean, mean - LEAST) if mean >= 50 else max(100 - mean, mean + LEAST)
 
 
 def box_mask(box: Sequence[float], size: tuple[int, int]) -> Mask:

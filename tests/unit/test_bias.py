@@ -248,6 +248,10 @@ def test_recolouring_mirrors_lightness_and_leaves_the_rest() -> None:
     assert (before[~mask] == after[~mask]).all()
     assert lightness(other, mask) == pytest.approx(100 - lightness(image, mask), abs=1.0)
     assert lightness(recolour(image, mask, to=70), mask) == pytest.approx(70, abs=1.0)
+    # what is neither light nor dark must not stay as it is: 100 - 50 would be 50
+    grey = Image.new("RGB", (32, 24), (119, 119, 119))
+    assert lightness(grey) == pytest.approx(50, abs=0.2)
+    assert abs(lightness(recolour(grey, mask), mask) - 50) == pytest.approx(30, abs=1.0)
     # a grey has no hue to turn; a colour keeps its lightness when it is turned
     turned = recolour(image, mask, to=lightness(image, mask), turn=40)
     assert lightness(turned, mask) == pytest.approx(lightness(image, mask), abs=1.0)

@@ -207,3 +207,10 @@ def test_a_network_that_has_learned_nothing_is_not_praised_for_relying_on_nothin
     able = replace(found, groups=(replace(groups[0], accuracy=wilson(24, 25)), groups[1]))
     assert learned(able)
     assert "has not learned" not in verdict(able)
+    unsure = replace(able, reliance=(replace(nothing, flips=wilson(40, 50), flipped=40),))
+    assert "flips in 40 of 50 recoloured animals, by small shifts of unsure answers (reliance 0.00);" in verdict(unsure)
+    four = [
+        Group(a, b, (a == "cat") == (b == "light"), wilson(0, 25)) for a in ("cat", "dog") for b in ("light", "dark")
+    ]
+    by_colour = replace(found, groups=tuple(replace(g, accuracy=wilson(25 * g.aligned, 25)) for g in four))
+    assert learned(by_colour)  # half of all images are right: those whose colour agrees

@@ -23,7 +23,7 @@ def summary(name: str = "") -> dict[str, Any]:
     return found
 
 
-FIRST, DETECTOR = summary(), summary("detector")
+FIRST, OTHERS, DETECTOR = summary(), summary("others"), summary("detector")
 
 
 def asked(found: dict[str, Any]) -> BiasRequest:
@@ -32,7 +32,7 @@ def asked(found: dict[str, Any]) -> BiasRequest:
     return BiasRequest(Experiment(**said["experiment"]), methods=tuple(said["methods"]), **parts)
 
 
-@pytest.mark.parametrize("found", [FIRST, DETECTOR], ids=["study", "detector"])
+@pytest.mark.parametrize("found", [FIRST, OTHERS, DETECTOR], ids=["study", "others", "detector"])
 def test_each_is_one_run_of_its_command(found: dict[str, Any]) -> None:
     request = asked(found)
     assert command_of(request) == found["command"]
@@ -49,7 +49,7 @@ def points(found: dict[str, Any], part: str, **wanted: Any) -> list[Audit]:
     ]
 
 
-@pytest.mark.parametrize(("found", "seeds"), [(FIRST, 3)], ids=["seeds 0 to 2"])
+@pytest.mark.parametrize(("found", "seeds"), [(FIRST, 3), (OTHERS, 3)], ids=["seeds 0 to 2", "seeds 3 to 5"])
 def test_the_seeds_agree(found: dict[str, Any], seeds: int) -> None:
     biased, balanced = points(found, "mend", arm="biased"), points(found, "mend", arm="balanced")
     assert len(biased) == len(balanced) == seeds

@@ -182,7 +182,9 @@ def of_items(
         swaps=(swap,) if swap else (),
         cue=cue,
         synthetic=synthetic,
-        how="counterfactuals recoloured inside the mask: lightness mirrored in CIE Lab" if places else "no masks given",
+        how="counterfactuals recoloured inside the mask: lightness mirrored in CIE Lab, by 30 at least"
+        if places
+        else "no masks given",
         problems=tuple(problems),
     )
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from xai.statistics import Interval, wilson
 
 if TYPE_CHECKING:
-    from xai.studies.bias import Audit, Reliance
+    from collections.abc import Sequence
+
+    from xai.studies.bias import Audit, Group, Reliance
 
 DECIDES, LEANS = 0.5, 0.1
 """Reliance from which, with the whole interval, a network decides by a cue, and from which it leans on it."""
@@ -46,29 +48,33 @@ def verdict(audit: Audit) -> str:
         return f"Leans on {name}: {_flips(cue)}; {ending}."
     if shape is not None and shape.score.low >= DECIDES:
         return f"Decides by shape, not by {name}: {_flips(cue)}; worst group: {ending}."
-    return f"Does not rely on {name}: {_flips(cue)}{_unlearned(audit)}; worst group: {ending}."
+    unsure = f", by small shifts of unsure answers (reliance {cue.score.mean:.2f})" if cue.flips.low >= DECIDES else ""
+    return f"Does not rely on {name}: {_flips(cue)}{unsure}{_unlearned(audit)}; worst group: {ending}."
 
 
 def learned(audit: Audit) -> bool:
-    """Whether more images are right than one answer for all would get, beyond the 95 % Wilson interval."""
-    found, share = _right_images(audit)
-    return found.low > share
+    """Whether more images are right than one answer for all would get, beyond the 95 % Wilson interval.
+
+    Of all images, or of those whose cue agrees with the class: a network that decides by the cue alone has learned.
+    """
+    aligned = [group for group in audit.groups if group.aligned]
+    return any(found.low > share for found, share in map(_right_images, (audit.groups, aligned)) if found.n)
 
 
-def _right_images(audit: Audit) -> tuple[Interval, float]:
-    """(share of all images that is right, share that the most frequent class alone has)."""
+def _right_images(groups: Sequence[Group]) -> tuple[Interval, float]:
+    """(share of the groups' images that is right, share that their most frequent class alone has)."""
     right, count = 0, Counter[str]()
-    for group in audit.groups:
+    for group in groups:
         right += round(group.accuracy.mean * group.accuracy.n)
         count[group.label] += group.accuracy.n
     total = count.total()
-    return wilson(right, total), max(count.values()) / total
+    return (wilson(right, total), max(count.values()) / total) if total else (Interval(0, 0, 0, 0), 1.0)
 
 
 def _unlearned(audit: Audit) -> str:
     if learned(audit):
         return ""
-    found, share = _right_images(audit)
+    found, share = _right_images(audit.groups)
     right = round(found.mean * found.n)
     return f", but has not learned the task (right on {right} of {found.n} images; one answer for all gets {share:.0%})"
 

@@ -16,6 +16,7 @@ import streamlit as st
 
 from xai.data._pet_factors import CUES
 from xai.errors import XaiError
+from xai.explain._spec import METHODS
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
@@ -116,14 +117,13 @@ def result() -> Result:
 
 def shipped() -> Result:
     """The result that comes with the software."""
-    found, tried, *others = (
+    found, tried, others = (
         _read.get((path, (path / "summary.json").stat().st_mtime_ns), partial(_summary, path))
         for path in (SHIPPED, DETECTOR, OTHERS)
-        if path.is_dir()
     )
     detector = {**tried["detector"], "command": tried["command"]}
     summary = {**found, "detector": detector}
-    return Result("The study's set, SimpleCNN", SHIPPED, summary, found["command"], tuple(others))
+    return Result("The study's set, SimpleCNN", SHIPPED, summary, found["command"], (others,))
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def interventions(audit: Audit) -> None:
             marker_color=[f"rgb({COLORS[1 if each.factor == audit.cue else 0]})" for each in order],
         )
     )
-    figure.update_xaxes(title="Reliance score (1 decides alone, 0 plays no role)")
+    figure.update_xaxes(title="Reliance (1 alone, 0 no role)")
     show(
         styled(figure, "Mean fall of the probability of the class that the value speaks for, 95 % bootstrap"),
         "reliance",
@@ -281,11 +281,15 @@ def shares(audit: Audit) -> None:
         )
     figure.update_yaxes(title="% of positive mass, % of area")
     show(
-        styled(figure, f"{first[0].method} of the predicted class, {first[0].share.n} images, 95 % bootstrap"), "shares"
+        styled(
+            figure,
+            f"{METHODS.get(first[0].method).title} of the predicted class, {first[0].share.n} images, 95 % bootstrap",
+        ),
+        "shares",
     )
     rows = [
         {
-            "method": each.method,
+            "method": METHODS.get(each.method).title,
             "region": each.region,
             "images": each.share.n,
             "map %": round(100 * each.share.mean, 1),
@@ -317,12 +321,14 @@ def signed(value: Interval) -> str:
 
 
 def _errors(values: Sequence[Interval], scale: float = 1) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [scale * (each.high - each.mean) for each in values],
-        "arrayminus": [scale * (each.mean - each.low) for each in values],
-    }
+    above = [scale * (each.high - each.mean) for each in values]
+    return whiskers(above, [scale * (each.mean - each.low) for each in values])
+
+
+def whiskers(above: Sequence[float], below: Sequence[float], color: str = COLORS[2]) -> dict[str, Any]:
+    """Bars up and down from each value; the usual grey can be seen on light and dark."""
+    ends = {"array": list(above), "arrayminus": list(below)}
+    return {"type": "data", "symmetric": False, **ends, "color": f"rgb({color})"}
 
 
 def _columns(value: Interval, name: str) -> dict[str, float]:
@@ -333,9 +339,9 @@ def styled(figure: go.Figure, title: str, height: int = 330) -> go.Figure:
     """The look that the page's figures share; the title is the protocol."""
     lines = textwrap.wrap(title, 48)  # what a narrow window holds
     figure.update_layout(
-        title={"text": "<br>".join(lines), "font": {"size": 13}, "x": 0, "y": 0.98, "yanchor": "top"},
+        title={"text": "<br>".join(lines), "font": {"size": 13}, "x": 0, "y": 1, "yanchor": "top", "pad": {"t": 16}},
         height=height + 18 * len(lines),
-        margin={"l": 8, "r": 8, "t": 46 + 18 * len(lines), "b": 8},
+        margin={"l": 8, "r": 8, "t": 52 + 18 * len(lines), "b": 8},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         bargap=0.35,
     )

@@ -52,7 +52,7 @@ def study() -> None:
     """Train and audit on drawn pets: correlation, cue, sizes, seed, network, and the further parts."""
     st.markdown("**Train and audit anew**")
     usual = Experiment()
-    columns = st.columns(4)
+    columns = st.columns([3, 2, 2, 4])
     preset = columns[0].toggle(
         "The study's shares", value=True, key=f"{KEY}_preset", help="90 % light cats, 82 % dark dogs"
     )

@@ -50,12 +50,11 @@ def sweep(found: Result) -> None:
         figure.add_scatter(
             x=rhos,
             y=[100 * sum(each) / len(each) for each in means],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * (max(each) - sum(each) / len(each)) for each in means],
-                "arrayminus": [100 * (sum(each) / len(each) - min(each)) for each in means],
-            },
+            error_y=bias.whiskers(
+                [100 * (max(each) - sum(each) / len(each)) for each in means],
+                [100 * (sum(each) / len(each) - min(each)) for each in means],
+                COLORS[index],
+            ),
             name=name,
             mode="lines+markers",
             line={"color": f"rgb({COLORS[index]})"},
@@ -140,12 +139,10 @@ def mend(found: Result) -> None:
         figure.add_bar(
             x=[ARM_TITLES[arm] for arm in by_arm],
             y=means,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [max(each) - mean for each, mean in zip(values, means, strict=True)],
-                "arrayminus": [mean - min(each) for each, mean in zip(values, means, strict=True)],
-            },
+            error_y=bias.whiskers(
+                [max(each) - mean for each, mean in zip(values, means, strict=True)],
+                [mean - min(each) for each, mean in zip(values, means, strict=True)],
+            ),
             name=name,
             marker_color=f"rgb({COLORS[index]})",
         )

@@ -16,7 +16,7 @@ from xai.explain._spec import METHODS
 from xai.images import SUPPORTED_SUFFIXES, image_digest
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
-from xai.recolour import box_mask, lightness, recolour
+from xai.recolour import box_mask, lightness, mirrored, recolour
 from xai.types import Attribution
 from xai.ui import runs
 from xai.ui.bias import KEY, Result
@@ -117,7 +117,7 @@ def _change(photo: Photo, image: Image.Image) -> Change:
     empty = Change(across, down, 0.0, 0, 0)
     mean = lightness(image, box_mask(_pixels(empty, image), image.size))
     name = f"{KEY}_lightness_{photo.sha[:12]}_{across}_{down}"
-    to = st.slider("Lightness L* inside", 0, 100, round(100 - mean), key=name)
+    to = st.slider("Lightness L* inside", 0, 100, round(mirrored(mean)), key=name)
     turn = st.slider("Hue, turned by degrees", -180, 180, 0, key=f"{KEY}_turn")
     return Change(across, down, mean, to, turn)
 

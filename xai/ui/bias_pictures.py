@@ -35,7 +35,7 @@ from xai.ui.work import Recent
 SHOWN = 6
 """Pictures of each group in the gallery, and pairs."""
 
-SIDE = 164
+SIDE = 136
 """Pixels that a picture is shown at."""
 
 PAIR = 132
