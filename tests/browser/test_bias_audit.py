@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import NARROW, AppServer, low_contrast, overflow, screenshot, settle
@@ -49,3 +49,49 @@ def test_dark_and_narrow(server: AppServer, new_page: NewPage) -> None:
     assert overflow(page) == 0
     assert low_contrast(page) == []
     screenshot(page, "bias-dark-narrow", whole=True)
+
+
+def test_a_box_is_drawn_by_mouse_keyboard_and_finger(server: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    opened(page, server)
+    page.get_by_role("tab", name="Your own data").click()
+    frame = page.locator(".st-key-ba_box .frame")
+    expect(frame).to_have_attribute("aria-label", "Box from 25 to 75 % across, from 20 to 90 % down", timeout=120_000)
+    settle(page)
+    area = page.locator(".st-key-ba_box .stage")
+    area.scroll_into_view_if_needed()
+    drawn(page, area, (0.6, 0.8), (0.1, 0.3))
+    expect(frame).to_have_attribute("aria-label", "Box from 10 to 60 % across, from 30 to 80 % down")
+    expect(page.locator(".st-key-ba_across")).to_contain_text("60 %")  # the sliders follow
+    settle(page)
+    frame.focus()
+    frame.press("ArrowRight")
+    frame.press("Shift+ArrowUp")
+    expect(page.locator(".st-key-ba_across")).to_contain_text("61 %")
+    expect(page.locator(".st-key-ba_down")).to_contain_text("79 %")
+    settle(page)
+    screenshot(page, "bias-own", whole=True)
+    area.scroll_into_view_if_needed()
+    start, end = points(area, (0.2, 0.2), (0.9, 0.5))
+    touch = page.context.new_cdp_session(page)
+    for kind, place in (("touchStart", start), ("touchMove", end), ("touchEnd", None)):
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place] if place else []})
+    expect(frame).to_have_attribute("aria-label", "Box from 20 to 90 % across, from 20 to 50 % down")
+    expect(page.locator(".st-key-ba_across")).to_contain_text("90 %")
+    settle(page)
+    assert overflow(page) == 0
+
+
+def points(area: Locator, *shares: tuple[float, float]) -> list[dict[str, float]]:
+    """Places in the window of shares of an element's sides."""
+    box = area.bounding_box()
+    assert box is not None
+    return [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in shares]
+
+
+def drawn(page: Page, area: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
+    first, last = points(area, start, end)
+    page.mouse.move(first["x"], first["y"])
+    page.mouse.down()
+    page.mouse.move(last["x"], last["y"], steps=4)
+    page.mouse.up()
