@@ -147,7 +147,7 @@ def test_a_zip_with_a_bad_file_is_listed_and_one_class_is_refused(open_page: Ope
     app.file_uploader(key="tlf_upload_zip").set_value(("mine.zip", sink.getvalue(), "application/zip")).run()
     assert not app.exception
     assert any("dog/notes.txt" in str(each.value) for each in app.dataframe)
-    assert "class 'dog' has 1 image, but a split needs 2 of each class" in app.warning[0].value
+    assert "Class 'dog' has 1 image, but a split needs 2 of each class" in app.warning[0].value
     assert app.button(key="tlf_go").disabled
 
 
@@ -175,7 +175,7 @@ def test_a_run_of_other_classes_is_not_in_the_curves_of_a_class() -> None:
     assert lines["mean winning probability of the bin"] == 3  # both, and the diagonal
 
 
-def _figures_of(several: list[Any]) -> None:
+def _figures_of(several: "list[Any]") -> None:  # noqa: UP037 (AppTest takes this function out of its module)
     from xai.ui.transfer_figures import measured
 
     measured(several)
