@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request
 
 ROOT = Path(__file__).resolve().parents[2]
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 WIDE, NARROW = (1280, 900), (390, 844)
 
 CHROMIUM_FLAGS = (
@@ -34,13 +35,23 @@ CHROMIUM_FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 )
 
-# Notes the last sign of life: anything that changes in the page, and anything that it sends to the server.
+# Notes the last sign of life: anything that changes in the page, and anything that it sends to the server. And says on
+# the console which picture stays in the page although it could not be loaded: one that a rerun takes away while it is
+# being loaded is answered with 404 too, because the server has forgotten it already, but nobody misses it.
 NOTE_ACTIVITY = """
 (() => {
   const note = () => { window.olharLastActivity = performance.now(); };
   note();
   new MutationObserver(note).observe(document,
     {subtree: true, childList: true, attributes: true, characterData: true});
+  document.addEventListener('error', ({target}) => {
+    if (!(target instanceof HTMLImageElement)) return;
+    const missing = target.currentSrc || target.src;
+    setTimeout(() => {
+      const same = (target.currentSrc || target.src) === missing;
+      if (target.isConnected && same && !target.naturalWidth) console.error(`a picture is missing: ${missing}`);
+    }, 500);
+  }, true);
   const send = WebSocket.prototype.send;
   WebSocket.prototype.send = function (...args) { note(); return send.apply(this, args); };
 })();
@@ -172,7 +183,8 @@ class Watch:
         source = urlsplit(str(message.location.get("url", "")))
         # On a deep link the client looks for the server below the page's path first: two 404s, then it finds it.
         probe = source.path.count("/") > 2 and source.path.endswith(("/_stcore/health", "/_stcore/host-config"))
-        if not (probe and "404" in message.text):
+        picture = source.path.startswith("/media/") and source.path.endswith(PICTURES)  # NOTE_ACTIVITY tells of it
+        if not ((probe or picture) and "404" in message.text):
             self.errors.append(f"console error: {message.text} ({source.geturl()})")
 
     def _request(self, request: Request) -> None:

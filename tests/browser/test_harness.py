@@ -97,7 +97,11 @@ def test_pale_text_is_seen(small: AppServer, new_page: NewPage, colour: str) -> 
     [
         ("setTimeout(() => { throw new Error('broken script') })", "page error: broken script"),
         ("console.error('bad news')", "console error: bad news"),
-        ("fetch('/media/nothing.png')", "console error: Failed to load resource"),
+        ("fetch('/media/nothing.csv')", "console error: Failed to load resource"),
+        (
+            "document.body.append(Object.assign(new Image(), {src: '/media/a.png'}))",
+            "console error: a picture is missing",
+        ),
         (
             "fetch('https://example.invalid/a.js').catch(() => 0)",
             "request to another host: https://example.invalid/a.js",
@@ -114,9 +118,22 @@ def test_the_watch_sees_every_kind_of_fault(small: AppServer, browser: Browser, 
     visit(page, small.url)
     assert watch.problems(context) == []
     page.evaluate(f"() => {{ {act}; }}")
-    settle(page, quiet_ms=500)
+    settle(page, quiet_ms=1000)
     assert any(problem.startswith(told) for problem in watch.problems(context)), watch.problems(context)
     context.close()
+
+
+def test_a_picture_taken_away_while_it_loads_is_not_missed(small: AppServer, new_page: NewPage) -> None:
+    page = new_page()
+    visit(page, small.url)
+    page.evaluate(
+        """() => {
+          const picture = Object.assign(new Image(), {src: '/media/a.png'});
+          document.body.append(picture);
+          picture.addEventListener('error', () => setTimeout(() => picture.remove(), 100));
+        }"""
+    )
+    settle(page, quiet_ms=1000)
 
 
 def test_nothing_of_the_server_is_left(tmp_path: Path) -> None:
