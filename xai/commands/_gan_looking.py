@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._interrupt import interruptible
@@ -11,7 +13,10 @@ from xai.commands._output import Progress, say, say_json, table
 from xai.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from xai.gan.saved import Generator
+    from xai.types import Run
 
 
 def sample(args: argparse.Namespace) -> int:
@@ -48,6 +53,15 @@ def _drawn(args: argparse.Namespace, made: Generator, **facts: Any) -> None:
         say(f"seeds {seeds[0]} to {seeds[-1]} of generator {made.fingerprint}: {args.out}")
 
 
+@contextmanager
+def _working(device: torch.device, seed: int = 0) -> Iterator[Run]:
+    """A run with a progress bar, which Ctrl-C stops."""
+    from xai.types import Run
+
+    with Progress() as progress, interruptible() as stopped:
+        yield Run(device, seed, lambda done, total, note: progress(done / max(1, total), note), stopped)
+
+
 def nearest(args: argparse.Namespace) -> int:
     """Samples, each beside its nearest training image."""
     from xai.files import write_atomic
@@ -56,18 +70,12 @@ def nearest(args: argparse.Namespace) -> int:
     from xai.gan.saved import load_generator
     from xai.settings import resolve_device
     from xai.studies.gan_quality import shares_of
-    from xai.types import Run
 
     if args.count < 1:
         raise InputError(f"--count is {args.count}; give 1 or more.")
     device = resolve_device(args.device)
     made = load_generator(args.generator, device)
-    with Progress() as progress, interruptible() as stopped:
-
-        def show(done: int, total: int, note: str) -> None:
-            progress(done / max(1, total), note)
-
-        run = Run(device, 0, show, stopped)
+    with _working(device) as run:
         train = shares_of(made, run, args.data).train
         seeds = range(args.seed, args.seed + args.count)
         images, labels = drawing.sample(made, seeds, None, args.truncation)
@@ -148,18 +156,12 @@ def quality(args: argparse.Namespace) -> int:
     from xai.gan.saved import load_generator
     from xai.settings import resolve_device
     from xai.studies.gan_quality import judge_generator
-    from xai.types import Run
 
     if args.count < 20:
         raise InputError(f"--count is {args.count}; give 20 or more, of fewer nothing can be said.")
     device = resolve_device(args.device)
     made = load_generator(args.generator, device)
-    with Progress() as progress, interruptible() as stopped:
-
-        def show(done: int, total: int, note: str) -> None:
-            progress(done / max(1, total), note)
-
-        run = Run(device, args.seed, show, stopped)
+    with _working(device, args.seed) as run:
         found, _, _ = judge_generator(made, run, args.data, args.count, args.extractor, args.truncation)
     told = {"generator": made.fingerprint, "facts": dict(made.facts), **found.as_json()}
     if args.out is not None:

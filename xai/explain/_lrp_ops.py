@@ -6,6 +6,7 @@ batch norms, finds what relevance reaches, and refuses where no rule is known th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,15 +94,15 @@ class Value:
 
 
 @dataclass(eq=False)
-class Op:
+class Op(ABC):
     """One operation. `down` turns the relevance of its output into that of its inputs."""
 
     inputs: tuple[Value, ...]
     output: Value = field(init=False, default_factory=Value)
 
+    @abstractmethod
     def down(self, relevance: Tensor, rules: Rules, ledger: Ledger) -> Sequence[Tensor]:
         """Relevance of the output -> relevance of each of the inputs."""
-        raise NotImplementedError
 
 
 @dataclass(eq=False)
@@ -242,6 +243,10 @@ class Unknown(Op):
     """An operation without a rule; harmless as long as no relevance arrives (inside a gate that is held constant)."""
 
     title: str
+
+    def down(self, relevance: Tensor, rules: Rules, ledger: Ledger) -> Sequence[Tensor]:
+        """Refuses: what is reached by relevance is refused before it comes down."""
+        raise NotApplicableError(f"LRP has no rule for {self.title}.")
 
 
 @dataclass(frozen=True)

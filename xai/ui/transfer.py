@@ -16,21 +16,16 @@ from xai.data.call import dataset_stamp
 from xai.errors import XaiError
 from xai.models.classifier import Classifier
 from xai.studies._transfer_files import TransferResult, load_result
-from xai.studies.shipped import BRAIN, PLACE, command, network_of_run
+from xai.studies.shipped import BRAIN, command, network_of_run
 from xai.ui import figures, runs
 from xai.ui.work import Recent
 
 KEY = "tl"
 SHIPPED = "shipped"
-PACKED = {
-    SHIPPED: (BRAIN, "Brain slices, EfficientNet-Lite0, study 4's head"),
-    "shipped-vgg16": (PLACE / "characters-vgg16", "Characters, VGG16"),
-    "shipped-resnet50": (PLACE / "characters-resnet50", "Characters, ResNet50"),
-    "shipped-densenet121": (PLACE / "characters-densenet121", "Characters, DenseNet121"),
-}
+PACKED = {SHIPPED: (BRAIN, "Brain slices, EfficientNet-Lite0, study 4's head")}
 """The runs that come with the software, by id: where they lie, and their titles."""
 
-STUDIES = {"Study 4: brain slices": (SHIPPED,), "Study 3: networks on characters": tuple(PACKED)[1:]}
+STUDIES = {"Study 4: brain slices": (SHIPPED,)}
 """What is shown together of them."""
 
 MOST = 4
@@ -93,8 +88,7 @@ def _stamp(path: Path) -> int:
 
 def pick() -> list[Shown]:
     """The run that is shown and those beside it, as chosen; what cannot be read is said."""
-    studies = _studies()
-    study = st.pills("Results that come with Olhar", list(studies), key=f"{KEY}_study", on_change=_beside)
+    study = st.pills("Results that come with Olhar", list(STUDIES), key=f"{KEY}_study", on_change=_beside)
     main = runs.panel("train", KEY)
     every: dict[str, Shown] = {}
     for record in run_control.list_runs("train"):
@@ -103,8 +97,8 @@ def pick() -> list[Shown]:
                 every[record.id] = Shown(record.id, record.title, _read(record.path))
             except XaiError as error:
                 st.warning(runs.plain(str(error)), icon=":material/info:")
-    every |= {each: shipped(each) for ids in studies.values() for each in ids}
-    wanted = studies[study][0] if study else main.id if main else SHIPPED
+    every |= {each: shipped(each) for ids in STUDIES.values() for each in ids}
+    wanted = STUDIES[study][0] if study else main.id if main else SHIPPED
     first = every.get(wanted, every[SHIPPED])
     others = [name for name in every if name != first.id]
     beside = (
@@ -126,13 +120,7 @@ def pick() -> list[Shown]:
 def _beside() -> None:
     """Lay the other runs of the study that was picked beside its first."""
     study = st.session_state[f"{KEY}_study"]
-    st.session_state[f"{KEY}_beside"] = list(_studies()[study][1:]) if study else []
-
-
-def _studies() -> dict[str, list[str]]:
-    """The packed runs that are here, by study."""
-    found = {name: [each for each in ids if PACKED[each][0].is_dir()] for name, ids in STUDIES.items()}
-    return {name: ids for name, ids in found.items() if ids}
+    st.session_state[f"{KEY}_beside"] = list(STUDIES[study][1:]) if study else []
 
 
 def live() -> None:

@@ -125,14 +125,7 @@ def _roc(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None
         found = roc(each.result.labels, each.result.probabilities[:, positive], positive)
         auc = each.result.figures().by_class[positive].auc
         _line(figure, found, place, f"AUC {auc:.3f}" if auc is not None else "AUC none", each, len(several))
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": "gray", "dash": "dot", "width": 1},
-        name="chance",
-        hoverinfo="skip",
-    )
+    _diagonal(figure, "chance")
     if told is not None and told["recall"] is not None and told["specificity"] is not None:
         _point(figure, 1 - told["specificity"], told["recall"], told["threshold"])
     return _square(figure, "false positive rate (1 - specificity)", "true positive rate (recall)", len(several))
@@ -156,15 +149,19 @@ def _calibration(several: Sequence[Shown]) -> go.Figure:
         known = [each_bin for each_bin in found.bins if each_bin.count]
         points = {"x": [b.confidence for b in known], "y": [b.accuracy for b in known]}
         _line(figure, points, place, f"ECE {found.ece:.3f}", each, len(several), [b.count for b in known])
+    _diagonal(figure, "perfect")
+    return _square(figure, "mean winning probability of the bin", "accuracy of the bin", len(several))
+
+
+def _diagonal(figure: go.Figure, name: str) -> None:
     figure.add_scatter(
         x=[0, 1],
         y=[0, 1],
         mode="lines",
         line={"color": "gray", "dash": "dot", "width": 1},
-        name="perfect",
+        name=name,
         hoverinfo="skip",
     )
-    return _square(figure, "mean winning probability of the bin", "accuracy of the bin", len(several))
 
 
 def _line(

@@ -38,6 +38,19 @@ class Look:
     opacity: float = OPACITY
 
 
+def pick_methods(key: str, first: Sequence[str]) -> list[str]:
+    """The methods chosen for a picture's maps; at first those of `first` that there are."""
+    names = [spec.name for spec in METHODS if spec.family != "baseline"]
+    return st.multiselect(
+        "Methods",
+        names,
+        [name for name in first if name in names],
+        format_func=lambda name: METHODS.get(name).title,
+        key=key,
+        persist_state="session",
+    )
+
+
 def look(key: str) -> Look:
     """Colours and opacity, as chosen."""
     left, right = st.columns(2)

@@ -13,7 +13,7 @@ from xai.explain._spec import METHODS
 from xai.studies.review import Flip, flips
 from xai.ui import runs, transfer
 from xai.ui.transfer import KEY, Shown
-from xai.ui.transfer_maps import Look, caution, explain, look, pictures, sees
+from xai.ui.transfer_maps import Look, caution, explain, look, pick_methods, pictures, sees
 from xai.ui.transfer_review import words
 from xai.ui.watched import Watched
 
@@ -42,15 +42,8 @@ def flipped(live: Watched, several: Sequence[Shown]) -> None:
         f"**{len(found)} images flip** of {len(every)} that all were validated on. Got right by one run alone: {told}."
     )
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    names = [spec.name for spec in METHODS if spec.family != "baseline"]
-    methods = left.multiselect(
-        "Methods",
-        names,
-        [name for name in METHODS_OF_STUDY if name in names],
-        format_func=lambda name: METHODS.get(name).title,
-        key=f"{KEY}_flip_methods",
-        persist_state="session",
-    )
+    with left:
+        methods = pick_methods(f"{KEY}_flip_methods", METHODS_OF_STUDY)
     shown = every if right.toggle("Any image, not only those that flip", key=f"{KEY}_flip_every") else found
     data = transfer.tried(several[0])
     if not shown or data is None:

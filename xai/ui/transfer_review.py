@@ -17,7 +17,7 @@ from xai.files import safe_name
 from xai.studies.review import ORDERS, TAGS, Seen, chosen, packed, seen
 from xai.ui import runs, transfer
 from xai.ui.transfer import KEY, Shown
-from xai.ui.transfer_maps import caution, explain, look, pictures, sees
+from xai.ui.transfer_maps import caution, explain, look, pick_methods, pictures, sees
 from xai.ui.watched import Watched
 from xai.ui.work import Recent
 
@@ -136,15 +136,7 @@ def one(live: Watched, shown: Shown, row: Seen, item: Item) -> None:
     classes = shown.result.classes
     st.subheader(f"{row.key}", anchor=False)
     st.markdown(words(row, classes))
-    names = [spec.name for spec in METHODS if spec.family != "baseline"]
-    methods = st.multiselect(
-        "Methods",
-        names,
-        [name for name in FIRST_METHODS if name in names],
-        format_func=lambda n: METHODS.get(n).title,
-        key=f"{KEY}_methods",
-        persist_state="session",
-    )
+    methods = pick_methods(f"{KEY}_methods", FIRST_METHODS)
     how = look(f"{KEY}_look")
     other = row.label if not row.correct else next((k for k in range(len(classes)) if k != row.predicted), row.label)
     titles = {

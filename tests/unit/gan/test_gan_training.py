@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks import gan as benchmark
-from tests.unit.gan_helpers import QUICK, TINY, noise_folder, request_of, whole_training
+from tests.unit.gan_helpers import TINY, noise_folder, request_of
 from xai.checkpoint import load_checkpoint
 from xai.data import open_dataset
 from xai.errors import Cancelled, InputError, XaiError
@@ -28,33 +28,7 @@ from xai.runs import RunFolder
 from xai.studies.gan_training import train_gan
 from xai.types import Run
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("XAI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loop, "lite0", lambda device: QUICK)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return noise_folder(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def finished(folder, tmp_path_factory):
-    """A whole training: its folder and its generator."""
-    out = tmp_path_factory.mktemp("run") / "whole"
-    return out, whole_training(folder, out)
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def weights(made: Generator) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.augmentation_helpers import CLASSES, folder, generator, shares_of
+from tests.unit.augmentation_helpers import CLASSES, generator, shares_of
 from xai.data._bench import _sampled
 from xai.data.call import open_dataset
 from xai.errors import InputError
@@ -25,16 +25,6 @@ from xai.studies._augmentation_data import (
     synthetic_labels,
 )
 from xai.types import Run
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("parts"))
-
-
-@pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
-    return generator(data, tmp_path_factory.mktemp("gan") / "generator.safetensors")
 
 
 def test_the_pool_is_what_the_generator_saw_and_the_others_it_did_not(data, made):

@@ -9,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.unit.gan_helpers import QUICK, TINY, noise_folder, whole_training
+from tests.unit.gan_helpers import TINY
 from xai.cli import main
 from xai.data import open_dataset
 from xai.errors import InputError, WeightsError
-from xai.gan import train as loop
 from xai.gan.agreement import agreement, train_judge
 from xai.gan.features import Extractor
 from xai.gan.images import Pictures, Shares, read_shares
@@ -42,32 +41,6 @@ from xai.gan.settings import LAPTOP, GanSettings, build_generator
 from xai.gan.step import Trainer
 from xai.studies.gan_quality import shares_of
 from xai.types import Run
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("XAI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loop, "lite0", lambda device: QUICK)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return noise_folder(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def finished(folder, tmp_path_factory):
-    """A whole training: its folder and its generator."""
-    out = tmp_path_factory.mktemp("run") / "whole"
-    return out, whole_training(folder, out)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from tests.unit.augmentation_helpers import folder, generator, request, shares_of
+from tests.unit.augmentation_helpers import generator, request, shares_of
 from xai.cli import main
 from xai.errors import Cancelled, InputError, WeightsError, XaiError
 from xai.runs import RunFolder
@@ -28,16 +28,6 @@ def _alone(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("parts"))
-
-
-@pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
-    return generator(data, tmp_path_factory.mktemp("gan") / "generator.safetensors")
 
 
 @pytest.fixture(scope="module")
