@@ -14,7 +14,7 @@ from tests.unit.attack_helpers import short_of_memory
 from xai import attribute, load_image
 from xai.attacks import attack, fgsm, pgd, sweep
 from xai.attacks._spec import ATTACKS
-from xai.attacks._steps import Climb, ascend, climb, l2_norm, margin, random_start
+from xai.attacks._steps import Ball, Climb, ascend, climb, l2_norm, margin, random_start
 from xai.attacks.call import to_levels
 from xai.attacks.fgsm import FGSM
 from xai.attacks.pgd import PGD
@@ -163,6 +163,18 @@ def test_the_ball_holds_to_the_last_bit(tiny: Classifier, norm: str) -> None:
         assert bool((size <= epsilon.double()).all()), (size - epsilon.double()).tolist()
         assert bool(((found.linf if norm == "linf" else found.l2) <= epsilon).all())
         assert bool((size > 0.9 * epsilon).all())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_projection_ends_inside_to_the_last_bit(norm: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(512, 3, 1, 1, generator=generator) ** 6  # few pixels of all scales: nothing averages out
+    epsilon = 0.05 + 0.3 * torch.rand(512, generator=generator)
+    moved = x + torch.randn(x.shape, generator=generator).abs()
+    delta = (Ball.around(x, epsilon, norm).project(moved).double() - x.double()).flatten(1)
+    size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    assert bool((size <= epsilon.double()).all())
+    assert float((size / epsilon).max()) > 1 - 1e-6
 
 
 def test_rounding_by_hand() -> None:

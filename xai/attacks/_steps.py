@@ -97,7 +97,7 @@ class Ball:
         scale, give = (self.epsilon / l2_norm(delta).clamp(min=TINY)).clamp(max=1), 1e-7
         while True:
             found = torch.clamp(self.x + delta * expand(scale.to(delta)), self.low, self.high)
-            outside = l2_norm(found - self.x) > self.epsilon  # by rounding
+            outside = l2_norm(found.double() - self.x.double()) > self.epsilon  # by rounding
             if not bool(outside.any()):
                 return found
             scale, give = torch.where(outside, scale * (1 - give), scale), min(4 * give, 0.5)
