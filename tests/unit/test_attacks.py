@@ -86,14 +86,21 @@ def peer_pgd(kind: str, model: nn.Module, start_at_random: bool) -> torchattacks
     return torchattacks.PGDL2(model, eps=1.0, alpha=0.2, steps=7, random_start=start_at_random)
 
 
+def peer_images(peer: torchattacks.attack.Attack, x: Tensor, label: Tensor, targeted: bool) -> Tensor:
+    if targeted:
+        peer.set_mode_targeted_by_function(lambda _images, given: given)
+    return peer(x, label)
+
+
 @pytest.mark.parametrize("kind", ["linf", "l2"])
 @pytest.mark.parametrize("start_at_random", [False, True])
-def test_equal_images_to_torchattacks(kind: str, start_at_random: bool) -> None:
+@pytest.mark.parametrize("targeted", [False, True])
+def test_equal_images_to_torchattacks(kind: str, start_at_random: bool, targeted: bool) -> None:
     classifier, x = make_tiny(), images()
     module = classifier.module
-    label = classifier.predict(x).argmax(1)
+    label = (classifier.predict(x).argmax(1) + targeted) % 5
     torch.manual_seed(5)  # the peer draws its start from the global generator
-    theirs = peer_pgd(kind, Plain(module).eval(), start_at_random)(x, label)
+    theirs = peer_images(peer_pgd(kind, Plain(module).eval(), start_at_random), x, label, targeted)
     start = x
     if start_at_random:
         torch.manual_seed(5)
@@ -105,7 +112,7 @@ def test_equal_images_to_torchattacks(kind: str, start_at_random: bool) -> None:
             start = (x + unit * torch.zeros(len(x), 1, 1, 1).uniform_(0, 1) * 1.0).clamp(0, 1)
     radius = torch.full((4,), EPS if kind == "linf" else 1.0)
     step = torch.full((4,), 2 / 255 if kind == "linf" else 0.2)
-    how = Climb(kind, False, "cross_entropy", 7, "last", False)
+    how = Climb(kind, targeted, "cross_entropy", 7, "last", False)
     ours = climb(module, x, start, label, radius, step, how, Run()).images
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
@@ -115,6 +122,10 @@ def test_fgsm_equals_torchattacks_and_targets_too() -> None:
     label = classifier.predict(x).argmax(1)
     theirs = torchattacks.FGSM(classifier.module, eps=EPS)(x, label)
     torch.testing.assert_close(fgsm(classifier, x, epsilon=EPS).adversarial, theirs, atol=1e-6, rtol=0)
+    wanted = (label + 1) % 5
+    theirs = peer_images(torchattacks.FGSM(classifier.module, eps=EPS), x, wanted, targeted=True)
+    ours = fgsm(classifier, x, labels=wanted, epsilon=EPS, targeted=True).adversarial
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 
 @pytest.mark.slow
@@ -222,6 +233,54 @@ def test_sweep_is_monotone_and_starts_in_one_direction(tiny: Classifier) -> None
     torch.testing.assert_close(start[:2] * 2, start[2:], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("norm", "epsilons"), [("linf", [64 / 255, 0.5, 1.0]), ("l2", [16, 64, 120])])
+def test_a_larger_ball_keeps_what_a_smaller_one_found(tiny: Classifier, norm: str, epsilons: list[float]) -> None:
+    x, params = images(3), FGSM(norm=norm)  # type: ignore[arg-type]
+    alone = [attack(tiny, x, "fgsm", params, epsilon=epsilon) for epsilon in epsilons]
+    margins = torch.stack([margin(each.logits_after, each.target, False) for each in alone])
+    assert bool((margins.diff(dim=0) < 0).all())  # one long step in the tiny network overshoots
+    swept = sweep(tiny, x, epsilons, "fgsm", params)
+    for result, epsilon in zip(swept, epsilons, strict=True):
+        for name in ("adversarial", "levels", "logits_after", "linf", "l2", "success", "survives_png"):
+            assert torch.equal(getattr(result, name), getattr(swept[0], name)), name
+        assert result.epsilon.tolist() == pytest.approx([epsilon] * 3)
+    torch.testing.assert_close(swept[0].adversarial, alone[0].adversarial, atol=1e-6, rtol=0)
+
+
+def test_l2_starts_are_uniform_in_the_ball_and_share_their_direction() -> None:
+    middle, groups = torch.full((400, 3, 2, 2), 0.5), torch.arange(400)
+    near, far = (
+        (random_start(middle, groups, torch.full((400,), radius), "l2", Run(), 0) - middle) / radius
+        for radius in (0.1, 0.2)
+    )
+    torch.testing.assert_close(near, far, atol=1e-5, rtol=0)
+    share = far.flatten(1).norm(dim=1) ** 12  # of the ball's volume that lies further in: uniform in [0, 1]
+    assert float(share.max()) <= 1 + 1e-4
+    assert float(share.mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(share.square().mean()) == pytest.approx(1 / 3, abs=0.05)
+    assert float(far.mean(0).abs().max()) < 0.06
+
+
+@pytest.mark.parametrize("params", [FGSM(), PGD(steps=3, restarts=2), PGD("l2", steps=1)])
+def test_the_cost_is_what_is_computed(tiny: Classifier, params: FGSM | PGD, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    forward, gradient = tiny.module.forward, torch.autograd.grad
+
+    def counted_forward(x: Tensor) -> Tensor:
+        passes.append(len(x))
+        return forward(x)
+
+    def counted_gradient(output: Tensor, leaf: Tensor) -> tuple[Tensor, ...]:
+        passes.append(2 * len(leaf))
+        return gradient(output, leaf)
+
+    monkeypatch.setattr(tiny.module, "forward", counted_forward)
+    monkeypatch.setattr(torch.autograd, "grad", counted_gradient)
+    name = "pgd" if isinstance(params, PGD) else "fgsm"
+    attack(tiny, images(2), name, params)
+    assert sum(passes) == 2 * (ATTACKS.get(name).passes(params) + 1)  # and one that looks at the clean image
+
+
 def test_sweep_equals_single_attacks_where_the_larger_ball_wins(tiny: Classifier) -> None:
     x, epsilons = images(2), [2 / 255, 16 / 255]
     params = PGD(steps=4, step_size=1 / 255)
@@ -303,6 +362,21 @@ def test_saturated_logits_stay_finite_and_the_margin_still_moves() -> None:
     assert bool(torch.isfinite(plain.adversarial).all())
     found = attack(classifier, x, "pgd", PGD(loss="margin", steps=5, step_size=0.1), epsilon=0.3)
     assert bool(found.success.all())
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_logits_at_the_end_of_float32_give_numbers(name: str, norm: str, targeted: bool, loss: str) -> None:
+    classifier, x = linear(gain=1e37), torch.full((1, 3, 2, 2), 0.5)
+    other = 1 - int(classifier.predict(x).argmax())
+    params = ATTACKS.get(name).params(norm=norm, targeted=targeted, loss=loss)
+    found = attack(classifier, x, name, params, labels=other if targeted else None, epsilon=0.3)
+    for values in (found.adversarial, found.logits_after, found.linf, found.l2):
+        assert bool(torch.isfinite(values).all())
+    if targeted or loss == "margin":  # the cross-entropy of a class that is certain has no gradient
+        assert bool(found.success.all())
 
 
 def test_same_seed_same_bytes_and_another_seed_another_image(tiny: Classifier) -> None:
