@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
+import streamlit as st
 
 from xai.statistics import Band
 
 COLORS = ("0, 114, 178", "213, 94, 0", "110, 120, 130", "0, 128, 93", "176, 86, 138", "168, 116, 0")
 """Line colours as RGB that hold on light and dark ground and for people who do not tell red from green."""
+
+CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "svg", "scale": 2},
+}
+"""Of a figure that is saved by the camera in its corner."""
 
 
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], measure: str) -> go.Figure:
@@ -102,3 +111,19 @@ def bands(
         height=360, margin={"l": 8, "r": 8, "t": 24, "b": 8}, legend={"orientation": "h", "y": 1.14}, hovermode="x"
     )
     return figure
+
+
+def chart(made: go.Figure, title: str, foot: str, key: str) -> None:
+    """A figure with its title and protocol in it, which can be saved as SVG with both."""
+    lines = textwrap.wrap(foot, 60)
+    made.update_layout(
+        title={"text": f"<b>{title}</b>", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 8}},
+        height=410 + 15 * len(lines),
+        margin={"l": 8, "r": 8, "t": 110, "b": 60 + 15 * len(lines)},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}, "traceorder": "normal"},
+    )
+    made.add_annotation(
+        text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-48, xanchor="left", yanchor="top",
+        align="left", showarrow=False, font={"size": 11},
+    )  # fmt: skip
+    st.plotly_chart(made, width="stretch", key=key, config=CONFIG)

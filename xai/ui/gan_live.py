@@ -12,7 +12,7 @@ import streamlit as st
 from xai.gan.watch import FLAT, looks, plateau
 from xai.run_control import Record
 from xai.ui import figures, runs
-from xai.ui.gan_study import chart
+from xai.ui.figures import chart
 
 LOSSES = {
     "d_real": "discriminator, real",

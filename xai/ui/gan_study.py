@@ -6,7 +6,6 @@ import csv as writing
 import io
 import json
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from xai.render import overlay, png_bytes, scale_of
 from xai.statistics import Band
 from xai.studies.augmentation import SHOWN, Study
 from xai.ui import figures, gan
-from xai.ui.figures import COLORS
+from xai.ui.figures import COLORS, chart
 from xai.ui.gan import Source
 
 MISSING = (
@@ -36,11 +35,6 @@ COMMAND = (
 CASES = {"all": "all", "right": "named rightly by both", "wrong": "named wrongly by both"}
 NETWORKS = {"baseline": "real only", "augmented": "with synthetic images"}
 ZOOM = 176
-CONFIG = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-    "toImageButtonOptions": {"format": "svg", "scale": 2},
-}
 
 
 def opened(source: Source | None) -> Study | None:
@@ -172,22 +166,6 @@ def _arm(value: Mapping[str, Any], end: str) -> float:
 
 def _size_words(summary: Mapping[str, Any]) -> str:
     return f"bars are 95 % over seeds and test images; equal steps everywhere; {summary['images']['test']} test images"
-
-
-def chart(made: go.Figure, title: str, foot: str, key: str) -> None:
-    """A figure with its title and protocol in it, which can be saved as SVG with both."""
-    lines = textwrap.wrap(foot, 60)
-    made.update_layout(
-        title={"text": f"<b>{title}</b>", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 8}},
-        height=440,
-        margin={"l": 8, "r": 8, "t": 110, "b": 60 + 15 * len(lines)},
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}, "traceorder": "normal"},
-    )
-    made.add_annotation(
-        text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-48, xanchor="left", yanchor="top",
-        align="left", showarrow=False, font={"size": 11},
-    )  # fmt: skip
-    st.plotly_chart(made, width="stretch", key=key, config=CONFIG)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
