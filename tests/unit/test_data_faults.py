@@ -74,3 +74,23 @@ def test_a_single_picture_is_no_data_set_and_the_way_out_is_said(tmp_path):
     picture(tmp_path / "one.png")
     with pytest.raises(InputError, match=r"one\.png cannot be read as a zip .*; give a folder, or a zip of images"):
         open_dataset(tmp_path / "one.png")
+
+
+def test_a_zip_that_lists_too_many_files_is_refused_while_it_is_read(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for number in range(50):
+            archive.writestr(f"{number}.png", b"")
+    made: list[str] = []
+
+    class Counted(zipfile.ZipInfo):
+        def __init__(self, filename: str) -> None:
+            made.append(filename)
+            super().__init__(filename)
+
+    monkeypatch.setattr(zipfile, "ZipInfo", Counted)
+    monkeypatch.setattr("xai.data.archive.MAX_LISTED", 3)
+    with pytest.raises(
+        InputError, match=r"many\.zip: it lists more than 3 files and folders; split it, or give a folder"
+    ):
+        open_dataset(tmp_path / "many.zip")
+    assert len(made) == 4

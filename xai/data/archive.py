@@ -21,6 +21,8 @@ from xai.images import SUPPORTED_SUFFIXES, load_image
 from xai.settings import cache_dir
 
 MAX_MEMBERS = 200_000
+MAX_LISTED = 2 * MAX_MEMBERS
+"""Entries of a zip's directory, folders among them: each takes memory before a single file can be looked at."""
 MAX_TOTAL_BYTES = 64 * 2**30
 MAX_RATIO = 200
 """A member that unpacks to more than this many times its packed size, and to more than 1 MB, is a bomb."""
@@ -30,6 +32,23 @@ KEPT_BYTES = 2 * 2**30
 """Bounds of the uploaded zips that are kept."""
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
+
+
+class _Entries(list[zipfile.ZipInfo]):
+    """What the directory of a zip lists, refused while it is read: a small zip can list millions."""
+
+    def append(self, info: zipfile.ZipInfo) -> None:
+        """Raises `InputError` at the entry that is too many."""
+        if len(self) == MAX_LISTED:
+            raise InputError(f"it lists more than {MAX_LISTED} files and folders; split it, or give a folder.")
+        super().append(info)
+
+
+class _Zip(zipfile.ZipFile):
+    """A zip whose directory is read no further than `MAX_LISTED`, whatever its own count says."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, _Entries() if name == "filelist" else value)
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,7 @@ class ZipImage:
 @lru_cache(maxsize=4)
 def _opened(path: Path, modified: int, process: int) -> zipfile.ZipFile:
     del modified, process
-    return zipfile.ZipFile(path)
+    return _Zip(path)
 
 
 def open_archive(path: Path, layout: str = "auto") -> DataSet:
@@ -66,7 +85,7 @@ def open_archive(path: Path, layout: str = "auto") -> DataSet:
     if not path.is_file():
         raise InputError(f"{path} is not a file; check the path.")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Zip(path) as archive:
             return _read(archive, path, layout)
     except _BROKEN as error:
         if isinstance(error, InputError):
