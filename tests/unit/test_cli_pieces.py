@@ -71,6 +71,21 @@ def test_an_empty_folder_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_that_may_not_be_read_is_listed(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more, scandir = str(photos / "more"), os.scandir
+
+    def watched(path: str) -> object:
+        if str(path) == more:  # a test may run as root, whom no permission stops
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", watched)
+    told = [(more, f"{more} cannot be read: Permission denied; check its permissions.")]
+    found, bad = find_pictures([str(photos)])
+    assert (len(found), bad) == (4, told)
+    assert find_pictures([more]) == ([], told)
+
+
 def test_what_no_file_can_be_called_is_one_bad_word_among_others(photos: Path) -> None:
     cat, long = str(photos / "cat.png"), "a" * 300 + ".png"
     found, bad = find_pictures([cat, "~no such person/cat.png", long])

@@ -67,7 +67,7 @@ def find_pictures(words: Sequence[str], skip: Path | None = None) -> tuple[list[
     left_out = skip.resolve() if skip else None
     for word in words:
         try:
-            pictures = list(_samples(word) if word.startswith("sample:") else _files(word, left_out))
+            pictures = list(_samples(word) if word.startswith("sample:") else _files(word, left_out, bad))
         except InputError as error:
             bad.append((word, str(error)))
             continue
@@ -76,12 +76,12 @@ def find_pictures(words: Sequence[str], skip: Path | None = None) -> tuple[list[
     return list(found.values()), bad
 
 
-def _files(word: str, left_out: Path | None) -> Iterator[tuple[str, Picture]]:
+def _files(word: str, left_out: Path | None, bad: list[tuple[str, str]]) -> Iterator[tuple[str, Picture]]:
     path = user_path(word)
     if path.is_dir():
-        left_out = _below(path, left_out, word)
-        paths = [each for each in _walk(path) if not _inside(each, left_out)]
-        if not paths:
+        left_out, before = _below(path, left_out, word), len(bad)
+        paths = [each for each in _walk(path, bad) if not _inside(each, left_out)]
+        if not paths and len(bad) == before:
             raise InputError(f"{word} holds no image; give a folder with PNG, JPEG or other pictures.")
     elif not path.exists() and glob.has_magic(word):
         fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
@@ -108,11 +108,17 @@ def _below(folder: Path, left_out: Path | None, word: str) -> Path | None:
     return left_out
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Image files by their endings, sorted; hidden files and folders and links to folders are passed by."""
+def _walk(folder: Path, bad: list[tuple[str, str]]) -> Iterator[Path]:
+    """Image files by their endings, sorted; hidden files and folders and links to folders are passed by.
+
+    A folder that may not be read goes to `bad`.
+    """
     from xai.images import SUPPORTED_SUFFIXES
 
-    for where, folders, files in os.walk(folder):
+    def locked(error: OSError) -> None:
+        bad.append((error.filename, f"{error.filename} cannot be read: {error.strerror}; check its permissions."))
+
+    for where, folders, files in os.walk(folder, onerror=locked):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(SUPPORTED_SUFFIXES):
