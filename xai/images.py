@@ -200,6 +200,8 @@ def _damaged(name: str, kind: str, error: Exception) -> ImageError:
 def _pixels(image: ImageFile, data: bytes, kind: str, notes: list[str]) -> tuple[Image.Image, tuple[int, int]]:
     if getattr(image, "is_animated", False):
         notes.append("the first frame of several is shown")
+    if kind == "PNG":
+        image.load()  # looking for EXIF would do so too, and its faults would be taken for those of EXIF
     stored = _orientation(image)
     width, height = image.size
     if kind == "JPEG":

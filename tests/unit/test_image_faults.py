@@ -75,6 +75,14 @@ def test_a_truncated_jpeg_says_that_it_ends_too_early() -> None:
     )
 
 
+def test_a_png_damaged_inside_is_not_half_a_picture() -> None:
+    data = bytearray((ROOT / "assets" / "samples" / "chelsea.png").read_bytes())
+    data[5000:5100] = bytes(100)
+    assert refusal(bytes(data)) == (
+        "the image is a damaged PNG file that cannot be decoded; save or download it again."
+    )
+
+
 def test_bytes_changed_at_random_give_a_picture_or_one_sentence() -> None:
     draw = random.Random(0)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
