@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torchvision
+
+from xai.ui import curves_forms, gan_forms, transfer_form
 
 CONFIG: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
 TEXT, GRAPHIC = 4.5, 3.0  # least contrast of text, and of what is not text (1.4.3 and 1.4.11)
@@ -34,6 +37,13 @@ def mixed(front: str, back: str, alpha: float) -> str:
 def test_contrast_of_known_pairs() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)  # the usual example of "just too light"
+
+
+def test_the_server_takes_what_the_pages_ask_for() -> None:
+    networks = [torchvision.models.get_model_weights(name) for name in ("vgg16", "vgg19", "vit_b_16")]
+    largest = max(weights.DEFAULT.meta["_file_size"] for weights in networks)  # MB
+    zips = max(curves_forms.ZIP_BYTES, transfer_form.ZIP_BYTES, gan_forms.ZIP_BYTES) / 2**20
+    assert CONFIG["server"]["maxUploadSize"] >= max(largest, zips)
 
 
 def test_only_this_machine_is_served() -> None:

@@ -25,7 +25,7 @@ from xai.ui.work import Net, Photo, samples
 
 SOURCE_TITLES = {"samples": "Samples", "upload": "Upload", "server": "Server"}
 ZIP_BYTES = 200 * 2**20
-"""The server takes no larger file; larger zips are opened where they lie."""
+"""Larger zips are opened where they lie."""
 
 COLOUR = "colour"
 
