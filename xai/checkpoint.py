@@ -86,7 +86,9 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Loaded:
         faults.append(fault)
     if not has_checkpoint(path):
         raise InputError(f"{path.parent} has no checkpoint {path.name}; start from the beginning.")
-    raise WeightsError(f"no checkpoint of {path.parent} can be used: {'; '.join(faults)}. Start from the beginning.")
+    raise WeightsError(
+        f"no checkpoint of {path.parent} can be used: {'; '.join(faults)}. Begin anew in another folder (--out)."
+    )
 
 
 def has_checkpoint(path: Path) -> bool:

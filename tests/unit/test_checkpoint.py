@@ -94,7 +94,7 @@ def test_none_and_both_damaged_are_one_sentence_each(tmp_path):
         load_checkpoint(path)
     assert str(told.value) == (
         f"no checkpoint of {tmp_path} can be used: last.pt is damaged (its SHA-256 is another); last.previous.pt is "
-        "damaged (its SHA-256 is another). Start from the beginning."
+        "damaged (its SHA-256 is another). Begin anew in another folder (--out)."
     )
 
 

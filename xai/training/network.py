@@ -85,7 +85,7 @@ class Network:
         if wrong or not state:
             raise WeightsError(
                 f"the checkpoint does not fit {self.base.title} with head {self.head_name} "
-                f"({wrong[0] if wrong else 'it is empty'}); start from the beginning."
+                f"({wrong[0] if wrong else 'it is empty'}); begin anew in another folder (--out)."
             )
         with torch.no_grad():
             for name, value in state.items():
