@@ -57,6 +57,17 @@ def test_it_trains_and_exports(data, tmp_path, capsys):
     assert "SimpleCNN (run colours.zip) says" in capsys.readouterr().out
 
 
+def test_of_folds_it_is_said_which_network_is_meant(data, tmp_path, capsys):
+    out = tmp_path / "r"
+    assert main(words(data, out, "--folds", "2")) == 0
+    told = f"That is the network of fold 1; run:{out}/fold-2 is that of fold 2, and so on, also for --export."
+    assert told in capsys.readouterr().out
+    for place, fold in ((out, "1 of 2"), (out / "fold-2", "2 of 2")):
+        file = tmp_path / f"{fold[0]}.zip"
+        assert main(["train", "--export", str(place), "--out", str(file)]) == 0
+        assert f"3 classes, fold {fold}; --model run:{file}" in capsys.readouterr().out
+
+
 def test_json_is_the_summary(data, tmp_path, capsys):
     out = tmp_path / "r"
     more = [
@@ -90,6 +101,8 @@ def test_json_is_the_summary(data, tmp_path, capsys):
         (["--split", "0.99"], "the share for training is 0.99; give 0.05 to 0.95."),
         (["--folds", "9"], "class 'bright' has"),
         (["--threads", "0"], "--threads is 0; give 1 or more."),
+        (["--seed", "-1"], "seed is -1; give 0 to 2147483647."),
+        (["--seed", "2147483648"], "seed is 2147483648; give 0 to 2147483647."),
         (["--precision", "fp16"], "precision fp16 is for CUDA, not for cpu; use float32 or bf16."),
         (["--model", "squeezenet1_1"], "does not end in a linear layer, so no head fits it"),
     ],

@@ -207,6 +207,14 @@ def test_more_epochs_go_on_with_a_finished_run(tmp_path):
     assert len(history.epochs) == 5
 
 
+def test_a_schedule_is_that_of_all_epochs_so_the_rate_of_one_that_learns_on_rises(tmp_path):
+    path = tmp_path / "last.pt"
+    trained(Recipe(epochs=2, batch=8, learning_rate=0.01, schedule="cosine"), checkpoint=path)
+    _, history = trained(Recipe(epochs=4, batch=8, learning_rate=0.01, schedule="cosine"), checkpoint=path)
+    low = 0.005 * (1 - math.cos(math.pi / 4))  # 3/4 of the way: (1 + cos(3 pi / 4)) / 2
+    assert [each.learning_rate for each in history.epochs] == pytest.approx([0.01, 0.005, 0.005, low])
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     path = tmp_path / "last.pt"
     trained(Recipe(epochs=1, batch=8), checkpoint=path)

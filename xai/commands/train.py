@@ -24,7 +24,9 @@ EPILOG = """DATA is a folder with a folder for each class, a zip of such, or sam
 frozen network and no augmentation its features are computed once, and every epoch costs the head alone.
 
 A stopped or killed run goes on with --resume and ends with the same weights; at most one epoch is lost. A finished run
-learns on with --resume and a higher --epochs. On several processes or GPUs:
+learns on with --resume and a higher --epochs; with --schedule cosine or step its learning rate then rises again, to
+what the longer schedule has there. Of a run with folds, RUN is the network of fold 1, RUN/fold-2 that of fold 2, and so
+on. On several processes or GPUs:
   torchrun --nproc-per-node=N -m xai train DATA ... --out RUN
 
 examples:
@@ -136,7 +138,11 @@ def _export(args: argparse.Namespace) -> int:
     if args.json:
         say_json({"file": str(path), **card})
     else:
-        say(f"{path}: {card['architecture']}, head {card['head']}, {len(card['labels'])} classes; --model run:{path}")
+        fold = f", fold {card['card']['fold']}" if card["card"].get("fold") else ""
+        say(
+            f"{path}: {card['architecture']}, head {card['head']}, {len(card['labels'])} classes{fold}; "
+            f"--model run:{path}"
+        )
     return 0
 
 
@@ -177,6 +183,8 @@ def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
         f"{summary['epochs']} epochs{_early(summary)}, {summary['seconds']['all']:.1f} s"
     )
     say(f"\nrun: {args.out}; use it everywhere as --model run:{args.out}")
+    if summary["folds"]:
+        say(f"That is the network of fold 1; run:{args.out}/fold-2 is that of fold 2, and so on, also for --export.")
 
 
 def _early(summary: dict[str, Any]) -> str:

@@ -17,6 +17,8 @@ SCHEDULES = ("constant", "cosine", "step")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("float32", "bf16", "fp16")
 
+LARGEST_SEED = 2**31 - 1
+
 STEPS = 3
 """Levels of the schedule "step": the rate is divided by 10 after each third of the epochs."""
 
@@ -25,12 +27,14 @@ STEPS = 3
 class Recipe:
     """Adam on the cross-entropy.
 
-    epochs, batch (images a step), learning_rate; schedule: constant, cosine (to 0 over the epochs), step. l2: factor of
-    the sum of squares of the head's hidden kernels in the loss, as study 4's layers have it. weight_decay: decoupled
-    (AdamW), on everything that is trained. class_weights: none, or balanced: N / (K n_k). patience: end after so many
-    epochs without a lower validation loss and keep the best epoch's weights; 0: neither. augment: names of
-    `AUGMENTATIONS`, in order. precision: bf16 and fp16 are mixed precision. trainable and head: see `TRAINABLE` and
-    `xai.models.heads.HEADS`. Raises `InputError` for a value that is none of these.
+    epochs, batch (images a step), learning_rate; schedule: constant, cosine (to 0 over the epochs), step. A schedule is
+    that of all epochs: a finished run that learns on to 2n goes on with the rate that epoch n + 1 of 2n has, which is
+    higher again, and so does not end as 2n epochs in one go do. l2: factor of the sum of squares of the head's hidden
+    kernels in the loss, as study 4's layers have it. weight_decay: decoupled (AdamW), on everything that is trained.
+    class_weights: none, or balanced: N / (K n_k). patience: end after so many epochs without a lower validation loss
+    and keep the best epoch's weights; 0: neither. augment: names of `AUGMENTATIONS`, in order. precision: bf16 and fp16
+    are mixed precision. trainable and head: see `TRAINABLE` and `xai.models.heads.HEADS`. Raises `InputError` for a
+    value that is none of these.
     """
 
     epochs: int = 30
@@ -51,6 +55,8 @@ class Recipe:
         for name, least in (("epochs", 1), ("batch", 1), ("patience", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; give {least} or more.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise InputError(f"seed is {self.seed}; give 0 to {LARGEST_SEED}.")
         for name in ("l2", "weight_decay"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InputError(f"{name} is {getattr(self, name)}; give 0 or more.")

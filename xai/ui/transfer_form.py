@@ -20,7 +20,7 @@ from xai.errors import InputError, XaiError
 from xai.models.heads import HEADS
 from xai.studies.transfer import splits_of
 from xai.training.augment import AUGMENTATIONS
-from xai.training.recipe import CLASS_WEIGHTS, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
+from xai.training.recipe import CLASS_WEIGHTS, LARGEST_SEED, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
 from xai.ui import runs, transfer
 from xai.ui.live import sentence
 from xai.ui.work import Recent
@@ -205,7 +205,7 @@ def _settings() -> tuple[list[str], Recipe | None]:
         chosen["learning_rate"] = three[1].number_input(
             "Learning rate", 1e-6, 1.0, usual.learning_rate, format="%g", key=f"{KEY}_rate"
         )
-        chosen["seed"] = three[2].number_input("Seed", 0, 2**31 - 1, 0, key=f"{KEY}_seed")
+        chosen["seed"] = three[2].number_input("Seed", 0, LARGEST_SEED, 0, key=f"{KEY}_seed")
         chosen["schedule"] = three[0].selectbox("Schedule", SCHEDULES, key=f"{KEY}_schedule")
         chosen["class_weights"] = three[1].selectbox("Class weights", CLASS_WEIGHTS, key=f"{KEY}_balance")
         chosen["patience"] = three[2].number_input(
