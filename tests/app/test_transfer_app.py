@@ -225,6 +225,28 @@ def test_a_finished_run_learns_on(open_page: OpenPage, tmp_path: Path, monkeypat
     assert begun == [(["train", "sample:brain", "--head", "study4", "--epochs", "50"], folder)]
 
 
+def test_of_folds_each_network_can_be_had_and_a_rate_that_rises_is_said(open_page: OpenPage, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "train-1"
+    second_run(folder)
+    summary, config = (
+        json.loads((folder / "summary.json").read_text()),
+        json.loads((folder / "config.json").read_text()),
+    )
+    part = {"images": 20, "accuracy": 0.5, "loss": 0.5, "auc": None, "macro_f1": 0.5, "epochs": 30}
+    over = {"accuracy": {"mean": 0.5, "deviation": 0.0, "folds": 2}}
+    summary |= {"folds": [{"fold": 1, **part}, {"fold": 2, **part}], "over_folds": over}
+    config["recipe"]["schedule"] = "cosine"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "config.json").write_text(json.dumps(config))
+    app = open_page("transfer_learning")
+    assert "the learning rate rises again. On every page and in every command it is the classifier run:train-1." in (
+        captions(app).replace("\\", "")
+    )
+    app.selectbox(key="tl_fold_train-1").set_value(2).run()
+    assert not app.exception
+    assert "the classifier run:train-1/fold-2." in captions(app).replace("\\", "")
+
+
 def test_a_third_run_stands_beside_the_others(open_page: OpenPage, tmp_path: Path) -> None:
     second_run(tmp_path / "runs" / "train-1")
     second_run(tmp_path / "runs" / "train-2")

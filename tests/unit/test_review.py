@@ -50,6 +50,11 @@ def test_cells_by_hand() -> None:
     assert [row.score for row in rows] == [0.1, 0.6, 0.3, 0.8]
 
 
+def test_who_says_the_commonest_class_to_all_is_right_for_its_share() -> None:
+    assert PAIR.commonest == 0.5
+    assert result([[1, 0, 0]] * 5, [0, 2, 1, 2, 2]).commonest == 0.6
+
+
 def test_the_threshold_moves_the_cells() -> None:
     assert [row.kind for row in seen(PAIR, 0.3)] == ["right", "false positive", "right", "right"]
     assert [row.confidence for row in seen(PAIR, 0.3)][2] == 0.3

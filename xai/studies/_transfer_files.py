@@ -97,6 +97,11 @@ class TransferResult:
         """(N,K) probabilities of the validation images."""
         return np.asarray(self.predictions["probabilities"].to_pylist(), dtype=np.float64)
 
+    @property
+    def commonest(self) -> float:
+        """Share of the validation images of their commonest class: the accuracy of who says that one to all."""
+        return float(np.bincount(self.labels).max() / len(self.labels))
+
     def figures(self) -> Figures:
         """All figures over the validation images; with folds each image once, by the network that did not see it."""
         return figures(self.labels, self.probabilities, self.classes)

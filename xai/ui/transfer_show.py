@@ -59,7 +59,8 @@ def headline(shown: Shown) -> None:
     st.caption(
         f"{told['images']['training']} images for training, "
         f"{told['images']['validation']} for validation; {told['epochs']} epochs{_early(told)} on {told['device']}; "
-        f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}."
+        f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}. "
+        f"Saying the commonest class to all would give {shown.result.commonest:.1%}."
     )
     if repeated := told.get("repeated", 0):
         st.warning(f"{repeated} of these are {runs.plain(told['protocol']['repeated'])}.", icon=":material/warning:")
@@ -119,7 +120,8 @@ def curves(several: Sequence[Shown]) -> None:
 
 def _go_on(shown: Shown) -> None:
     """More epochs for a finished run, and its network as a file for elsewhere."""
-    total = shown.result.config["recipe"]["epochs"]
+    recipe = shown.result.config["recipe"]
+    total = recipe["epochs"]
     early = shown.result.summary["stopped_early"]
     record = run_control.record(shown.result.path)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -133,10 +135,17 @@ def _go_on(shown: Shown) -> None:
             on_click=transfer_form.more,
             args=(shown.id, total + count, record.words),
         )
+        networks = len(shown.result.summary["folds"])
+        fold = (
+            st.selectbox("Network of fold", range(1, networks + 1), key=f"{KEY}_fold_{shown.id}", width=130)
+            if networks
+            else 1
+        )
+        place = f"{shown.id}/fold-{fold}" if fold > 1 else shown.id
         st.download_button(
             "The network as a file",
-            lambda: _network_file(shown),
-            f"{safe_name(shown.title)}.zip",
+            lambda: _network_file(place),
+            f"{safe_name(shown.title)}{f'-fold-{fold}' if networks else ''}.zip",
             "application/zip",
             key=f"{KEY}_network_{shown.id}",
             on_click="ignore",
@@ -144,13 +153,17 @@ def _go_on(shown: Shown) -> None:
         )
     if refused := st.session_state.pop("tlf_refused", ""):
         st.warning(runs.plain(refused), icon=":material/info:")
-    st.caption(f"On every page and in every command it is the classifier run:{runs.plain(shown.id)}.")
+    rises = f"With more epochs the {recipe['schedule']} schedule becomes longer, so the learning rate rises again. "
+    st.caption(
+        f"{rises if recipe['schedule'] != 'constant' else ''}"
+        f"On every page and in every command it is the classifier run:{runs.plain(place)}."
+    )
 
 
-def _network_file(shown: Shown) -> bytes:
-    """The trained network with its labels, preprocessing and card."""
+def _network_file(place: str) -> bytes:
+    """The network of `run:PLACE` with its labels, preprocessing and card."""
     with tempfile.TemporaryDirectory() as folder:
-        return export_network(str(shown.result.path), Path(folder) / "network.zip").read_bytes()
+        return export_network(place, Path(folder) / "network.zip").read_bytes()
 
 
 def compared(several: Sequence[Shown]) -> None:
