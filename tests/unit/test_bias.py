@@ -165,7 +165,7 @@ def _run():
         ((0.8, 0.7, 0.9), (0.1, 0.0, 0.2), "Decides by fur colour: flips in 40 of 50 recoloured animals; accuracy on"),
         ((0.3, 0.2, 0.4), (0.6, 0.5, 0.7), "Leans on fur colour: flips in 40 of 50"),
         ((0.0, -0.1, 0.1), (0.9, 0.8, 1.0), "Decides by shape, not by fur colour: flips in 40 of 50"),
-        ((0.0, -0.1, 0.1), (0.3, 0.2, 0.4), "Does not rely on fur colour: flips in 40 of 50"),
+        ((0.0, -0.1, 0.1), (0.3, 0.2, 0.4), "Leans on fur colour: flips in 40 of 50 recoloured animals, by"),
     ],
 )
 def test_the_verdict_follows_its_rules(fur, shape, said: str) -> None:

@@ -214,3 +214,25 @@ def test_a_network_that_has_learned_nothing_is_not_praised_for_relying_on_nothin
     ]
     by_colour = replace(found, groups=tuple(replace(g, accuracy=wilson(25 * g.aligned, 25)) for g in four))
     assert learned(by_colour)  # half of all images are right: those whose colour agrees
+
+
+@pytest.mark.parametrize(
+    ("flips", "said"),
+    [
+        (157, "Decides by fur colour: flips in 157 of 200 recoloured animals, by small shifts of unsure answers"),
+        (56, "Leans on fur colour: flips in 56 of 200 recoloured animals, by small shifts of unsure answers"),
+        (20, "Does not rely on fur colour: flips in 20 of 200 recoloured animals; worst group: accuracy on"),
+    ],
+)
+def test_answers_that_flip_are_relied_on_however_unsure_they_are(flips: int, said: str) -> None:
+    # Probabilities that move by 0.09 alone: of 200 answers 157 flip, [0.72, 0.84]; 56, [0.22, 0.35]; 20, [0.07, 0.15].
+    small, smaller = Interval(0.09, 0.086, 0.094, 200), Interval(0.02, 0.01, 0.03, 200)
+    cue = Reliance("fur", wilson(flips, 200), flips, small, small)
+    shape = Reliance("shape", wilson(30, 200), 30, smaller, smaller)
+    groups = (Group("cat", "dark", False, wilson(0, 50)), Group("cat", "light", True, wilson(50, 50)))
+    groups += (Group("dog", "light", False, wilson(20, 50)), Group("dog", "dark", True, wilson(46, 50)))
+    found = Audit("fur", 200, True, "", ("cat", "dog"), groups, None, None, (cue, shape), (), "", (), {})
+    assert verdict(found).startswith(said)
+    strong = replace(shape, score=Interval(0.7, 0.6, 0.8, 200))
+    by_shape = verdict(replace(found, reliance=(cue, strong)))
+    assert by_shape.startswith(f"Decides by shape, not by fur colour: flips in {flips} of 200 recoloured animals; wor")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from xai.studies.bias import Audit, Group, Reliance
 
 DECIDES, LEANS = 0.5, 0.1
-"""Reliance from which, with the whole interval, a network decides by a cue, and from which it leans on it."""
+"""Reliance, or share of answers that flip, from which, with the whole interval, a network decides by a cue, and from
+which it leans on it."""
 
 NAMES = {"fur": "fur colour", "background": "the background", "mark": "the corner mark", "shape": "shape"}
 DONE = {
@@ -24,12 +25,13 @@ DONE = {
 
 
 def verdict(audit: Audit) -> str:
-    """Does it decide by the cue? By the reliance on it, its interval, and the reliance on the shape where known.
+    """Does it decide by the cue? By the reliance on it and the answers that flip, with their intervals, and the shape.
 
-    "decides by": the interval's lower end is at least `DECIDES`, and the score is not below that of the shape. "leans
-    on": the lower end is at least `LEANS`. "decides by shape": the shape's lower end is at least `DECIDES`. "does
-    not rely on": none of these; a network that has learned nothing (see `learned`) relies on nothing, which is said.
-    Without counterfactuals only the gap is told.
+    "decides by": the lower end of the reliance or of the flips is at least `DECIDES`, and the reliance is not below
+    that on the shape. "leans on": the reliance's lower end is at least `LEANS`. "decides by shape": the shape's lower
+    end is at least `DECIDES`. "leans on" also where only the flips' lower end is at least `LEANS`: answers that are
+    unsure flip by small shifts, and they flip. "does not rely on": none of these; a network that has learned nothing
+    (see `learned`) relies on nothing, which is said. Without counterfactuals only the gap is told.
     """
     worst = audit.worst
     ending = f"accuracy on {group_name(worst.value, worst.label)} {worst.accuracy.mean:.0%}"
@@ -41,15 +43,19 @@ def verdict(audit: Audit) -> str:
         )
     shape = audit.by_factor("shape")
     name = NAMES.get(audit.cue, audit.cue)
-    low = cue.score.low if cue.score.low == cue.score.low else cue.score.mean
-    if low >= DECIDES and (shape is None or cue.score.mean >= shape.score.mean):
-        return f"Decides by {name}: {_flips(cue)}; {ending}."
-    if low >= LEANS:
-        return f"Leans on {name}: {_flips(cue)}; {ending}."
+    sure = cue.score.low if cue.score.low == cue.score.low else cue.score.mean
+    told = _flips(cue)
+    if sure < LEANS <= cue.flips.low:
+        told += f", by small shifts of unsure answers (reliance {cue.score.mean:.2f}){_unlearned(audit)}"
+    if max(sure, cue.flips.low) >= DECIDES and (shape is None or cue.score.mean >= shape.score.mean):
+        return f"Decides by {name}: {told}; {ending}."
+    if sure >= LEANS:
+        return f"Leans on {name}: {told}; {ending}."
     if shape is not None and shape.score.low >= DECIDES:
         return f"Decides by shape, not by {name}: {_flips(cue)}; worst group: {ending}."
-    unsure = f", by small shifts of unsure answers (reliance {cue.score.mean:.2f})" if cue.flips.low >= DECIDES else ""
-    return f"Does not rely on {name}: {_flips(cue)}{unsure}{_unlearned(audit)}; worst group: {ending}."
+    if cue.flips.low >= LEANS:
+        return f"Leans on {name}: {told}; {ending}."
+    return f"Does not rely on {name}: {told}{_unlearned(audit)}; worst group: {ending}."
 
 
 def learned(audit: Audit) -> bool:
