@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import xai
 from xai import cli
 from xai.data.pets import PetImage, balanced_pets
 from xai.errors import Cancelled
+from xai.models.store import unload_models
 from xai.runs import RunFolder
 from xai.studies._bias_train import Experiment
 from xai.studies.bias_run import BiasRequest, command_of, network_path, piece_path, study_bias
@@ -80,6 +82,23 @@ def test_a_stopped_study_goes_on_with_the_pieces_that_are_missing(tmp_path: Path
     ]
     again = study_bias(request, tmp_path / "other", device="cpu")
     assert again["mend"] == summary["mend"]
+
+
+def test_a_seed_gives_the_same_figures_on_any_number_of_cores(tmp_path: Path) -> None:
+    request = BiasRequest(Experiment(cats=12, dogs=12, epochs=2), per_group=1)
+    usual, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            unload_models()  # the network that it begins as was measured too
+            summary = study_bias(request, tmp_path / str(threads), device="cpu")
+            assert torch.get_num_threads() == threads
+            found.append((network_path(tmp_path / str(threads), Experiment().name).read_bytes(), summary["base"]))
+    finally:
+        torch.set_num_threads(usual)
+    assert found[0][0] == found[1][0]
+    assert found[0][1]["audit"] == found[1][1]["audit"]
+    assert found[0][1]["audit"]["provenance"]["threads"] == 1
 
 
 def test_the_detector_reads_every_method_of_its_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

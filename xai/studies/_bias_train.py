@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -126,10 +128,30 @@ def teach(
 
 
 def group_weights(drawn: tuple[Pet, ...], cue: Cue) -> Tensor:
-    """(N,) weights N / (G n_g) of the images, g their group (species and cue) among the G that there are; mean 1."""
-    groups = [(pet.species, getattr(pet, cue)) for pet in drawn]
-    count = {group: groups.count(group) for group in set(groups)}
+    """(N,) weights of the images so that every group, species and cue, counts the same: see `even_weights`."""
+    return even_weights([(pet.species, getattr(pet, cue)) for pet in drawn])
+
+
+def even_weights(groups: Sequence[Hashable]) -> Tensor:
+    """(N,) weights N / (G n_g) of images, g their group among the G that there are; mean 1."""
+    count = Counter(groups)
     return torch.tensor([len(groups) / (len(count) * count[group]) for group in groups])
+
+
+@contextmanager
+def same_everywhere(model: str) -> Iterator[None]:
+    """Within it SimpleCNN computes with one thread, so that a seed gives the same network on any number of cores.
+
+    Sums that threads share differ in the last bits, and twenty epochs make another network of that. Other networks keep
+    their threads: their features are what costs, and only their head learns.
+    """
+    threads = torch.get_num_threads()
+    if model == "simple_cnn":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _pictures(drawn: tuple[Pet, ...], experiment: Experiment, sight: Classifier, run: Run) -> Images:

@@ -197,6 +197,8 @@ def audit(
             "weights": classifier.weights,
             "fingerprint": classifier.fingerprint,
             "seed": run.seed,
+            "device": str(classifier.device),
+            "threads": torch.get_num_threads(),
             "versions": versions(),
         },
     )

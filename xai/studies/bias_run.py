@@ -27,7 +27,7 @@ from xai.settings import resolve_device
 from xai.studies import _bias_detector as detector
 from xai.studies._bias_detector import Reading
 from xai.studies._bias_subjects import Subjects, of_pets
-from xai.studies._bias_train import ARMS, Experiment, teach
+from xai.studies._bias_train import ARMS, Experiment, same_everywhere, teach
 from xai.studies.bias import BATCH, PROTOCOL, Audit, audit, check_methods
 from xai.types import Run
 
@@ -101,7 +101,8 @@ def study_bias(
     """
     chosen = resolve_device(device)
     folder = RunFolder.create(out, request.config(), resume)
-    with folder.working(replace(run or Run(), device=chosen), chosen) as own:
+    here = replace(run or Run(), device=chosen)
+    with same_everywhere(request.experiment.model), folder.working(here, chosen) as own:
         wanted = request.pieces()
         for index, (name, experiment) in enumerate(wanted.items()):
             if not piece_path(folder.path, name).is_file():
@@ -138,7 +139,7 @@ def _piece(request: BiasRequest, experiment: Experiment, folder: RunFolder, run:
     readings: list[Reading] = []
     if experiment.name in {each.name for each in request.points("detector")}:
         readings = _readings(experiment, taught.classifier, subjects, found, run.part(80, 20, 100, f"{note}: methods"))
-    _save_network(folder.path, experiment.name, taught.classifier)
+    save_network(folder.path, experiment.name, taught.classifier)
     piece = {
         "experiment": asdict(experiment),
         "data": experiment.pets().sentence,
@@ -146,7 +147,7 @@ def _piece(request: BiasRequest, experiment: Experiment, folder: RunFolder, run:
         "audit": found.plain(),
         "readings": [asdict(each) for each in readings],
     }
-    write_atomic(piece_path(folder.path, experiment.name), _json(piece))
+    write_atomic(piece_path(folder.path, experiment.name), piece_json(piece))
 
 
 _sights: dict[tuple[object, ...], Subjects] = {}
@@ -244,7 +245,8 @@ def command_of(request: BiasRequest) -> str:
     return " ".join([*words, "--out RUN"])
 
 
-def _save_network(out: Path, name: str, classifier: Classifier) -> None:
+def save_network(out: Path, name: str, classifier: Classifier) -> None:
+    """Write a network and its class names where `network_path` says."""
     from safetensors.torch import save
 
     path = network_path(out, name)
@@ -268,7 +270,8 @@ def _offer(request: BiasRequest, folder: RunFolder, summary: Mapping[str, Any]) 
     write_network(folder.path / PLACE, classifier, own.recipe().head, card)
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def piece_json(value: Mapping[str, Any]) -> bytes:
+    """What a finished piece's file holds."""
     return (json.dumps(dict(value), allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 
