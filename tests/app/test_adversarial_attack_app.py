@@ -48,11 +48,20 @@ def test_an_upload_of_the_set_is_read_once(open_page: OpenPage, monkeypatch: pyt
     data = io.BytesIO()
     Image.new("RGB", (40, 30), "teal").save(data, "PNG")
     files = [("teal.png", data.getvalue(), "image/png"), ("bad.png", b"no picture", "image/png")]
-    app.file_uploader(key="aa_set_upload_files").set_value(files).run()
+    app.file_uploader(key="aa_set_upload_0").set_value(files).run()
     assert any("6 pictures at 9 epsilons" in each.value for each in app.markdown)
     assert any("bad.png" in each.value and "left out" in each.value for each in app.warning)
     app.run()
     assert sorted(read) == ["bad.png", "teal.png"]
+    app.switch_page("pages/home.py").run()
+    app.switch_page("pages/adversarial_attack.py").run()
+    app.session_state["aa_tabs"] = "Many pictures"
+    app.run()
+    assert any("6 pictures at 9 epsilons" in each.value for each in app.markdown)  # it outlives a look at another page
+    [own] = [each for each in app.button_group if "teal.png" in each.options]
+    assert len(own.value) == 6
+    app.button_group(key="aa_set_pictures_1").set_value(own.value[:4]).run()
+    assert any("4 pictures at 9 epsilons" in each.value for each in app.markdown)
 
 
 def test_another_norm_changes_the_protocol_and_the_command(open_page: OpenPage) -> None:

@@ -142,10 +142,16 @@ class Found:
 
 @dataclass(eq=False)
 class AttackChoice(Choice):
-    """What one visitor attacks, and how. uploads: the pictures of the set by upload, or why one is none."""
+    """What one visitor attacks, and how.
+
+    uploads: own pictures for the set by SHA-256. picked: the set, samples by name and own pictures by SHA-256.
+    left_out: one sentence about the files of the last upload that are no pictures.
+    """
 
     plan: Plan = field(default_factory=Plan)
-    uploads: dict[str, Photo | str] = field(default_factory=dict)
+    uploads: dict[str, Photo] = field(default_factory=dict)
+    picked: tuple[str, ...] = field(default_factory=lambda: tuple(samples()))
+    left_out: str = ""
 
 
 def current() -> AttackChoice:

@@ -290,35 +290,49 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
 
 
 def pictures(choice: AttackChoice, key: str) -> list[Photo]:
-    """The chosen samples and the uploaded pictures; a file that is none is said and left out."""
+    """The pictures of the set: chosen samples, and own pictures, which stay when another page is looked at."""
+    offered = {**samples(), **choice.uploads}
+    turn = st.session_state.setdefault(f"{key}_set_turn", 0)  # a fresh uploader and fresh pills after each upload
+    place = f"{key}_set_upload_{turn}"
     left, right = st.columns([3, 2], gap="large", vertical_alignment="bottom")
     names = left.pills(
-        "Pictures", list(samples()), selection_mode="multi", default=list(samples()), key=f"{key}_set_samples"
+        "Pictures",
+        list(offered),
+        format_func=lambda name: offered[name].sample or offered[name].name,
+        selection_mode="multi",
+        default=list(choice.picked),
+        key=f"{key}_set_pictures_{turn}",
     )
-    files = right.file_uploader(
+    right.file_uploader(
         "And your own",
         type=[suffix.removeprefix(".") for suffix in SUPPORTED_SUFFIXES],
         accept_multiple_files=True,
         max_upload_size=MAX_UPLOAD_BYTES // 2**20,
-        key=f"{key}_set_upload_files",
+        key=place,
+        on_change=lambda: _take(choice, key, place),
     )
-    found = [samples()[name] for name in names]
-    # Each is read once, not at every run of the script.
-    choice.uploads = {file.file_id: choice.uploads.get(file.file_id) or _read(file) for file in files or []}
-    for each in choice.uploads.values():
-        if isinstance(each, Photo):
-            found.append(each)
-        else:
-            st.warning(f"{each} It is left out.")
-    return list({photo.sha: photo for photo in found}.values())
+    choice.picked = tuple(name for name in offered if name in names)
+    if choice.left_out:
+        st.warning(choice.left_out)
+    return list({offered[name].sha: offered[name] for name in choice.picked}.values())
 
 
-def _read(file: Any) -> Photo | str:
-    """The picture in an uploaded file, or the sentence why there is none."""
-    try:
-        return picture.uploaded(file)
-    except ImageError as error:
-        return str(error)
+def _take(choice: AttackChoice, key: str, place: str) -> None:
+    """Add what was uploaded to the set; a file that is no picture is said and left out."""
+    files: list[Any] = st.session_state.get(place) or []
+    st.session_state[f"{key}_set_turn"] += 1
+    bad = []
+    for file in files:
+        try:
+            photo = picture.uploaded(file)
+        except ImageError as error:
+            bad.append(str(error))
+            continue
+        choice.uploads[photo.sha] = photo
+        choice.picked = tuple(dict.fromkeys((*choice.picked, photo.sha)))
+    more = len(bad) - 1
+    left = f"It and {more} more file{'s' * (more > 1)} are left out." if more > 0 else "It is left out."
+    choice.left_out = f"{bad[0]} {left}" if bad else ""
 
 
 def show_set(job: Job, choice: AttackChoice, words: str) -> None:
