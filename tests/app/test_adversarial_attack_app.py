@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import shlex
 
 import pytest
+import torch
 from PIL import Image
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from tests.app.conftest import OpenPage
+from xai.commands.attack import parse_epsilons
 from xai.ui import picture
-from xai.ui.attack import LIMITS, Plan, from_query, to_query
+from xai.ui.attack import LIMITS, Plan, command, from_query, to_query
 from xai.ui.work import Photo
 
 QUICK = {"attack": "fgsm"}
@@ -31,6 +34,14 @@ def test_a_link_restores_what_stands_at_a_limit() -> None:
         again = from_query(to_query(choice))
         assert again.problem == ""
         assert again.plan == choice.plan
+
+
+def test_the_command_attacks_at_the_same_epsilons() -> None:
+    choice = from_query({"reach": str(10 / 3 / 255)})
+    words = shlex.split(command(choice, None))
+    first = words.index("--epsilon") + 1
+    given = torch.tensor(parse_epsilons(words[first : first + 33], "linf"))
+    assert torch.equal(given, torch.tensor(choice.plan.epsilons()))
 
 
 def test_an_upload_of_the_set_is_read_once(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
