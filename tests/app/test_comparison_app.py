@@ -226,3 +226,15 @@ def test_every_run_brings_the_browser_what_is_chosen(page: AppTest) -> None:
     chosen = {group.key: list(group.proto.default) for group in page.get("button_group")}
     assert chosen["mc_view"] == [0]
     assert sum(len(places) for key, places in chosen.items() if key.startswith("mc_methods")) == len(first_methods())
+
+
+def test_a_preset_stays_where_the_next_click_comes_before_it_is_drawn(page: AppTest) -> None:
+    """A browser that has not drawn the preset yet sends with the next click what its widgets held before it."""
+    page.session_state["mc_presets"] = True
+    page.run()
+    held = page._tree.get_widget_states()
+    page.button(key="mc_preset_0").click().run()
+    page._run(held)
+    assert not page.exception
+    assert [net.name for net in choice(page).nets] == ["vgg16"]
+    assert choice(page).methods == ("gradcam", "guided_backprop", "guided_gradcam")

@@ -14,8 +14,10 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
+from tests.app.conftest import OpenPage
 from tests.conftest import make_tiny
 from xai.data.call import open_dataset
+from xai.errors import WeightsError
 from xai.explain.call import attribute
 from xai.models.classifier import Classifier
 from xai.studies import _measure
@@ -245,3 +247,25 @@ def test_the_protocol_of_every_score_stands_under_the_ranks() -> None:
     said = app.caption[0].value
     for words in ("Insertion from blur", "Deletion to mean", "max(0, y - y_masked) / y", "1 where y_masked > y"):
         assert words in said
+
+
+def test_a_preset_stays_where_the_next_click_comes_before_it_is_drawn(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, tiny: Classifier
+) -> None:
+    """A browser that has not drawn the preset yet sends with the next click what its widgets held before it."""
+
+    def load(net: Net) -> Classifier:
+        if net != TINY:
+            raise WeightsError("its weights cannot be had.")
+        return tiny
+
+    monkeypatch.setattr(Net, "load", load)
+    query = {"images": "chelsea", "model": TINY.text, "method": "saliency", "protocol": "rise", "deletion": "black"}
+    app = open_page("metric_curves", query=query)
+    held = app._tree.get_widget_states()
+    app.button(key="cu_preset").click().run()
+    app._run(held)
+    assert not app.exception
+    kept: CurvesChoice = app.session_state["olhar_curves"]
+    assert [net.name for net in kept.nets] == ["vgg16", "resnet50", "googlenet"]
+    assert (kept.methods, kept.protocol, kept.deletion, kept.baselines) == (("gradcam",), "study", "", False)

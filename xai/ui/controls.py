@@ -57,9 +57,10 @@ def networks(choice: Choice, key: str) -> None:
         net_names([net.name for net in choice.nets]),
         format_func=net_title,
         default=[net.name for net in choice.nets],
-        key=f"{key}_nets",
+        key=choice.fresh(f"{key}_nets"),
         placeholder="Choose a classifier",
         select_all=False,
+        wrap=True,
     )
     if picked:
         choice.nets = tuple(Net(name, weights.get(name, "imagenet")) for name in picked)
@@ -95,7 +96,7 @@ def methods(choice: Choice, key: str) -> None:
             selection_mode="multi",
             format_func=lambda name: METHODS.get(name).title,
             default=chosen,
-            key=f"{key}_methods_{family}",
+            key=choice.fresh(f"{key}_methods_{family}"),
             help="  \n".join(f"**{spec.title}** {spec.summary}" for spec in specs),
         )
     choice.methods = tuple(name for name in METHODS.names() if name in picked)
@@ -200,9 +201,7 @@ def presets(choice: Choice, key: str) -> None:
         weights = {net.name: net.weights for net in choice.nets}
         choice.nets = tuple(Net(name, weights.get(name, "imagenet")) for name in networks)
         choice.methods = tuple(name for name in METHODS.names() if name in names)
-        st.session_state[f"{key}_nets"] = list(networks)
-        for family, specs in by_family().items():
-            st.session_state[f"{key}_methods_{family}"] = [s.name for s in specs if s.name in names]
+        choice.turn += 1
 
     for index, (title, (networks, names)) in enumerate(PRESETS.items()):
         if all(name in MODELS for name in networks):

@@ -186,7 +186,7 @@ def networks(choice: CurvesChoice, key: str) -> None:
         names,
         format_func=lambda name: METHODS.get(name).title,
         default=list(choice.methods),
-        key=f"{key}_methods",
+        key=choice.fresh(f"{key}_methods"),
         placeholder="Choose a method",
         select_all=False,
         wrap=True,
@@ -205,7 +205,7 @@ def protocol(choice: CurvesChoice, key: str) -> None:
             "Protocol",
             list(PROTOCOLS),
             default=choice.protocol,
-            key=f"{key}_protocol",
+            key=choice.fresh(f"{key}_protocol"),
             required=True,
             wrap=True,
         )
@@ -224,10 +224,10 @@ def protocol(choice: CurvesChoice, key: str) -> None:
             for metric, words in zip(CURVES, ("Insertion starts from", "Deletion ends at"), strict=True):
                 setattr(choice, metric, _substrate(choice, metric, words, f"{key}_{metric}"))
             controls.settings(choice, (), key)
-        turn = st.session_state.get(f"{key}_preset_turn", 0)  # another one after each click, which is closed again
-        with st.popover("Figures of the studies", icon=":material/menu_book:", key=f"{key}_presets_{turn}"):
+        place = choice.fresh(f"{key}_presets")  # closed again after a click
+        with st.popover("Figures of the studies", icon=":material/menu_book:", key=place):
             st.caption("VGG16, ResNet50 and GoogLeNet, Grad-CAM, protocol of study 1.")
-            st.button("Study 1, figures 6 and 7", key=f"{key}_preset", on_click=lambda: preset(choice, key))
+            st.button("Study 1, figures 6 and 7", key=f"{key}_preset", on_click=preset, args=(choice,))
 
 
 def _substrate(choice: CurvesChoice, metric: str, words: str, key: str) -> str:
@@ -238,14 +238,16 @@ def _substrate(choice: CurvesChoice, metric: str, words: str, key: str) -> str:
     titles[COLOUR] = "a colour"
     first = COLOUR if now.startswith("#") else now
     kinds = list(titles)
-    picked = st.selectbox(words, kinds, kinds.index(first), format_func=titles.__getitem__, key=f"{key}_kind")
+    picked = st.selectbox(
+        words, kinds, kinds.index(first), format_func=titles.__getitem__, key=choice.fresh(f"{key}_kind")
+    )
     if picked != COLOUR:
         return picked
     value = now if now.startswith("#") else "#808080"
     return str(st.color_picker("Colour", value, key=f"{key}_colour"))
 
 
-def preset(choice: CurvesChoice, key: str) -> None:
+def preset(choice: CurvesChoice) -> None:
     """Study 1's figures 6 and 7."""
     recipe = FIGURES_6_7["recipe"]
     names = [name for name in FIGURES_6_7["models"] if name in MODELS]
@@ -253,17 +255,7 @@ def preset(choice: CurvesChoice, key: str) -> None:
     choice.nets = tuple(Net(name, weights.get(name, "imagenet")) for name in names)
     choice.methods, choice.protocol, choice.baselines = recipe.methods, recipe.protocol, False
     choice.insertion = choice.deletion = ""
-    settings: dict[str, Any] = {
-        f"{key}_preset_turn": st.session_state.get(f"{key}_preset_turn", 0) + 1,
-        f"{key}_nets": names,
-        f"{key}_methods": list(recipe.methods),
-        f"{key}_protocol": recipe.protocol,
-        f"{key}_insertion_kind": "",
-        f"{key}_deletion_kind": "",
-        f"{key}_baselines": False,
-    }
-    for place, value in settings.items():
-        st.session_state[place] = value
+    choice.turn += 1
 
 
 def use_random(choice: CurvesChoice, nets: tuple[Net, ...]) -> None:

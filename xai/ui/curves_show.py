@@ -138,7 +138,7 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
 def curves(found: SetFound, choice: CurvesChoice, key: str, turn: str) -> None:
     """The two figures side by side, and how they are drawn."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        choice.baselines = st.toggle("Baselines", value=choice.baselines, key=f"{key}_baselines")
+        choice.baselines = st.toggle("Baselines", value=choice.baselines, key=choice.fresh(f"{key}_baselines"))
         kind = st.segmented_control(
             "Figures as files", FORMATS, default=FORMATS[0], format_func=str.upper, key=f"{key}_format", required=True
         )

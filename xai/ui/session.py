@@ -45,7 +45,7 @@ class Choice:
 
     target None: the predicted class of each network. params: by method. layers: by network, for the methods that have
     a layer. go: slow explanations that the visitor has said yes to; stopped: those cancelled. problem: one sentence
-    about the last thing that could not be done.
+    about the last thing that could not be done. turn: how often a preset has chosen.
     """
 
     photo: Photo
@@ -60,6 +60,15 @@ class Choice:
     stopped: set[Hashable] = field(default_factory=set)
     problem: str = ""
     visitor: Visitor = field(default_factory=Visitor)
+    turn: int = 0
+
+    def fresh(self, key: str) -> str:
+        """The key of a widget that presets choose for: another one after each of them.
+
+        A browser that has not drawn the choice yet sends what its widgets held before with the next click; of a widget
+        that is no more, that says nothing.
+        """
+        return f"{key}_{self.turn}" if self.turn else key
 
 
 def current() -> Choice:
