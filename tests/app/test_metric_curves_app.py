@@ -215,8 +215,9 @@ def test_files_carry_the_protocol_in_every_row(tmp_path: Path) -> None:
     lines = files.csv().decode().splitlines()
     assert len(lines) == 1 + 2 * 4
     assert all("higher is better (Study 1)" in line for line in lines[1:])
-    (tmp_path / "rows.parquet").write_bytes(files.parquet())
+    (tmp_path / "rows.parquet").write_bytes(files.parquet("python -m xai evaluate"))
     table = pq.read_table(tmp_path / "rows.parquet")
+    assert table.schema.metadata[b"command"] == b"python -m xai evaluate"
     assert set(table["deletion_protocol"].to_pylist()) == {made.sentence("deletion")}
     assert table.num_rows == 8
 
@@ -228,7 +229,7 @@ def test_a_figure_says_direction_interval_protocol_and_random_weights() -> None:
         assert deletion in figure.layout.title.text
         assert "RANDOM WEIGHTS" in figure.layout.title.text
         words = figure.layout.annotations[0].text.replace("<br>", " ")
-        assert "Mean of 2 pictures; the band is the bootstrap 95 % interval." in words
+        assert "Mean of 2 pictures; the band is the bootstrap 95 % interval. Network: tiny (random:0)." in words
         assert made.sentence("deletion") in words
         assert figure.layout.xaxis.title.text == "pixels taken away, % of the picture"
         lines = {trace.name: trace for trace in figure.data if trace.name}

@@ -213,10 +213,10 @@ class Faithfulness:
             return None
         return bootstrap_mean(torch.from_numpy(part.to_numpy().astype("float64")), self.recipe.seed)
 
-    def parquet(self) -> bytes:
-        """The table as a Parquet file."""
+    def parquet(self, command: str = "") -> bytes:
+        """The table as a Parquet file; command: what makes it again, kept in the file's metadata."""
         sink = io.BytesIO()
-        pq.write_table(self.table, sink)
+        pq.write_table(self.table.replace_schema_metadata({"command": command} if command else None), sink)
         return sink.getvalue()
 
     def csv(self) -> bytes:

@@ -6,6 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import plotly.graph_objects as go
@@ -89,7 +90,9 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
     """Direction above; the protocol, what the band is, and the number of images below: they travel with the file."""
     n = found.means[next(key for key in found.means if key[2] == metric)].band.n
     about = f"Mean of {n} pictures; the band is the bootstrap 95 % interval." if n > 1 else "One picture: no interval."
-    lines = textwrap.wrap(f"{about} {found.sentence(metric)}", WRAP)
+    networks = [shown(network) for network in found.result.networks]
+    whose = f" Network: {networks[0]}." if len(networks) == 1 else ""  # of several, each line says its own
+    lines = textwrap.wrap(f"{about}{whose} {found.sentence(metric)}", WRAP)
     names = [trace.name for trace in made.data if trace.name]
     rows = math.ceil(len(names) / max(1, 230 // (46 + 6 * max(map(len, names)))))
     foot, head = 62 + 15 * len(lines), 44 + LEGEND_ROW * rows
@@ -277,7 +280,8 @@ def save(found: SetFound, choice: CurvesChoice, pictures: Pictures, key: str) ->
         with st.container(horizontal=True):
             _download("CSV", found.result.csv, f"{name}.csv", "text/csv", f"{key}_csv")
             kind = "application/octet-stream"
-            _download("Parquet", found.result.parquet, f"{name}.parquet", kind, f"{key}_parquet")
+            packed = partial(found.result.parquet, command(choice, pictures))
+            _download("Parquet", packed, f"{name}.parquet", kind, f"{key}_parquet")
     with right:
         st.markdown("**A link that restores these choices**")
         if choice.source == "upload":
