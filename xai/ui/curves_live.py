@@ -148,23 +148,18 @@ def _results(choice: CurvesChoice, pictures: Pictures, asked: dict[str, SetReque
     curves_show.curves(found, choice, key, short(*found.request.key))
     st.markdown("**Who is ahead**")
     curves_show.ranks(found)
-    left, right = st.columns([13, 10], gap="large")
-    with left:
-        st.markdown("**Does the ranking hold by another protocol?**")
-        done = {
-            name: job.result
-            for name, request in asked.items()
-            if (job := BOARD.get(request.key)) is not None and isinstance(job.result, SetFound)
-        }
-        curves_show.flips(done)
-        with st.container(horizontal=True):
-            for name, request in asked.items():
-                if name not in done and not request.go:
-                    text = f"{PROTOCOLS[name].title}: {words(found.costs[name])}"
-                    st.button(
-                        text, key=f"{key}_protocol_{name}", on_click=lambda base=request.base: choice.go.add(base)
-                    )
-    with right:
-        st.markdown("**Two methods, picture by picture**")
-        curves_show.pair(found, key)
+    st.markdown("**Does the ranking hold by another protocol?**")
+    done = {
+        name: job.result
+        for name, request in asked.items()
+        if (job := BOARD.get(request.key)) is not None and isinstance(job.result, SetFound)
+    }
+    curves_show.flips(done)
+    with st.container(horizontal=True):
+        for name, request in asked.items():
+            if name not in done and not request.go:
+                text = f"{PROTOCOLS[name].title}: {words(found.costs[name])}"
+                st.button(text, key=f"{key}_protocol_{name}", on_click=lambda base=request.base: choice.go.add(base))
+    st.markdown("**Two methods, picture by picture**")
+    curves_show.pair(found, key)
     curves_show.save(found, choice, pictures, key)
