@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import shlex
 import signal
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import CAT
 from xai.cli import main
@@ -185,6 +188,18 @@ def test_bad_input_is_one_line_and_code_2(words: list[str], told: str, capsys: p
     assert err.startswith(f"error: {told}")
     assert err.count("\n") == 1
     assert not Path("explanations").exists()
+
+
+def test_what_a_decoder_warns_of_is_told_in_the_sentence_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = io.BytesIO()
+    Image.open(CAT).save(buffer, "TIFF")
+    (tmp_path / "cut.tiff").write_bytes(buffer.getvalue()[:3000])  # Pillow warns of the tag that lies behind it
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        assert main(["explain", "cut.tiff"]) == 2
+    assert caught == []
+    assert "cut.tiff is a damaged TIFF file that ends too early" in capsys.readouterr().err
 
 
 def test_every_bad_image_is_code_2_with_a_listing(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
