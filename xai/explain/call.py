@@ -103,4 +103,7 @@ def blank_reason(found: Explained, index: int) -> str:
             "Blank because every contribution is negative: at this layer nothing speaks for this class "
             f"(before the ReLU the values run from {lowest[index]:.3g} to {found.facts['highest'][index]:.3g})."
         )
-    return "Blank because every value is exactly zero: the class score does not depend on this image here."
+    return (
+        "Blank because every value is exactly zero: the class score does not depend on this image here, or the image "
+        "is as black as what the method compares it with."
+    )
