@@ -97,6 +97,8 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
         (["sample:coffee", "--method", "gradcm"], "did you mean gradcam"),
         (["sample:coffee", "--target", "no such class"], "no such class"),
         (["sample:coffee", "--steps", "0"], "steps is 0"),
+        (["sample:coffee", "--step-size", "-1"], "--step-size is -1; it must be above 0"),
+        (["sample:coffee", "--epsilon", "8/255"], "--epsilon '8/255' is not a number or A:B:STEP in 1/255"),
         (["nothing.png"], "nothing.png"),
         (["sample:coffee", "sample:rocket", "--epsilon", "-1"], "--epsilon '-1' is out of range"),
         (["sample:coffee", "sample:rocket", "--layer", "nope"], "layer 'nope' is not in this network"),
@@ -111,6 +113,31 @@ def test_bad_requests_exit_2_with_one_line(
     assert sentence in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_attacked_says_only_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, out = tmp_path / "bad.png", tmp_path / "out"
+    bad.write_text("no picture")
+    assert main(["attack", str(bad), *QUICK, "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith(f"bad: {bad}: bad.png is not an image")
+    assert [each.name for each in out.iterdir()] == ["manifest.json"]
+
+
+def test_files_that_cannot_be_written_fail_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["attack", "sample:coffee", "--epsilon", "1", "--attack", "fgsm", "--device", "cpu", "--out"]
+    taken, out = tmp_path / "taken", tmp_path / "out"
+    taken.write_text("a file")
+    assert main([*words, str(taken)]) == 2
+    assert capsys.readouterr().err == f"error: the folder {taken} cannot be made (File exists); choose another --out.\n"
+    assert taken.read_text() == "a file"
+    (out / "coffee" / "clean.png").mkdir(parents=True)  # where a file must go; root may write into any folder
+    assert main([*words, str(out)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {out}/coffee/clean.png cannot be written (")
+    assert json.loads((out / "manifest.json").read_text())["images"] == []
+    assert not list(out.rglob("*.part"))
 
 
 def test_a_class_to_reach_is_named_in_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

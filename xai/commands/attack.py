@@ -98,7 +98,8 @@ def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
                 raise InputError(f"--epsilon {word} has more than {MOST} values; give a larger step.")
             found.update(low + step * index for index in range(int((high - low) / step + 1e-9) + 1))
         else:
-            raise InputError(f"--epsilon {word!r} is not a number or A:B:STEP, such as 0:16:1.")
+            unit_text = " in 1/255" if norm == "linf" else ""
+            raise InputError(f"--epsilon {word!r} is not a number or A:B:STEP{unit_text}, such as 0:16:1.")
         if numbers[0] < 0 or (norm == "linf" and max(numbers[:2]) > unit):
             reach = "0 to 255, which are 1/255 each" if norm == "linf" else "0 or more"
             raise InputError(f"--epsilon {word!r} is out of range; give {reach}.")
@@ -114,6 +115,8 @@ def attack_of(args: argparse.Namespace) -> Attack:
     params: dict[str, Any] = {"norm": args.norm, "targeted": args.target is not None}
     made = ATTACKS.get(args.attack).params
     if "steps" in getattr(made, "__dataclass_fields__", {}):
+        if args.step_size is not None and not 0 < args.step_size < math.inf:
+            raise InputError(f"--step-size is {args.step_size:g}; it must be above 0 and finite.")
         size = None if args.step_size is None else args.step_size / unit
         params |= {"steps": args.steps, "step_size": size, "restarts": args.restarts}
     return made(**params)
@@ -278,7 +281,7 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
             )
         if manifest["images"]:
             say(manifest["images"][0]["protocol"])
-        say(f"Wrote {len(manifest['files']) + 1} files to {args.out}")
+            say(f"Wrote {len(manifest['files']) + 1} files to {args.out}")
     return 0 if manifest["images"] else 2
 
 
