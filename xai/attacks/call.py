@@ -94,7 +94,9 @@ def _radius(epsilon: float | Sequence[float] | Tensor, count: int, norm: str) ->
         raise InputError(f"epsilon has {len(radius)} values for {count} images; give one, or one per image.")
     wrong = radius[~(torch.isfinite(radius) & (radius >= 0))]
     if len(wrong):
-        raise InputError(f"epsilon is {float(wrong[0]):.4g}; it must be 0 or more and finite, in pixel units of [0, 1].")
+        raise InputError(
+            f"epsilon is {float(wrong[0]):.4g}; it must be 0 or more and finite, in pixel units of [0, 1]."
+        )
     if norm == "linf" and float(radius.max()) > 1:
         raise InputError(
             f"epsilon is {float(radius.max()):.4g}; no pixel can move by more than 1 (a level of 8 bits is 1/255)."
