@@ -151,14 +151,14 @@ def _attack(
     found = [each for _, _, each in in_batches(work, len(x), whole, "attacking")]
     moved, levels, finish, png = (torch.cat(each) for each in zip(*found, strict=True))
     clean = x.detach().float().cpu()
-    pairs = zip(moved.split(1), clean.split(1), strict=True)
+    pairs = zip(moved, clean, strict=True)
     return AttackResult(
         attack=name,
         clean=clean,
         adversarial=moved,
         success=margin(finish, label, params.targeted) > 0,
         linf=(moved - clean).abs().flatten(1).amax(1),
-        l2=torch.cat([l2_norm(one.double() - other.double()) for one, other in pairs]).float(),
+        l2=torch.cat([l2_norm((one.double() - other.double())[None]) for one, other in pairs]).float(),
         logits_before=before,
         logits_after=finish,
         target=label,
