@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
-from xai.attack_bundle import csv_bytes, curve_table, norm_of, perturbation, smallest_text, step_name, step_text
+from xai.attack_bundle import csv_bytes, norm_of, perturbation, step_name, step_text
 from xai.attacks._spec import ATTACKS
 from xai.errors import ImageError
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.images import SUPPORTED_SUFFIXES
-from xai.metrics.shift import SHIFTS
 from xai.runs import duration
 from xai.settings import MAX_UPLOAD_BYTES
-from xai.studies.adversarial import POSITIONS, SecurityCurve
+from xai.studies.adversarial import POSITIONS
 from xai.studies.comparison import forward_seconds
-from xai.ui import attack, figures, picture, sweep
+from xai.ui import attack, picture, sweep
 from xai.ui.attack import LIMITS, REACH, AttackChoice, Found, Request
 from xai.ui.attack_packet import sweep_packet
-from xai.ui.attack_set import SetFound, SetRequest
+from xai.ui.attack_rates import show_set
+from xai.ui.attack_set import SetRequest
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.controls import VIEW_TITLES, layer
 from xai.ui.jobs import BOARD, Job
@@ -224,7 +222,9 @@ def _take_away(choice: AttackChoice, layer_path: str | None, place: int, job: Jo
     with st.expander("Numbers at every epsilon", icon=":material/table:"):
         rows = attack.rows(found)
         st.dataframe(rows, hide_index=True, height=320)
-        st.download_button("CSV", csv_bytes(rows), f"{name}-epsilon.csv", "text/csv", key="aa_csv", on_click="ignore")
+        told = {"network": found.title + " (random weights)" * found.random, "protocol": found.study.protocol.sentence}
+        data = csv_bytes([row | told for row in rows])
+        st.download_button("CSV", data, f"{name}-epsilon.csv", "text/csv", key="aa_csv", on_click="ignore")
     st.caption(found.study.protocol.sentence)
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -270,14 +270,17 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
         return
     seconds = request.passes * forward_seconds(scene.net.load())
     if request.key not in choice.go and BOARD.get(request.key) is None:
-        st.write(
-            f"{len(photos)} pictures at {len(places)} epsilons: {request.passes:,} forward passes, "
-            f"about {duration(seconds)}."
-        )
-        st.button("Attack them all", key=f"{key}_all", type="primary", on_click=lambda: choice.go.add(request.key))
+        with st.container():  # goes as a whole when the work takes its place
+            st.write(
+                f"{len(photos)} pictures at {len(places)} epsilons: {request.passes:,} forward passes, "
+                f"about {duration(seconds)}."
+            )
+            st.button("Attack them all", key=f"{key}_all", type="primary", on_click=lambda: choice.go.add(request.key))
         return
     if request.key in choice.stopped:
-        st.button("Start again", key=f"{key}_again", on_click=lambda: choice.stopped.discard(request.key))
+        with st.container():
+            st.write("Stopped before the last picture; there is no curve yet.")
+            st.button("Start again", key=f"{key}_again", on_click=lambda: choice.stopped.discard(request.key))
         return
     live.work(
         request.key,
@@ -298,10 +301,11 @@ def pictures(choice: AttackChoice, key: str) -> list[Photo]:
     names = left.pills(
         "Pictures",
         list(offered),
-        format_func=lambda name: offered[name].sample or offered[name].name,
+        format_func=lambda name: offered[name].sample or _short(offered[name].name),
         selection_mode="multi",
         default=list(choice.picked),
         key=f"{key}_set_pictures_{turn}",
+        wrap=True,
     )
     right.file_uploader(
         "And your own",
@@ -315,6 +319,10 @@ def pictures(choice: AttackChoice, key: str) -> list[Photo]:
     if choice.left_out:
         st.warning(choice.left_out)
     return list({offered[name].sha: offered[name] for name in choice.picked}.values())
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 30 else f"{name[:29]}…"
 
 
 def _take(choice: AttackChoice, key: str, place: str) -> None:
@@ -333,61 +341,3 @@ def _take(choice: AttackChoice, key: str, place: str) -> None:
     more = len(bad) - 1
     left = f"It and {more} more file{'s' * (more > 1)} are left out." if more > 0 else "It is left out."
     choice.left_out = f"{bad[0]} {left}" if bad else ""
-
-
-def show_set(job: Job, choice: AttackChoice, words: str) -> None:
-    """The security curve, the shift, and one row a picture; words: the command that makes the same."""
-    if not isinstance(job.result, SetFound):
-        if job.error:
-            st.warning(job.error)
-        return
-    found: SetFound = job.result
-    curve, norm = found.curve, choice.plan.norm
-    factor = 255 if norm == "linf" else 1
-    unit = "ε in 1/255 (L∞ norm)" if norm == "linf" else "ε in pixel units of [0, 1] (L2 norm)"
-    x = (curve.epsilons * factor).tolist()
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown("**How many are turned**")
-        st.plotly_chart(rates(curve, x, unit, choice.plan.target is not None), width="stretch", key="aa_rates")
-    with right:
-        measure = st.selectbox(
-            "Shift of the explanation", list(SHIFTS), format_func=lambda n: SHIFTS[n].title, key="aa_measure"
-        )
-        bands = [("attacked", curve.shift["attack"][measure]), ("noise of equal norm", curve.shift["noise"][measure])]
-        st.plotly_chart(figures.bands(x, bands, unit, SHIFTS[measure].title), width="stretch", key="aa_shifts")
-    st.caption(
-        (":red-background[Random weights]: " if choice.nets[0].weights.startswith("random") else "")
-        + f"Mean over {curve.success.n} pictures with its bootstrap 95 % interval. {found.protocol} "
-        + (f"No epsilon tried turned {curve.never} of them." if curve.never else "")
-    )
-    rows = [
-        {
-            "picture": name,
-            "says": label,
-            "probability": p,
-            "smallest epsilon": smallest_text(value, norm),
-        }
-        for name, label, p, value in zip(found.names, found.says, found.sure, found.smallest, strict=True)
-    ]
-    st.dataframe(rows, hide_index=True, column_config={"probability": st.column_config.NumberColumn(format="percent")})
-    with st.container(horizontal=True):
-        for label, table, key in (
-            ("Pictures as CSV", rows, "aa_set_csv"),
-            ("Curves as CSV", curve_table(curve), "aa_set_curves"),
-        ):
-            name = f"olhar-attack-{label.split()[0].lower()}.csv"
-            st.download_button(label, csv_bytes(table), name, "text/csv", key=key, on_click="ignore")
-    st.markdown("**The same in the terminal**")
-    st.code(words, language=None, wrap_lines=True)
-
-
-def rates(curve: SecurityCurve, x: Sequence[float], unit: str, targeted: bool) -> go.Figure:
-    """Success, success as PNG, and the control, against epsilon."""
-    lines: list[tuple[str, Any]] = [
-        ("attacked", curve.success),
-        ("attacked, saved as PNG", curve.survives_png),
-        ("noise of equal norm", curve.noise_turns),
-    ]
-    what = "that reach the class" if targeted else "whose class changes"
-    return figures.bands(x, lines, unit, f"share of pictures {what}", (0.0, 1.0))

@@ -118,12 +118,12 @@ def chart(made: go.Figure, title: str, foot: str, key: str) -> None:
     lines = textwrap.wrap(foot, 60)
     made.update_layout(
         title={"text": f"<b>{title}</b>", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 8}},
-        height=410 + 15 * len(lines),
-        margin={"l": 8, "r": 8, "t": 110, "b": 60 + 15 * len(lines)},
+        height=418 + 15 * len(lines),
+        margin={"l": 8, "r": 8, "t": 110, "b": 68 + 15 * len(lines)},
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}, "traceorder": "normal"},
     )
     made.add_annotation(
-        text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-48, xanchor="left", yanchor="top",
+        text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-56, xanchor="left", yanchor="top",
         align="left", showarrow=False, font={"size": 11},
     )  # fmt: skip
     st.plotly_chart(made, width="stretch", key=key, config=CONFIG)

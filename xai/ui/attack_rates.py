@@ -1,0 +1,67 @@
+"""The curves over many pictures: how many are turned at each epsilon, and how far their explanations move."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from xai.attack_bundle import csv_bytes, curve_table, smallest_text
+from xai.metrics.shift import SHIFTS
+from xai.ui import figures
+from xai.ui.attack import AttackChoice
+from xai.ui.attack_set import SetFound
+from xai.ui.jobs import Job
+
+PNG = "attacked, saved as PNG"
+NOISE = "noise of equal norm"
+
+
+def show_set(job: Job, choice: AttackChoice, words: str) -> None:
+    """The security curve, the shift, and one row a picture; words: the command that makes the same."""
+    if not isinstance(job.result, SetFound):
+        if job.error:
+            st.warning(job.error)
+        return
+    found: SetFound = job.result
+    curve, norm = found.curve, choice.plan.norm
+    random = choice.nets[0].weights.startswith("random")
+    mark = " (RANDOM WEIGHTS)" if random else ""
+    unit = "ε in 1/255 (L∞ norm)" if norm == "linf" else "ε in pixel units of [0, 1] (L2 norm)"
+    x = (curve.epsilons * (255 if norm == "linf" else 1)).tolist()
+    foot = f"{choice.nets[0].title}, mean over {curve.success.n} pictures with its 95 % interval. {found.protocol}"
+    left, right = st.columns(2, gap="large", vertical_alignment="bottom")
+    with left:
+        what = "that reach the class" if choice.plan.target is not None else "whose class changes"
+        lines = [("attacked", curve.success), (NOISE, curve.noise_turns), (PNG, curve.survives_png)]
+        made = figures.bands(x, lines, unit, f"share of pictures {what}", (-0.02, 1.02))
+        made.update_traces(line_dash="dot", selector={"name": PNG})  # mostly it lies on the line of the attack
+        figures.chart(made, f"How many are turned{mark}", foot, "aa_rates")
+    with right:
+        measure = st.selectbox(
+            "Shift of the explanation", list(SHIFTS), format_func=lambda n: SHIFTS[n].title, key="aa_measure"
+        )
+        lines = [("attacked", curve.shift["attack"][measure]), (NOISE, curve.shift["noise"][measure])]
+        made = figures.bands(x, lines, unit, SHIFTS[measure].title)
+        figures.chart(made, f"{SHIFTS[measure].title} with the clean map{mark}", foot, "aa_shifts")
+    st.caption(
+        (":red-background[Random weights]: " if random else "")
+        + f"Mean over {curve.success.n} pictures with its bootstrap 95 % interval. "
+        + (f"No epsilon tried turned {curve.never} of them." if curve.never else "")
+    )
+    rows = [
+        {
+            "picture": name,
+            "says": label,
+            "probability": p,
+            "smallest epsilon": smallest_text(value, norm),
+        }
+        for name, label, p, value in zip(found.names, found.says, found.sure, found.smallest, strict=True)
+    ]
+    st.dataframe(rows, hide_index=True, column_config={"probability": st.column_config.NumberColumn(format="percent")})
+    told = {"network": choice.nets[0].title + mark.lower(), "protocol": found.protocol}
+    curves = [row | told for row in curve_table(curve)]
+    with st.container(horizontal=True):
+        for label, table, key in (("Pictures as CSV", rows, "aa_set_csv"), ("Curves as CSV", curves, "aa_set_curves")):
+            name = f"olhar-attack-{label.split()[0].lower()}.csv"
+            st.download_button(label, csv_bytes(table), name, "text/csv", key=key, on_click="ignore")
+    st.markdown("**The same in the terminal**")
+    st.code(words, language=None, wrap_lines=True)
