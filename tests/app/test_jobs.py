@@ -72,6 +72,13 @@ def test_progress_and_an_estimate() -> None:
     ended(board, "k")
 
 
+def test_the_first_step_of_many_is_no_pace_yet() -> None:
+    job = Job("k", "K", lambda _: None, state="running", done=1, total=1000, started=time.monotonic() - 2)
+    assert job.seconds_left() is None  # it also paid for what is made ready once
+    job.started -= 18
+    assert job.seconds_left() == pytest.approx(20 * 999, rel=0.01)
+
+
 def test_what_nobody_wants_any_more_is_cancelled_and_forgotten() -> None:
     board, gate = Board(), Gate()
     for owner in ("ann", "bob"):
