@@ -10,7 +10,7 @@ shell.enter()
 
 KEY = "aa"
 choice = attack.current()
-head = st.columns([1, 1], vertical_alignment="center")
+head = st.container(key="olhar-head").columns([1, 1], vertical_alignment="center")
 head[0].title("Adversarial attack")
 progress = head[1].empty()
 said = st.empty()

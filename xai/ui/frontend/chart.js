@@ -19,8 +19,8 @@ function ticksOf(low, high, count) {
 
 class Chart {
   // spec: { title, x, xTitle, yTitle, low, high, series: [{ name, color, dash, values }], file, note (in the file) }
-  constructor() {
-    this.box = { W: 520, H: 230, left: 46, right: 12, top: 10, bottom: 40 };
+  constructor(box = { W: 520, H: 230, left: 46, right: 12, top: 10, bottom: 40 }) {
+    this.box = box;
     this.svg = svg("svg", { viewBox: `0 0 ${this.box.W} ${this.box.H}`, role: "img", class: "plot" });
     this.title = element("b", {});
     this.legend = element("div", { class: "keys" });
@@ -97,9 +97,10 @@ class Chart {
       const font = each.tagName === "text" ? `font:${style.fontSize} sans-serif;` : "";
       each.setAttribute("style", `${font}fill:${style.fill};stroke:${style.stroke};stroke-width:${style.strokeWidth}`);
     });
-    const extra = 20 * (this.spec.series.length + 2);
     const { W, H } = this.box;
-    const notes = (this.spec.note ?? "").match(new RegExp(`.{1,${Math.floor(W / 6.6)}}(\\s|$)`, "g")) ?? [];
+    const wrapped = (text, width) => text.match(new RegExp(`.{1,${Math.floor(width)}}(\\s|$)`, "g")) ?? [];
+    const [titles, notes] = [wrapped(this.spec.title, (W - 30) / 7.4), wrapped(this.spec.note ?? "", W / 6.6)];
+    const extra = 20 * (this.spec.series.length + 1 + titles.length);
     const tall = H + extra + 16 * notes.length;
     copy.setAttribute("xmlns", SVG);
     copy.setAttribute("viewBox", `0 ${-extra} ${W} ${tall}`);
@@ -113,9 +114,9 @@ class Chart {
       made.textContent = text;
       copy.append(made);
     };
-    line(this.spec.title, -extra + 18, "font-weight:bold");
+    titles.forEach((text, i) => line(text.trim(), -extra + 18 + 20 * i, "font-weight:bold"));
     this.spec.series.forEach((each, i) => {
-      const y = -extra + 38 + 20 * i;
+      const y = -extra + 18 + 20 * (titles.length + i);
       const stroke = getComputedStyle(this.svg.querySelectorAll("polyline")[i]).stroke;
       copy.append(svg("line", { x1: 6, x2: 24, y1: y - 4, y2: y - 4, stroke, "stroke-width": 2, "stroke-dasharray": each.dash ?? "" }));
       line(each.name, y);

@@ -40,6 +40,7 @@ class Sweep {
     this.slider.addEventListener("change", () => this.send("place", this.place));
     this.readout = element("output", { class: "readout" });
     this.strip = element("div", { class: "strip", "aria-hidden": "true" });
+    this.key = element("div", { class: "strip-key", "aria-hidden": "true" });
     this.verdict = element("p", { class: "verdict", "aria-live": "polite" });
     this.tiles = {};
     const figure = (name, title, extra) => {
@@ -60,7 +61,8 @@ class Sweep {
     for (const which of ROWS) for (const [who, title] of WHO) grid.append(figure(`${which}.${who}`, title));
     this.bars = { before: element("div", { class: "bars" }), after: element("div", { class: "bars" }) };
     this.facts = element("dl", { class: "facts" });
-    this.charts = { p: new Chart(), shift: new Chart() };
+    const box = { W: 400, H: 205, left: 52, right: 10, top: 10, bottom: 40 }; // narrow, so that its letters stay legible
+    this.charts = { p: new Chart(box), shift: new Chart(box) };
     const measure = element("select", { "aria-label": "Measure of shift" });
     measure.addEventListener("change", () => { this.measure = measure.value; this.curves(); this.charts.shift.mark(this.index); });
     const which = element("select", { "aria-label": "Class of the maps" }, element("option", { value: "old", text: "old class" }), element("option", { value: "new", text: "new class" }));
@@ -72,7 +74,7 @@ class Sweep {
       this.facts, this.charts.p.root,
       element("div", { class: "fields" }, measure, which), this.charts.shift.root);
     this.body = element("div", { class: "sweep" }, grid, side);
-    const track = element("div", { class: "track" }, this.slider, this.strip);
+    const track = element("div", { class: "track" }, this.slider, this.strip, this.key);
     this.head = element("div", { class: "control" }, element("label", { class: "eps" }, element("span", { text: "Epsilon" }), this.readout), track, this.toolbar(data));
     this.root = element("div", { class: "olhar" }, this.head, this.verdict, this.wait, this.body);
     this.body.hidden = true;
@@ -108,7 +110,7 @@ class Sweep {
     this.body.hidden = !packet;
     this.verdict.hidden = !packet;
     if (packet) this.begin(packet);
-    else { this.strip.replaceChildren(); this.readout.textContent = ""; }
+    else { this.strip.replaceChildren(); this.key.replaceChildren(); this.readout.textContent = ""; }
   }
 
   async begin(packet) {
@@ -139,14 +141,19 @@ class Sweep {
   // Under the slider: where the class turns, and where it still does after saving as PNG.
   marks() {
     const { head } = this.packet;
+    const done = head.target ? "class reached" : "class changed";
+    const says = { same: head.target ? "class not reached" : "class as before", turned: `${done}, lost in a PNG`, kept: `${done}, in a PNG too` };
     const cells = [];
     for (let place = 0; place < head.count; place++) {
       const i = head.places.indexOf(place);
       const frame = head.frames[i];
       const state = !frame ? "none" : frame.png ? "kept" : frame.success ? "turned" : "same";
-      cells.push(element("i", { class: state, title: frame ? `ε ${head.texts[i]}` : "not computed yet" }));
+      cells.push(element("i", { class: state, title: frame ? `ε ${head.texts[i]}: ${says[state]}` : "not computed yet" }));
     }
     this.strip.replaceChildren(...cells);
+    const used = ["turned", "kept"].filter((state) => cells.some((cell) => cell.className === state));
+    const brief = { turned: done, kept: used.length > 1 ? "and saved as PNG" : `${done} and saved as PNG` };
+    this.key.replaceChildren(...used.map((state) => element("span", {}, element("i", { class: state }), element("span", { text: brief[state] }))));
     const first = head.frames.findIndex((frame) => frame.success);
     const what = head.target ? `reaches the chosen class, ${head.target}` : "changes the class";
     const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
