@@ -211,6 +211,23 @@ def test_two_runs_are_compared_and_their_flips_explained(open_page: OpenPage, tm
     assert len(app.selectbox(key="tl_flip").options) == 51
 
 
+def test_study_3_lays_its_three_networks_beside_each_other(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning", timeout=60)
+    study = app.button_group(key="tl_study")
+    study.set_value(study.options[1]).run()
+    assert not app.exception
+    titles = ["Characters, VGG16", "Characters, ResNet50", "Characters, DenseNet121"]
+    assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == titles
+    assert any(each.value.endswith(":orange-badge[began with random weights]") for each in app.markdown)
+    assert "would give 10.0%" in captions(app).replace("\\", "")
+    app.session_state["tl_tabs"] = "Flips between models"
+    app.session_state["tl_flip_methods"] = []
+    settled(app.run())
+    assert not app.exception
+    assert any("of 160 that all were validated on" in each.value for each in app.markdown)
+    assert len(app.image) == 3  # what each network sees
+
+
 def test_a_finished_run_learns_on(open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[tuple[list[str], Path]] = []
     monkeypatch.setattr(run_control, "start", lambda words, path: begun.append((list(words), path)))

@@ -15,12 +15,12 @@ from PIL import Image
 
 from tests.conftest import make_tiny
 from xai.data import DataSet, Item
-from xai.errors import Cancelled, ImageError, InputError
+from xai.errors import Cancelled, ImageError, InputError, WeightsError
 from xai.explain.call import attribute
 from xai.models.classifier import Classifier
 from xai.studies._transfer_files import TransferResult, load_result
 from xai.studies.review import ORDERS, chosen, flips, inside, inside_run, packed, seen
-from xai.studies.shipped import BRAIN, HEAD, network_of_run, pack
+from xai.studies.shipped import ALIKE, BRAIN, CHARACTERS, HEAD, command, network_of_run, pack
 from xai.types import Run
 
 
@@ -236,6 +236,40 @@ def test_the_shipped_run_is_whole_and_small(lite0) -> None:
     for place in (0, 30):
         p = classifier.predict(classifier.preprocess(items[place].open())).softmax(1)[0]
         assert p.tolist() == pytest.approx(found.probabilities[place].tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("title", "name"), [("VGG16", "vgg16"), ("ResNet50", "resnet50"), ("DenseNet121", "densenet121")]
+)
+def test_study_3_is_shipped_with_its_marks_and_its_command(title: str, name: str) -> None:
+    found = load_result(CHARACTERS[title])
+    assert found.summary["synthetic"]
+    assert found.summary["random_base"]
+    assert len(found.items()) == len(found.labels) == 160  # refuses if the generator draws other pictures now
+    assert found.figures().accuracy == pytest.approx(found.summary["accuracy"])
+    assert found.summary["accuracy"] > 0.1 + 3 * (0.1 * 0.9 / 160) ** 0.5  # three deviations above chance
+    assert command(found) == (
+        f"python -m xai train sample:characters --model {name} --weights random:0 --head linear --epochs 60 "
+        f"--learning-rate 0.01 --schedule cosine --out runs/characters-{name}"
+    )
+    others = [load_result(path) for path in CHARACTERS.values()]
+    assert len(flips(*others, every=True)) == 160
+    assert sum(path.stat().st_size for each in CHARACTERS.values() for path in each.iterdir()) < 2_000_000
+
+
+def test_an_untrained_part_that_is_drawn_anew_must_give_the_answers_of_the_run() -> None:
+    found = load_result(CHARACTERS["DenseNet121"])
+    classifier = network_of_run(found, device="cpu")
+    assert classifier.title == "DenseNet121, characters-densenet121"
+    p = classifier.predict(classifier.preprocess(found.items()[0].open())).softmax(1)[0]
+    assert p.tolist() == pytest.approx(found.probabilities[0].tolist(), abs=ALIKE)
+    elsewhere = replace(found, config={**found.config, "base_fingerprint": "of another machine"})
+    assert network_of_run(elsewhere, device="cpu").fingerprint == classifier.fingerprint
+    answers = found.predictions.to_pylist()
+    answers[0]["probabilities"] = answers[0]["probabilities"][1:] + answers[0]["probabilities"][:1]
+    changed = replace(elsewhere, predictions=pa.Table.from_pylist(answers))
+    with pytest.raises(WeightsError, match=r"^DenseNet121 has other weights than the run characters-densenet121 began"):
+        network_of_run(changed, device="cpu")
 
 
 def test_only_a_frozen_run_is_packed(tmp_path: Path) -> None:

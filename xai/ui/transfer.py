@@ -16,16 +16,22 @@ from xai.data.call import dataset_stamp
 from xai.errors import XaiError
 from xai.models.classifier import Classifier
 from xai.studies._transfer_files import TransferResult, load_result
-from xai.studies.shipped import BRAIN, command, network_of_run
+from xai.studies.shipped import BRAIN, CHARACTERS, command, network_of_run
 from xai.ui import figures, runs
 from xai.ui.work import Recent
 
 KEY = "tl"
 SHIPPED = "shipped"
-PACKED = {SHIPPED: (BRAIN, "Brain slices, EfficientNet-Lite0, study 4's head")}
+PACKED = {
+    SHIPPED: (BRAIN, "Brain slices, EfficientNet-Lite0, study 4's head"),
+    **{f"{SHIPPED}-{path.name}": (path, f"Characters, {title}") for title, path in CHARACTERS.items()},
+}
 """The runs that come with the software, by id: where they lie, and their titles."""
 
-STUDIES = {"Study 4: brain slices": (SHIPPED,)}
+STUDIES = {
+    "Study 4: drawn brain slices": (SHIPPED,),
+    "Study 3: drawn characters, untrained networks": tuple(PACKED)[1:],
+}
 """What is shown together of them."""
 
 MOST = 4
