@@ -11,7 +11,9 @@ from PIL import Image
 
 from tests.app.conftest import OpenPage
 from tests.app.test_bias_audit_app import WEIGHTS, tab
+from tests.unit.test_bias import pictures
 from xai.data.pets import PetImage, balanced_pets
+from xai.studies.bias_mend import MendRequest, mend_own
 from xai.studies.bias_own import OwnRequest, audit_own
 from xai.ui.bias_forms import packed
 from xai.ui.bias_photo import percents
@@ -106,3 +108,23 @@ def test_a_photograph_is_asked_twice_and_explained_twice(open_page: OpenPage) ->
 def test_a_network_without_imagenet_weights_is_offered_where_it_can_be_used() -> None:
     assert "simple_cnn" not in net_names()
     assert "simple_cnn" in net_names(["simple_cnn"])
+
+
+def test_own_images_are_mended_and_stand_side_by_side(open_page: OpenPage, tmp_path: Path) -> None:
+    own = OwnRequest(str(pictures(tmp_path)), "simple_cnn", masks=str(tmp_path / "masks"))
+    mend_own(MendRequest(own, seeds=1, epochs=1), tmp_path / "runs" / "mended", device="cpu")
+    app = open_page("bias_audit")
+    assert any("every audit on the other 4" in each.value for each in app.markdown)
+    assert any(each.value.startswith("1 epoch, validation included, took ") for each in app.caption)
+    app = tab(app, "Mending")
+    (told,) = [each.value for each in app.markdown if "**Group weights**: worst group" in each.value]
+    assert told.count("answers flip in ") == told.count("Grad-CAM on the object ") == 5
+    (table,) = [each.value for each in app.dataframe if "training" in each.value.columns]
+    assert len(table) == 5
+    app = tab(app, "Your own data")
+    app.toggle(key="ba_own_mend").set_value(True).run()
+    assert not app.exception
+    said = "python -m xai audit-bias --data sample:pets --model simple_cnn --groups folders --mend --seeds 1 --out RUN"
+    assert any(each.value == said for each in app.code)
+    app.toggle(key="ba_own_given").set_value(True).run()
+    assert any("--weights file:assets/bias" in each.value and "--mend" in each.value for each in app.code)

@@ -105,24 +105,57 @@ def check_classes(data: DataSet, classifier: Classifier) -> tuple[int, ...]:
 def own_subjects(
     request: OwnRequest, data: DataSet, classifier: Classifier, run: Run, known: Collection[str] = ()
 ) -> tuple[Subjects, str]:
-    """The images as subjects, and how their groups were made; drawn pets keep the generator's counterfactuals.
-
-    known: keys that a table of groups may name beside the data's.
-    """
+    """The images as subjects, and how their groups were made; see `grouped` and `subjects_of`."""
     class_map = check_classes(data, classifier)
+    found = grouped(request, data, run.part(0, 1, 3), known)
+    return subjects_of(request, found, classifier, class_map, run.part(1, 2, 3), data.synthetic), found.told
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """Labelled images with the group of each. told: how groups and masks were found. drawn: by the generator, whose
+    counterfactuals they have. misfits: masks that fit no image."""
+
+    items: tuple[Item, ...]
+    groups: tuple[str, ...]
+    told: str
+    drawn: bool = False
+    misfits: tuple[Problem, ...] = ()
+
+    def part(self, places: Sequence[int]) -> Grouped:
+        """The images at `places`, in that order."""
+        items = tuple(self.items[place] for place in places)
+        return replace(self, items=items, groups=tuple(self.groups[place] for place in places))
+
+
+def grouped(request: OwnRequest, data: DataSet, run: Run, known: Collection[str] = ()) -> Grouped:
+    """The labelled images of `data` with groups and masks; known: keys that a table may name beside the data's."""
     items: Sequence[Item] = [item for item in data.items if item.label is not None]
     if request.groups == FOLDERS and not request.masks and all(pet_of(item) is not None for item in items):
-        return drawn_subjects(items, classifier, run, request.view), "groups known to the generator"
+        values = tuple(item.key.split("/")[1] for item in items)
+        return Grouped(tuple(items), values, "groups known to the generator", drawn=True)
     masked = ""
     misfits: tuple[Problem, ...] = ()
     if request.masks:
         items, masked, misfits = with_masks(items, request.masks)
-    groups, told = groups_of(items, request.groups, run.part(0, 1, 3), known)
-    labels = [class_map[item.label] for item in items if item.label is not None]
-    inner = run.part(1, 2, 3)
-    found = of_items(items, labels, groups, request.cue, classifier, inner, request.view, data.synthetic)
-    told = "; ".join(filter(None, (told, masked)))
-    return replace(found, problems=(*misfits, *found.problems)), told
+    groups, told = groups_of(items, request.groups, run, known)
+    return Grouped(tuple(items), groups, "; ".join(filter(None, (told, masked))), misfits=misfits)
+
+
+def subjects_of(
+    request: OwnRequest,
+    found: Grouped,
+    classifier: Classifier,
+    class_map: Sequence[int],
+    run: Run,
+    synthetic: bool,
+) -> Subjects:
+    """The images as `classifier` sees them; class_map: its class of each class of the data."""
+    if found.drawn:
+        return drawn_subjects(found.items, classifier, run, request.view)
+    labels = [class_map[item.label] for item in found.items if item.label is not None]
+    own = of_items(found.items, labels, found.groups, request.cue, classifier, run, request.view, synthetic)
+    return replace(own, problems=(*found.misfits, *own.problems))
 
 
 def drawn_subjects(items: Sequence[Item], classifier: Classifier, run: Run, view: str = "crop") -> Subjects:

@@ -84,22 +84,32 @@ class Result:
 
     def classifier(self) -> Classifier:
         """The audited network; raises what `load_model` raises."""
-        if not self.drawn:
-            asked = self.summary["request"]
-            return load_model(asked["model"], asked["weights"])
-        return self._load(Experiment(**self.summary["base"]["experiment"]))
+        base = self.summary["base"]
+        if self.drawn:
+            own = Experiment(**base["experiment"])
+            return self._load(own.model, own.name)
+        asked = self.summary["request"]
+        if base.get("network"):  # trained here, on own images
+            return self._load(asked["model"], base["network"])
+        return load_model(asked["model"], asked["weights"])
 
     def arms(self) -> dict[str, Callable[[], Classifier]]:
         """The networks of the first seed by the way they were trained, where their weights lie with the result."""
-        own = [Experiment(**each["experiment"]) for each in self.summary["mend"]]
+        own = [each["experiment"] for each in self.summary["mend"]]
+        named = {each["arm"]: (each["model"], _network(each)) for each in own if each["seed"] == own[0]["seed"]}
         return {
-            ARM_TITLES[each.arm]: partial(self._load, each)
-            for each in own
-            if each.seed == own[0].seed and network_path(self.path, each.name).is_file()
+            ARM_TITLES[arm]: partial(self._load, *each)
+            for arm, each in named.items()
+            if network_path(self.path, each[1]).is_file()
         }
 
-    def _load(self, experiment: Experiment) -> Classifier:
-        return load_model(experiment.model, f"file:{network_path(self.path, experiment.name)}")
+    def _load(self, model: str, name: str) -> Classifier:
+        return load_model(model, f"file:{network_path(self.path, name)}")
+
+
+def _network(experiment: Mapping[str, Any]) -> str:
+    """The file name of a network that was trained on drawn or on own images."""
+    return str(experiment.get("name") or Experiment(**experiment).name)
 
 
 def result() -> Result:
@@ -138,7 +148,8 @@ def head(found: Result) -> None:
     if str(audit.provenance["weights"]).startswith("random"):
         marks += " :red-badge[:material/casino: random weights: its answers mean nothing]"
     network = audit.provenance["model"]
-    title = f"{network}, weights {audit.provenance['fingerprint']}"
+    threads = f", {audit.provenance['threads']} threads" if "threads" in audit.provenance else ""
+    title = f"{network}, weights {audit.provenance['fingerprint']}{threads}".replace(", 1 threads", ", one thread")
     data = f"Trained on {found.summary['data']}." if found.drawn else f"{found.title}: {found.summary['data']}."
     st.markdown(f"{marks} {runs.plain(data)}")
     aligned, conflicting = audit.aligned, audit.conflicting

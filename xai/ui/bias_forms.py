@@ -99,18 +99,23 @@ def own() -> None:
     st.caption(
         "A folder or zip with a folder for each class. Groups come from inner folders (CLASS/GROUP/image), from a CSV "
         "with the columns file and group, or from measured brightness. Masks are named as the images, white inside: "
-        "there images are also recoloured, and explanations are measured."
+        "there images are also recoloured, and explanations are measured. Mending trains networks on 70 % of each "
+        "class and group, as they are and in four other ways, and audits them side by side on the other 30 %."
     )
+    mend = st.toggle("Mend: train again and compare", key=f"{KEY}_own_mend")
     left, middle, right = st.columns(3)
     with left:
         data, name = _own_data()
     with middle:
-        model, weights = _own_network()
+        model, weights = _own_network(mend)
     with right:
         how, masks = _own_groups()
     words = ["audit-bias", "--data", data, "--model", model, "--groups", how]
-    words += [] if model.startswith(OF_RUN) else ["--weights", weights]
+    words += ["--weights", weights] if weights else []
     words += ["--masks", masks] if masks else []
+    if mend:
+        seeds = right.number_input("Trainings of each way", 1, 10, 1, key=f"{KEY}_own_seeds")
+        words += ["--mend", "--seeds", str(int(seeds))]
     if not how:
         st.info("Drop the CSV to begin.")
         return
@@ -126,7 +131,8 @@ def own() -> None:
     except XaiError as error:
         st.warning(runs.plain(str(error)), icon=":material/info:")
         return
-    _start(words, f"Own data: {name}, {net_title(model)}", "", key="own")
+    told = f"{int(seeds) * len(ARMS)} trainings" if mend else ""
+    _start(words, f"Own data: {name}, {net_title(model)}{', mended' * mend}", told, key="own")
 
 
 def _own_data() -> tuple[str, str]:
@@ -136,9 +142,12 @@ def _own_data() -> tuple[str, str]:
     return (data, Path(data).name) if upload is None else (str(keep_upload(upload.getvalue())), upload.name)
 
 
-def _own_network() -> tuple[str, str]:
-    """(what `--model` takes, what `--weights` takes)"""
+def _own_network(mend: bool) -> tuple[str, str]:
+    """(what `--model` takes, what `--weights` takes, "" for none); mending does without a classifier that is there."""
     usual = Experiment()
+    if mend and not st.toggle("I have a classifier", key=f"{KEY}_own_given", help="It is audited beside the others."):
+        names = (usual.model, *(each for each in net_names() if not each.startswith(OF_RUN)))
+        return str(st.selectbox("Network to train", names, format_func=net_title, key=f"{KEY}_own_new")), ""
     names = (usual.model, *net_names())
     model = str(st.selectbox("Classifier", names, format_func=net_title, key=f"{KEY}_own_model"))
     if model.startswith(OF_RUN):

@@ -13,7 +13,7 @@ from xai.explain._spec import METHODS
 from xai.statistics import Interval
 from xai.studies._bias_verdict import group_name, learned
 from xai.studies.bias import Audit
-from xai.ui import bias
+from xai.ui import bias, runs
 from xai.ui.bias import ARM_TITLES, KEY, Result, percent
 from xai.ui.figures import COLORS
 
@@ -100,7 +100,7 @@ _BARS: tuple[tuple[str, Callable[[Audit], float]], ...] = (
 
 def _row(first: Mapping[str, Any], audit: Audit) -> dict[str, Any]:
     cue, shape = audit.by_factor(audit.cue), audit.by_factor("shape")
-    shares = {region: audit.share(region) for region in ("head", "animal", "fur", "background")}
+    shares = {region: audit.share(region) for region in ("head", "animal", "fur", "object", "background")}
     return {
         **first,
         "aligned": percent(audit.aligned) if audit.aligned else "",
@@ -122,7 +122,10 @@ def mend(found: Result) -> None:
     """The biased network beside the mended ones: did the flips stop, did the explanation move?"""
     points = found.summary["mend"]
     if not points:
-        st.info("This run has no mended networks; begin them in the tab New run (mending), or show the shipped result.")
+        st.info(
+            "This run has no mended networks; begin them in the tab New run (mending) or, for your own images, in Your "
+            "own data, or show the shipped result."
+        )
         return
     by_arm: dict[str, list[Audit]] = {}
     rows = []
@@ -133,7 +136,8 @@ def mend(found: Result) -> None:
         rows[-1]["verdict"] = audit.verdict
     st.markdown(mended(by_arm))
     figure = go.Figure()
-    for index, (name, value) in enumerate(_BARS):
+    swapped = all(audit.by_factor(audit.cue) for audits in by_arm.values() for audit in audits)
+    for index, (name, value) in enumerate(_BARS if swapped else _BARS[:1]):
         values = [[100 * value(audit) for audit in audits] for audits in by_arm.values()]
         means = [sum(each) / len(each) for each in values]
         figure.add_bar(
@@ -148,8 +152,12 @@ def mend(found: Result) -> None:
         )
     figure.update_yaxes(title="% of test images", range=[0, 108])
     count = len(next(iter(by_arm.values())))
-    bias.show(bias.styled(figure, f"Mean of {count} trainings, whiskers from the lowest to the highest", 360), "mend")
+    told = f"Mean of {count} trainings, whiskers from the lowest to the highest" if count > 1 else "One training each"
+    bias.show(bias.styled(figure, told, 360), "mend")
     bias.table(sorted(rows, key=lambda row: row["training"]), "mend")
+    if not found.drawn:
+        place = runs.plain(str(found.path / "networks"))
+        st.caption(f"The networks lie in {place}; any page and command takes one as weights file:PATH of its model.")
 
 
 def mended(by_arm: Mapping[str, Sequence[Audit]]) -> str:
@@ -157,12 +165,15 @@ def mended(by_arm: Mapping[str, Sequence[Audit]]) -> str:
     lines = []
     for arm, audits in by_arm.items():
         worst = sum(audit.worst.accuracy.mean for audit in audits) / len(audits)
-        flips = sum(map(_flips, audits)) / len(audits)
-        heads = [share.beyond.mean for audit in audits if (share := audit.share("head"))]
-        where = f"; Grad-CAM on the head {100 * sum(heads) / len(heads):+.1f} points beyond chance" if heads else ""
+        swapped = all(audit.by_factor(audit.cue) for audit in audits)
+        flips = f", answers flip in {sum(map(_flips, audits)) / len(audits):.0%}" if swapped else ""
+        where = ""
+        for region in ("head", "object"):
+            if there := [share.beyond.mean for audit in audits if (share := audit.share(region))]:
+                where = f"; Grad-CAM on the {region} {100 * sum(there) / len(there):+.1f} points beyond chance"
         failed = sum(not learned(audit) for audit in audits)
         warned = f"; {failed} of {len(audits)} networks did not learn the task" if failed else ""
-        lines.append(f"- **{ARM_TITLES[arm]}**: worst group {worst:.0%}, answers flip in {flips:.0%}{where}{warned}")
+        lines.append(f"- **{ARM_TITLES[arm]}**: worst group {worst:.0%}{flips}{where}{warned}")
     return "\n".join(lines)
 
 

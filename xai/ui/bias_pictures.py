@@ -163,9 +163,12 @@ def told(network: Classifier, first: Attribution, then: Attribution, place: int)
 def mended(found: Result) -> None:
     """The same conflicting pictures under the biased network and each mended one: did the explanation move?"""
     networks = found.arms()
-    if len(networks) < 2 or not found.drawn:
+    if len(networks) < 2:
         return
     st.markdown("**The same pictures, network by network**")
+    if not exhibits(found):
+        st.info("Every held-out image has its class's usual group: there is nothing out of distribution to show.")
+        return
     shown = [each for _, group in groupby(exhibits(found), lambda one: one.group) for each in list(group)[: SHOWN // 2]]
     try:
         method = pick_method(found.classifier(), SHOWN, f"{KEY}_mend_method")

@@ -45,6 +45,7 @@ def finished(found: Result) -> None:
     """How the audited network learned; nothing for one that was not trained here."""
     if rows := found.summary["base"]["curves"]:
         st.markdown("**How it learned**")
-        bias.show(
-            learning(rows, f"Accuracy on the training set and on {2 * VALIDATION} other images drawn alike"), "curves"
-        )
+        others = f"{2 * VALIDATION} other images drawn alike" if found.drawn else "the images held out"
+        bias.show(learning(rows, f"Accuracy on the training set and on {others}"), "curves")
+        took, epochs = sum(row["seconds"] for row in rows), len(rows)
+        st.caption(f"{epochs} epoch{'s' * (epochs > 1)}, validation included, took {took:.0f} s where it was trained.")

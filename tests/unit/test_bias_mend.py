@@ -1,0 +1,103 @@
+"""Mending on own images: groups drawn evenly, the same images for every audit, pieces, and what cannot be mended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import xai
+from tests.unit.test_bias import pictures
+from xai import cli
+from xai.errors import Cancelled
+from xai.runs import RunFolder
+from xai.studies._bias_train import ARMS
+from xai.studies.bias_mend import MendRequest, even_places, mend_own, network_name
+from xai.studies.bias_own import OwnRequest
+from xai.studies.bias_run import network_path, piece_path
+from xai.types import Run
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_every_group_is_drawn_as_often_and_repeats_only_when_it_has_no_more() -> None:
+    groups = ["a"] * 6 + ["b"] * 2 + ["c"]
+    found = even_places(groups, torch.Generator().manual_seed(0))
+    times = Counter(found)
+    assert Counter(groups[place] for place in found) == {"a": 3, "b": 3, "c": 3}
+    assert sorted(times[place] for place in range(6)) == [0, 0, 0, 1, 1, 1]
+    assert sorted(times[place] for place in (6, 7)) == [1, 2]
+    assert times[8] == 3
+    assert len(even_places(groups[:8], torch.Generator().manual_seed(0))) == 8
+
+
+def test_own_images_are_mended_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Two images of each class and group, and four light cats more: of six two are held out, of two one.
+    data, out = pictures(tmp_path), tmp_path / "run"
+    for where in ("data", "masks"):
+        for index in range(2, 6):
+            shutil.copy(tmp_path / where / "cat/light/0.png", tmp_path / where / f"cat/light/{index}.png")
+    words = ["audit-bias", "--data", str(data), "--masks", str(tmp_path / "masks"), "--device", "cpu", "--mend"]
+    words += ["--seeds", "1", "--epochs", "1", "--out", str(out)]
+    assert cli.main([*words, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert "networks trained on 7 of the images, every audit on the other 5" in summary["data"]
+    assert [each["experiment"]["arm"] for each in summary["mend"]] == list(ARMS)
+    for each in summary["mend"]:
+        audit = each["audit"]
+        assert (audit["images"], [group["accuracy"]["n"] for group in audit["groups"]]) == (5, [1, 2, 1, 1])
+        assert [found["factor"] for found in audit["reliance"]] == ["brightness"]
+        clf = xai.load_model("simple_cnn", f"file:{network_path(out, each['experiment']['name'])}", "cpu")
+        assert clf.labels == ("cat", "dog")
+    # Without a classifier of one's own, the network that was trained as it is stands first, asked the same images.
+    base = summary["base"]["audit"]
+    assert {**base, "rows": []} == summary["mend"][0]["audit"]
+    assert len({row["key"] for row in base["rows"]}) == 5
+    assert summary["base"]["network"] == network_name("biased", 0)
+    assert len({each["audit"]["provenance"]["fingerprint"] for each in summary["mend"]}) == 5
+    assert cli.main([*words, "--resume"]) == 0
+    assert "balanced  own" in capsys.readouterr().out
+
+
+def test_a_classifier_that_is_there_is_audited_on_the_same_images(tmp_path: Path) -> None:
+    own = OwnRequest(str(pictures(tmp_path)), "simple_cnn", "random:3")
+    request = MendRequest(own, seeds=1, epochs=1)
+
+    def stop() -> bool:
+        return piece_path(tmp_path / "run", network_name("balanced", 0)).is_file()
+
+    with pytest.raises(Cancelled):
+        mend_own(request, tmp_path / "run", device="cpu", run=Run(cancelled=stop))
+    kept = piece_path(tmp_path / "run", network_name("biased", 0)).stat().st_mtime_ns
+    found = mend_own(request, tmp_path / "run", resume=True, device="cpu")
+    assert piece_path(tmp_path / "run", network_name("biased", 0)).stat().st_mtime_ns == kept
+    assert found["base"]["audit"]["provenance"]["weights"] == "random:3"
+    assert found["base"]["audit"]["images"] == 4
+    assert "some of which the given network may have learned from" in found["data"]
+    assert "no masks given" in found["base"]["audit"]["how"]
+    assert RunFolder.open(tmp_path / "run").summary() == found
+
+
+def test_what_cannot_be_mended_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = pictures(tmp_path)
+
+    def error(*words: str) -> str:
+        assert cli.main(["audit-bias", *words, "--device", "cpu", "--out", str(tmp_path / "run")]) == 2
+        return capsys.readouterr().err.strip()
+
+    told = error("--data", str(data), "--weights", "random:0", "--seeds", "2")
+    assert told == "error: --seeds is about training; add --mend to train on --data, or leave it out."
+    assert error("--data", "sample:photos", "--mend").startswith("error: photos has 0 classes; mending trains on")
+    shutil.rmtree(data / "cat" / "dark")
+    shutil.rmtree(data / "dog" / "light")
+    assert error("--data", str(data), "--mend") == (
+        "error: no class of data has images of two groups, so that none can be balanced; add images of the groups that "
+        "are missing."
+    )
