@@ -269,3 +269,21 @@ def test_a_preset_stays_where_the_next_click_comes_before_it_is_drawn(
     kept: CurvesChoice = app.session_state["olhar_curves"]
     assert [net.name for net in kept.nets] == ["vgg16", "resnet50", "googlenet"]
     assert (kept.methods, kept.protocol, kept.deletion, kept.baselines) == (("gradcam",), "study", "", False)
+
+
+def test_a_small_set_does_not_lessen_what_is_measured_of_the_next() -> None:
+    def script() -> None:
+        from dataclasses import replace
+
+        from xai.data import open_dataset
+        from xai.ui import curves, curves_forms
+
+        choice, photos = curves.current(), open_dataset("sample:photos")
+        for many in (2, 4):
+            choice.whole = replace(photos, name=str(many), items=photos.items[:many])
+            curves_forms._said(choice, "cu")
+
+    app = AppTest.from_function(script, default_timeout=60).run()
+    assert [each.value for each in app.number_input] == [2, 4]
+    app.number_input[1].set_value(3).run()
+    assert app.session_state["olhar_curves"].count == 3

@@ -165,16 +165,12 @@ def _said(choice: CurvesChoice, key: str) -> None:
     st.caption(f"**{choice.whole.name}**: {choice.whole.sentence}.{mark}")
     most = min(MOST_IMAGES, len(choice.whole))
     if len(choice.whole) > 1:
-        choice.count = int(
-            st.number_input(
-                "Images measured, drawn at random"
-                + (f" (at most {most}; more in the terminal)" if len(choice.whole) > most else ""),
-                1,
-                most,
-                min(choice.count, most),
-                key=f"{key}_count_{choice.whole.name}",
-            )
-        )
+        offered = min(choice.count, most)
+        label = "Images measured, drawn at random"
+        label += f" (at most {most}; more in the terminal)" if len(choice.whole) > most else ""
+        picked = int(st.number_input(label, 1, most, offered, key=f"{key}_count_{choice.whole.name}"))
+        if picked != offered:  # a small set says nothing about the next one
+            choice.count = picked
 
 
 def networks(choice: CurvesChoice, key: str) -> None:
