@@ -158,6 +158,16 @@ def test_several_runs_stand_in_one_figure_with_their_names() -> None:
     assert figure.layout.xaxis.title.text == "epoch"
     assert figure.layout.yaxis.title.text == "accuracy, share of images"
     assert list(figure.data[1].y) == [row["validation_accuracy"] for row in load_result(one.result.path).history]
+    loss = [{"epoch": n, "train_loss": 60.0 / n**3, "validation_loss": 1.0} for n in (1, 2, 3)]
+    assert transfer.learning([("a", loss)], "loss").layout.yaxis.type is None  # 60 is less than 100 times 1
+    wide = transfer.learning(
+        [("a", [*loss, {"epoch": 4, "train_loss": 0.5, "validation_loss": 1.0}])], "loss", "marked"
+    )
+    assert (wide.layout.yaxis.type, wide.layout.legend.title.text) == ("log", "marked")
+    names, marks = transfer.called([one, replace(one, title="Other")])
+    assert (names, marks) == ([one.title, "Other"], "synthetic images")
+    real = replace(one, result=replace(one.result, summary={**one.result.summary, "synthetic": False}))
+    assert transfer.called([one, real]) == ([one.name, one.title], "")
     matrix = transfer_figures._confusion(one, None)
     assert [list(row) for row in matrix.data[0].text] == [list(row) for row in one.result.figures().confusion]
     assert transfer_form.PARTS["80/20"] == 0.8
@@ -216,7 +226,7 @@ def test_study_3_lays_its_three_networks_beside_each_other(open_page: OpenPage) 
     study = app.button_group(key="tl_study")
     study.set_value(study.options[1]).run()
     assert not app.exception
-    titles = ["Characters, VGG16", "Characters, ResNet50", "Characters, DenseNet121"]
+    titles = ["VGG16 on characters", "ResNet50 on characters", "DenseNet121 on characters"]
     assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == titles
     assert any(each.value.endswith(":orange-badge[began with random weights]") for each in app.markdown)
     assert "would give 10.0%" in captions(app).replace("\\", "")
@@ -226,6 +236,21 @@ def test_study_3_lays_its_three_networks_beside_each_other(open_page: OpenPage) 
     assert not app.exception
     assert any("of 160 that all were validated on" in each.value for each in app.markdown)
     assert len(app.image) == 3  # what each network sees
+
+
+def test_who_picks_a_run_sees_it_although_a_study_was_picked_before(open_page: OpenPage, tmp_path: Path) -> None:
+    second_run(tmp_path / "runs" / "train-1")
+    second_run(tmp_path / "runs" / "train-2")
+    app = open_page("transfer_learning", timeout=60)
+    study = app.button_group(key="tl_study")
+    study.set_value(study.options[1]).run()
+    assert app.metric[0].value == "45.0%"
+    runs = app.selectbox(key="tl_picked")
+    runs.select_index(1 - runs.options.index(runs.value) if runs.value in runs.options else 1).run()
+    assert not app.exception
+    assert app.session_state["tl_study"] is None
+    assert app.session_state["tl_beside"] == []
+    assert app.metric[0].value == f"{shipped().result.summary['accuracy']:.1%}"
 
 
 def test_a_finished_run_learns_on(open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ KEY = "tl"
 SHIPPED = "shipped"
 PACKED = {
     SHIPPED: (BRAIN, "Brain slices, EfficientNet-Lite0, study 4's head"),
-    **{f"{SHIPPED}-{path.name}": (path, f"Characters, {title}") for title, path in CHARACTERS.items()},
+    **{f"{SHIPPED}-{path.name}": (path, f"{title} on characters") for title, path in CHARACTERS.items()},
 }
 """The runs that come with the software, by id: where they lie, and their titles."""
 
@@ -33,6 +33,9 @@ STUDIES = {
     "Study 3: drawn characters, untrained networks": tuple(PACKED)[1:],
 }
 """What is shown together of them."""
+
+SPREAD = 100
+"""How many times its smallest a figure's largest loss is before its axis has powers of ten."""
 
 MOST = 4
 """Runs beside the one that is shown."""
@@ -95,7 +98,7 @@ def _stamp(path: Path) -> int:
 def pick() -> list[Shown]:
     """The run that is shown and those beside it, as chosen; what cannot be read is said."""
     study = st.pills("Results that come with Olhar", list(STUDIES), key=f"{KEY}_study", on_change=_beside)
-    main = runs.panel("train", KEY)
+    main = runs.panel("train", KEY, lambda record: own())
     every: dict[str, Shown] = {}
     for record in run_control.list_runs("train"):
         if record.status.state == "done":
@@ -129,6 +132,13 @@ def _beside() -> None:
     st.session_state[f"{KEY}_beside"] = list(STUDIES[study][1:]) if study else []
 
 
+def own() -> None:
+    """Show the runs of this place again where a study that comes with the software was picked."""
+    if st.session_state.get(f"{KEY}_study"):
+        st.session_state[f"{KEY}_study"] = None
+        _beside()
+
+
 def live() -> None:
     """Curves of what is being trained, as it learns."""
 
@@ -142,13 +152,27 @@ def live() -> None:
     runs.watched("train", draw)
 
 
-def learning(lines: Sequence[tuple[str, Sequence[object]]], measure: str) -> go.Figure:
-    """Accuracy or loss by epoch: training dashed, validation solid, a colour a run (fold 1 of a run with folds)."""
-    figure = go.Figure()
+def called(several: Sequence[Shown]) -> tuple[list[str], str]:
+    """What runs are called in a figure that holds all of them, and the marks that all have, said once."""
+    shared = [mark for mark in several[0].marks if all(mark in each.marks for each in several)]
+    own = [[mark for mark in each.marks if mark not in shared] for each in several]
+    names = [
+        f"{each.title} ({', '.join(rest)})" if rest else each.title for each, rest in zip(several, own, strict=True)
+    ]
+    return names, ", ".join(shared)
+
+
+def learning(lines: Sequence[tuple[str, Sequence[object]]], measure: str, marks: str = "") -> go.Figure:
+    """Accuracy or loss by epoch: training dashed, validation solid, a colour a run (fold 1 of a run with folds).
+
+    Losses that differ by more than `SPREAD` are drawn on a scale of powers of ten. marks: said in the figure.
+    """
+    figure, values = go.Figure(), [0.0]
     for place, (name, history) in enumerate(lines):
         rows = [row for row in history if isinstance(row, dict) and row.get("fold", 1) == 1]
         color = f"rgb({figures.COLORS[place % len(figures.COLORS)]})"
         x = [row["epoch"] for row in rows]
+        values += [float(row[f"{part}_{measure}"]) for row in rows for part in ("train", "validation")]
         for part, dash in (("train", "dot"), ("validation", "solid")):
             figure.add_scatter(
                 x=x,
@@ -163,15 +187,25 @@ def learning(lines: Sequence[tuple[str, Sequence[object]]], measure: str) -> go.
     figure.update_xaxes(title="epoch", rangemode="tozero")
     unit = "accuracy, share of images" if measure == "accuracy" else "loss, cross-entropy in nats"
     figure.update_yaxes(title=unit, range=[0, 1.02] if measure == "accuracy" else None, rangemode="tozero")
-    return sized(figure, len(lines))
+    least = min((value for value in values if value > 0), default=1.0)
+    if measure == "loss" and max(values) > SPREAD * least:
+        figure.update_yaxes(title=f"{unit}, log scale", type="log", dtick=1)
+    return sized(figure, len(lines), marks=marks)
 
 
-def sized(figure: go.Figure, lines: int = 1, height: int = 330) -> go.Figure:
-    """Margins, a legend above, and room for its lines."""
+def sized(figure: go.Figure, lines: int = 1, height: int = 330, marks: str = "") -> go.Figure:
+    """Margins, a legend above with the marks of what is drawn, and room for its lines."""
+    rows = max(0, lines - 1) + bool(marks)
     figure.update_layout(
-        height=height + 22 * max(0, lines - 1),
-        margin={"l": 8, "r": 8, "t": 30 + 22 * max(0, lines - 1), "b": 8},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        height=height + 22 * rows,
+        margin={"l": 8, "r": 8, "t": 30 + 22 * rows, "b": 8},
+        legend={
+            "orientation": "h",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "x": 0,
+            "title": {"text": marks, "side": "top", "font": {"size": 12}},
+        },
         hovermode="x",
     )
     return figure

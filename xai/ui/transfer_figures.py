@@ -11,7 +11,10 @@ import streamlit as st
 
 from xai.training.figures import PROTOCOL, at_threshold, precision_recall, roc
 from xai.ui import figures, runs
-from xai.ui.transfer import KEY, Shown, chart, decimals, sized
+from xai.ui.transfer import KEY, Shown, called, chart, decimals, sized
+
+WHOLE = 25
+"""Rows of the rates that are shown without scrolling."""
 
 
 def measured(several: Sequence[Shown]) -> float:
@@ -116,7 +119,8 @@ def _rates(shown: Shown, told: Mapping[str, Any] | None) -> None:
         {"class": each.name, "images": each.support, **{n: getattr(each, n) for n in names}} for each in found.by_class
     ]
     rows.append({"class": "mean over classes", "images": found.count, **{n: found.macro[n] for n in names}})
-    st.dataframe(rows, hide_index=True, column_config=decimals(names, "%.3f"))
+    height: Any = "content" if len(rows) <= WHOLE else "auto"
+    st.dataframe(rows, hide_index=True, height=height, column_config=decimals(names, "%.3f"))
 
 
 def _roc(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None) -> go.Figure:
@@ -124,11 +128,11 @@ def _roc(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None
     for place, each in enumerate(several):
         found = roc(each.result.labels, each.result.probabilities[:, positive], positive)
         auc = each.result.figures().by_class[positive].auc
-        _line(figure, found, place, f"AUC {auc:.3f}" if auc is not None else "AUC none", each, len(several))
+        _line(figure, found, place, f"AUC {auc:.3f}" if auc is not None else "AUC none", several)
     _diagonal(figure, "chance")
     if told is not None and told["recall"] is not None and told["specificity"] is not None:
         _point(figure, 1 - told["specificity"], told["recall"], told["threshold"])
-    return _square(figure, "false positive rate (1 - specificity)", "true positive rate (recall)", len(several))
+    return _square(figure, "false positive rate (1 - specificity)", "true positive rate (recall)", several)
 
 
 def _precision_recall(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None) -> go.Figure:
@@ -136,10 +140,10 @@ def _precision_recall(several: Sequence[Shown], positive: int, told: Mapping[str
     for place, each in enumerate(several):
         found = precision_recall(each.result.labels, each.result.probabilities[:, positive], positive)
         area = each.result.figures().by_class[positive].average_precision
-        _line(figure, found, place, f"AP {area:.3f}" if area is not None else "AP none", each, len(several))
+        _line(figure, found, place, f"AP {area:.3f}" if area is not None else "AP none", several)
     if told is not None and told["recall"] is not None and told["precision"] is not None:
         _point(figure, told["recall"], told["precision"], told["threshold"])
-    return _square(figure, "recall", "precision", len(several))
+    return _square(figure, "recall", "precision", several)
 
 
 def _calibration(several: Sequence[Shown]) -> go.Figure:
@@ -148,9 +152,9 @@ def _calibration(several: Sequence[Shown]) -> go.Figure:
         found = each.result.figures()
         known = [each_bin for each_bin in found.bins if each_bin.count]
         points = {"x": [b.confidence for b in known], "y": [b.accuracy for b in known]}
-        _line(figure, points, place, f"ECE {found.ece:.3f}", each, len(several), [b.count for b in known])
+        _line(figure, points, place, f"ECE {found.ece:.3f}", several, [b.count for b in known])
     _diagonal(figure, "perfect")
-    return _square(figure, "mean winning probability of the bin", "accuracy of the bin", len(several))
+    return _square(figure, "mean winning probability of the bin", "accuracy of the bin", several)
 
 
 def _diagonal(figure: go.Figure, name: str) -> None:
@@ -169,15 +173,14 @@ def _line(
     found: Mapping[str, Any],
     place: int,
     measure: str,
-    shown: Shown,
-    several: int,
+    several: Sequence[Shown],
     counts: Any = None,
 ) -> None:
     color = f"rgb({figures.COLORS[place % len(figures.COLORS)]})"
     figure.add_scatter(
         x=found["x"],
         y=found["y"],
-        name=f"{measure}, {shown.name}" if several > 1 else measure,
+        name=f"{measure}, {called(several)[0][place]}" if len(several) > 1 else measure,
         mode="lines+markers" if counts else "lines",
         line={"color": color, "width": 2},
         customdata=counts or found.get("threshold"),
@@ -198,9 +201,9 @@ def _point(figure: go.Figure, x: float, y: float, threshold: float) -> None:
     )
 
 
-def _square(figure: go.Figure, x: str, y: str, lines: int) -> go.Figure:
+def _square(figure: go.Figure, x: str, y: str, several: Sequence[Shown]) -> go.Figure:
     figure.update_xaxes(title=x, range=[-0.02, 1.02])
     figure.update_yaxes(title=y, range=[-0.02, 1.04])
-    sized(figure, lines, 350)
+    sized(figure, len(several), 350, called(several)[1])
     figure.update_layout(hovermode="closest")
     return figure

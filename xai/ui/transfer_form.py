@@ -36,7 +36,7 @@ NETWORKS = {
     "googlenet": "GoogLeNet",
 }
 SOURCES = ("samples", "zip", "server")
-SOURCE_TITLES = {"samples": "Shipped images", "zip": "Your zip", "server": "Folder on the server"}
+SOURCE_TITLES = {"samples": "Shipped images", "zip": "Your zip", "server": "Server folder"}
 PARTS = {"80/20": 0.8, "70/30": 0.7, "5 folds": 5, "10 folds": 10}
 PREVIEW = 12
 _Preview = tuple[list[Any], list[str], list[str]]
@@ -149,7 +149,9 @@ def _preview(data: DataSet) -> None:
     """A few images of every class in turn; one that cannot be decoded is said."""
     pictures, words, bad = _previews.get((data.name, data.fingerprint), lambda: _first(data))
     if pictures:
-        st.image(pictures, caption=words, width=92, output_format="PNG")
+        with st.container(horizontal=True, gap="small"):
+            for picture, word in zip(pictures, words, strict=True):
+                st.image(picture, caption=word, width=92, output_format="PNG")
     for each in bad:
         st.caption(f":material/broken_image: {runs.plain(each)}")
 
@@ -244,6 +246,7 @@ def _problem(data: DataSet, recipe: Recipe) -> str:
 def _begin(words: Sequence[str], title: str) -> None:
     try:
         run_control.start(list(words), run_control.new_run("train", title))
+        transfer.own()  # what was begun is shown when it is done
     except XaiError as error:
         st.session_state[f"{KEY}_said"] = str(error)
 

@@ -140,7 +140,7 @@ def sees(live: Watched, shown: Shown, row: Seen, item: Item) -> None:
             failed(job)
 
     key = ("transfer sees", *shown.ident, row.fold, row.index)
-    live.work(key, f"Loading {shown.title}", work, told)
+    live.work(key, f"The image as {shown.title} sees it", work, told)
 
 
 def stopped(live: Watched, key: Hashable, label: str) -> bool:

@@ -78,12 +78,13 @@ def _early(told: Mapping[str, Any]) -> str:
 
 def curves(several: Sequence[Shown]) -> None:
     """Accuracy and loss of every run, the last five epochs, the comparison, the folds."""
-    lines = [(each.name, each.result.history) for each in several]
+    names, marks = transfer.called(several)
+    lines = [(name, each.result.history) for name, each in zip(names, several, strict=True)]
     left, right = st.columns(2, gap="large")
     with left:
-        chart(transfer.learning(lines, "accuracy"), "accuracy")
+        chart(transfer.learning(lines, "accuracy", marks), "accuracy")
     with right:
-        chart(transfer.learning(lines, "loss"), "loss")
+        chart(transfer.learning(lines, "loss", marks), "loss")
     main = several[0]
     of_first = (
         " Of a run with folds: fold 1; the file has all."
@@ -183,6 +184,8 @@ def compared(several: Sequence[Shown]) -> None:
             "Trained parameters": st.column_config.NumberColumn(format="localized"),
         },
     )
+    if marks := transfer.called(several)[1]:
+        st.caption(f"{'All are marked' if len(several) > 1 else 'Marked'}: {marks}.")
 
 
 def folds(shown: Shown) -> None:
