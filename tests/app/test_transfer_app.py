@@ -149,6 +149,9 @@ def test_a_zip_with_a_bad_file_is_listed_and_one_class_is_refused(open_page: Ope
     assert any("dog/notes.txt" in str(each.value) for each in app.dataframe)
     assert "Class 'dog' has 1 image, but a split needs 2 of each class" in app.warning[0].value
     assert app.button(key="tlf_go").disabled
+    assert "mine.zip, EfficientNet-Lite0" in [each.value for each in app.text_input]
+    app.file_uploader(key="tlf_upload_zip").set_value(("odd.zip", b"no zip", "application/zip")).run()
+    assert app.warning[0].value.replace("\\", "").startswith("The file odd.zip cannot be read as a zip")
 
 
 def test_several_runs_stand_in_one_figure_with_their_names() -> None:

@@ -1,5 +1,6 @@
 """Data sets: labels from folder names, zips that mean harm, files that are broken, and reading ahead."""
 
+import dataclasses
 import io
 import os
 import pickle
@@ -159,6 +160,8 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path):
     }
     assert len(data) == 2
     assert data.sentence == "2 images, 2 classes (class folders), 3 files left out"
+    one = dataclasses.replace(data, items=data.items[:1], problems=data.problems[:1])
+    assert one.sentence == "1 image, 1 class (class folders), 1 file left out"
 
 
 def test_refusals_say_what_to_do(tmp_path):

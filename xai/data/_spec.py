@@ -77,9 +77,9 @@ class DataSet:
     @property
     def sentence(self) -> str:
         """One line for a page or the terminal."""
-        labels = f"{len(self.counts)} classes ({self.layout})" if self.classes else "no labels"
-        skipped = f", {len(self.problems)} files left out" if self.problems else ""
-        return f"{len(self)} images, {labels}{skipped}"
+        labels = f"{_many(len(self.counts), 'class', 'classes')} ({self.layout})" if self.classes else "no labels"
+        skipped = f", {_many(len(self.problems), 'file', 'files')} left out" if self.problems else ""
+        return f"{_many(len(self), 'image', 'images')}, {labels}{skipped}"
 
     def sample(self, count: int, seed: int = 0) -> DataSet:
         """`count` images drawn by `seed` without replacement, in the original order; itself if it has no more."""
@@ -139,3 +139,7 @@ class SampleSpec:
 
 
 SAMPLES: Registry[SampleSpec] = Registry("sample", "xai.data")
+
+
+def _many(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

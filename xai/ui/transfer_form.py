@@ -51,8 +51,8 @@ def panel() -> None:
     """The form: data with its preview, settings, command, and the button that begins the run."""
     left, right = st.columns([1, 1], gap="large")
     with left:
-        place = _source()
-        data = _open(place)
+        place, called = _source()
+        data = _open(place, called)
         if data is not None:
             _about(data)
     with right:
@@ -64,7 +64,7 @@ def panel() -> None:
         if problem:
             st.warning(problem, icon=":material/info:")
         model = st.session_state[f"{KEY}_model"]
-        title = st.text_input("Title", f"{data.name}, {NETWORKS[model]}", key=f"{KEY}_title_{place}_{model}")
+        title = st.text_input("Title", f"{called or data.name}, {NETWORKS[model]}", key=f"{KEY}_title_{place}_{model}")
         st.button(
             "Train",
             icon=":material/play_arrow:",
@@ -80,8 +80,8 @@ def panel() -> None:
         st.code(shlex.join(["python", "-m", "xai", *command, "--out", "runs/mine"]), language=None, wrap_lines=True)
 
 
-def _source() -> str:
-    """Where the images are, as the command takes it; "" while nothing is chosen."""
+def _source() -> tuple[str, str]:
+    """Where the images are, as the command takes it, "" while nothing is chosen; the name of a zip that was sent."""
     source = st.segmented_control(
         "Images", SOURCES, default="samples", format_func=SOURCE_TITLES.__getitem__, key=f"{KEY}_source", required=True
     )
@@ -89,7 +89,7 @@ def _source() -> str:
         labelled = [spec for spec in SAMPLES if spec.synthetic]
         titles = {spec.name: spec.title for spec in labelled}
         names = sorted(titles, key=lambda name: name != "brain")
-        return f"sample:{st.selectbox('Which', names, format_func=titles.__getitem__, key=f'{KEY}_sample')}"
+        return f"sample:{st.selectbox('Which', names, format_func=titles.__getitem__, key=f'{KEY}_sample')}", ""
     if source == "zip":
         file = st.file_uploader(
             "A zip with a folder of images for each class",
@@ -98,27 +98,29 @@ def _source() -> str:
             max_upload_size=ZIP_BYTES // 2**20,
         )
         if file is None:
-            return ""
+            return "", ""
         if file.size > ZIP_BYTES:
             st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
-            return ""
-        return str(_uploads.get(file.file_id, lambda: keep_upload(file.getvalue())))
-    return st.text_input(
+            return "", ""
+        return str(_uploads.get(file.file_id, lambda: keep_upload(file.getvalue()))), file.name
+    path = st.text_input(
         "Folder or zip on the server",
         key=f"{KEY}_path",
         placeholder="/data/brain_tumor_dataset",
         help="A folder with a folder of images for each class (such as yes and no), read in place.",
-    ).strip()
+    )
+    return path.strip(), ""
 
 
-def _open(place: str) -> DataSet | None:
+def _open(place: str, called: str) -> DataSet | None:
     if not place:
         st.caption("Choose images with a folder for each class: any number of classes, any sizes.")
         return None
     try:
         return _opened.get((place, dataset_stamp(place)), lambda: open_dataset(place).used())
     except (XaiError, OSError) as error:
-        st.warning(runs.plain(sentence(str(error))), icon=":material/info:")
+        told = str(error).replace(Path(place).name, f"the file {called}") if called else str(error)
+        st.warning(runs.plain(sentence(told)), icon=":material/info:")
         return None
 
 
