@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torchvision
 
-from xai.ui import curves_forms, gan_forms, transfer_form
+from xai.ui import browser, curves_forms, gan_forms, transfer_form
 
 CONFIG: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
 TEXT, GRAPHIC = 4.5, 3.0  # least contrast of text, and of what is not text (1.4.3 and 1.4.11)
@@ -37,6 +37,11 @@ def mixed(front: str, back: str, alpha: float) -> str:
 def test_contrast_of_known_pairs() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)  # the usual example of "just too light"
+
+
+def test_the_first_column_of_a_table_stands_on_the_themes_background() -> None:
+    light, dark = (CONFIG["theme"][theme]["backgroundColor"] for theme in ("light", "dark"))
+    assert f"background: light-dark({light}, {dark});" in browser.text("app.css")
 
 
 def test_the_server_takes_what_the_pages_ask_for() -> None:
