@@ -22,6 +22,12 @@ ONE = "/metric_curves?images=chelsea&method=gradcam"
 TWO = "/metric_curves?images=chelsea,coffee&method=gradcam"
 STUDY = (0.0, 0.25, 0.5, 0.75, 1.0)
 
+# As the curve of a method whose map is not finite: no value at any step.
+NO_VALUES = """() => {
+  const packet = [...globalThis.__olhar.packets.values()].find((each) => each.head.kind === 'scrub');
+  for (const method of packet.head.methods) method.deletion.y.fill(null);
+}"""
+
 RANKS = """(name) => {
   const packet = [...globalThis.__olhar.packets.values()].find((each) => each.head.kind === 'scrub');
   return [...packet.ranks[name]];
@@ -85,6 +91,10 @@ def test_every_step_shows_the_librarys_picture_and_asks_nobody(
         assert len({str(place) for place in places}) == len(STUDY)
     assert len(sent) == before
     assert slider.get_attribute("aria-valuetext") == "100 %, 50176 of 50176 pixels"
+    page.evaluate(NO_VALUES)
+    slider.press("Home")
+    label = page.locator('canvas[data-metric="deletion"]').get_attribute("aria-label")
+    assert label == "Deletion: 0 % taken away in the order of Centre; drop in confidence D(t) none"
 
 
 def test_figures_and_rows_go_home_with_their_protocol(server: AppServer, new_page: NewPage) -> None:

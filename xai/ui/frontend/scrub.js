@@ -190,7 +190,7 @@ class Scrub {
       const value = method[metric].y[index];
       const verb = inside ? "put in" : "taken away";
       panel.note.textContent = `${count.toLocaleString("en")} of ${total.toLocaleString("en")} px ${verb}`;
-      panel.canvas.setAttribute("aria-label", `${METRICS[metric]}: ${words} ${verb} in the order of ${method.title}; ${head.metrics[metric].axis.split(",")[0]} ${value.toFixed(2)}`);
+      panel.canvas.setAttribute("aria-label", `${METRICS[metric]}: ${words} ${verb} in the order of ${method.title}; ${head.metrics[metric].axis.split(",")[0]} ${value == null ? "none" : value.toFixed(2)}`);
     }
     Object.assign(this.root.dataset, { index, method: this.chosen });
   }
