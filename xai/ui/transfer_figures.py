@@ -118,7 +118,7 @@ def _rates(shown: Shown, told: Mapping[str, Any] | None) -> None:
     rows = [
         {"class": each.name, "images": each.support, **{n: getattr(each, n) for n in names}} for each in found.by_class
     ]
-    rows.append({"class": "mean over classes", "images": found.count, **{n: found.macro[n] for n in names}})
+    rows.append({"class": "mean", "images": found.count, **{n: found.macro[n] for n in names}})
     height: Any = "content" if len(rows) <= WHOLE else "auto"
     st.dataframe(rows, hide_index=True, height=height, column_config=decimals(names, "%.3f"))
 

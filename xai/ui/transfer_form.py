@@ -151,7 +151,7 @@ def _preview(data: DataSet) -> None:
     """A few images of every class in turn; one that cannot be decoded is said."""
     pictures, words, bad = _previews.get((data.name, data.fingerprint), lambda: _first(data))
     if pictures:
-        with st.container(horizontal=True, gap="small"):
+        with st.container(horizontal=True, gap="xsmall"):
             for picture, word in zip(pictures, words, strict=True):
                 st.image(picture, caption=word, width=92, output_format="PNG")
     for each in bad:

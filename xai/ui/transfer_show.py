@@ -35,12 +35,12 @@ COMPARED = {
     "model": "Network",
     "head": "Head",
     "trainable": "What learns",
-    "accuracy": "Validation accuracy",
-    "loss": "Validation loss",
+    "accuracy": "Accuracy",
+    "loss": "Loss",
     "seconds": "Time, s",
     "epochs": "Epochs",
     "parameters": "Parameters",
-    "trained_parameters": "Trained parameters",
+    "trained_parameters": "Trained",
     "marks": "Marks",
 }
 
@@ -177,15 +177,18 @@ def compared(several: Sequence[Shown]) -> None:
         rows,
         hide_index=True,
         column_config={
-            "Validation accuracy": st.column_config.NumberColumn(format="%.4f"),
-            "Validation loss": st.column_config.NumberColumn(format="%.4f"),
+            "Accuracy": st.column_config.NumberColumn(format="%.4f"),
+            "Loss": st.column_config.NumberColumn(format="%.4f"),
             "Time, s": st.column_config.NumberColumn(format="%.1f"),
             "Parameters": st.column_config.NumberColumn(format="localized"),
-            "Trained parameters": st.column_config.NumberColumn(format="localized"),
+            "Trained": st.column_config.NumberColumn(format="localized"),
         },
     )
-    if marks := transfer.called(several)[1]:
-        st.caption(f"{'All are marked' if len(several) > 1 else 'Marked'}: {marks}.")
+    marks = transfer.called(several)[1]
+    st.caption(
+        "Accuracy and loss of the validation images; parameters in all, and those that were trained."
+        + f" {'All are marked' if len(several) > 1 else 'Marked'}: {marks}." * bool(marks)
+    )
 
 
 def folds(shown: Shown) -> None:
