@@ -9,11 +9,15 @@ import pytest
 
 import xai
 from xai.data.pets import PetImage, balanced_pets
-from xai.models.store import digest
+from xai.errors import Cancelled
+from xai.models.store import digest, unload_models
 from xai.settings import ASSETS
-from xai.studies._bias_train import ARMS, Experiment
+from xai.studies._bias_train import ARMS, Experiment, same_everywhere, teach
+from xai.studies._bias_verdict import verdict
 from xai.studies.bias import Audit
-from xai.studies.bias_run import RHOS, TEST_SEED, BiasRequest, command_of, network_path
+from xai.studies.bias_run import CUES, DETECTOR_RHOS, RHOS, TEST_SEED, BiasRequest, command_of, network_path
+from xai.training import Epoch
+from xai.types import Run
 
 PLACE = ASSETS / "bias"
 
@@ -82,3 +86,34 @@ def test_the_shipped_networks_answer_as_their_audit_says() -> None:
         assert float(found.max()) == pytest.approx(rows[place]["probability"], abs=1e-4)
     for arm in ARMS:
         assert network_path(PLACE, Experiment(arm=arm).name).is_file()
+
+
+def test_the_detector_is_many_networks_and_its_random_baseline_many_maps() -> None:
+    told = DETECTOR["detector"]
+    networks = {cue: {each["network"] for each in told["readings"] if each["cue"] == cue} for cue in CUES}
+    count = DETECTOR["request"]["seeds"] * len(DETECTOR_RHOS)
+    assert {cue: len(found) for cue, found in networks.items()} == dict.fromkeys(CUES, count)
+    for cue in CUES:
+        masses = {each["mass"] for each in told["readings"] if (each["cue"], each["method"]) == (cue, "random")}
+        assert len(masses) == count
+    baselines = {row["method"]: row["word"] for row in told["rows"] if row["baseline"]}
+    assert set(baselines) == {"random", "center", "edges"}
+
+
+def test_no_verdict_says_that_a_cue_plays_no_role_and_that_answers_flip_with_it() -> None:
+    told = [Audit.of(each["audit"]) for each in (*FIRST["mend"], *FIRST["sweep"], *OTHERS["mend"])]
+    assert all(found.verdict == verdict(found) for found in told)
+    none = [found for found in told if found.verdict.startswith("Does not rely on ")]
+    assert all(found.by_factor("fur").flips.low < 0.1 for found in none)  # type: ignore[union-attr]
+
+
+def test_the_command_begins_as_the_shipped_network_did() -> None:
+    own, told = Experiment(**FIRST["base"]["experiment"]), list[Epoch]()
+    unload_models()  # the network that it begins as was measured too, perhaps with more threads
+    with same_everywhere(own.model), pytest.raises(Cancelled):
+        teach(own, "cpu", Run(cancelled=lambda: len(told) == 2), on_epoch=told.append)
+    for found, shipped in zip(told, FIRST["base"]["curves"], strict=False):
+        for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+            assert getattr(found, name) == pytest.approx(shipped[name], rel=1e-4), name
+    threads = {each["audit"]["provenance"]["threads"] for one in (FIRST, OTHERS) for each in one["mend"]}
+    assert threads == {DETECTOR["base"]["audit"]["provenance"]["threads"]} == {1}

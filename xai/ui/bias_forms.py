@@ -28,8 +28,8 @@ from xai.ui.nets import OF_RUN, net_names, net_title
 
 PARTS = {"sweep": "rho slider", "mend": "mending", "detector": "detector"}
 COST = {"sweep": len(RHOS), "mend": len(ARMS), "detector": len(CUES) * len(DETECTOR_RHOS)}
-SECONDS = 12
-"""What one training with its audit takes on two cores, for the estimate beside the button."""
+SECONDS = 13
+"""What one training of SimpleCNN with its audit takes (19 in 240 s, one thread), for the estimate beside the button."""
 
 SIZES = (
     ("cats", "Cats", 2, 5000, 1),
@@ -89,7 +89,7 @@ def study() -> None:
     words += [f"--{part}" for part in parts]
     count = 1 + 3 * sum(COST[part] for part in parts)
     title = f"Drawn pets, {factor_title(str(cue))}, {'the study' if preset else f'rho {rho:g}'}, seed {int(seed)}"
-    cost = f", about {_time(count * SECONDS)} on two cores" if model == usual.model else ""
+    cost = f", about {_time(count * SECONDS)} on one core" if model == usual.model else ""
     _start(words, title, f"{count} training{'s' * (count > 1)}{cost}")
 
 
