@@ -36,7 +36,7 @@ def learning(rows: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
             mode="lines+markers",
             line={"color": f"rgb({COLORS[index]})"},
         )
-    figure.update_xaxes(title="Epoch")
+    figure.update_xaxes(title="Epoch", dtick=1 if len(rows) <= 10 else None)  # no half epochs
     figure.update_yaxes(title="Accuracy, %", range=[0, 103])
     return bias.styled(figure, title, 260)
 
