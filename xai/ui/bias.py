@@ -349,10 +349,11 @@ def _columns(value: Interval, name: str) -> dict[str, float]:
 def styled(figure: go.Figure, title: str, height: int = 330) -> go.Figure:
     """The look that the page's figures share; the title is the protocol."""
     lines = textwrap.wrap(title, 48)  # what a narrow window holds
+    top = 18 * len(lines) + max(52, 26 + 19 * len(figure.data))  # where a narrow legend takes a line for each
     figure.update_layout(
         title={"text": "<br>".join(lines), "font": {"size": 13}, "x": 0, "y": 1, "yanchor": "top", "pad": {"t": 16}},
-        height=height + 18 * len(lines),
-        margin={"l": 8, "r": 8, "t": 52 + 18 * len(lines), "b": 8},
+        height=height + top - 52,
+        margin={"l": 8, "r": 8, "t": top, "b": 8},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         bargap=0.35,
     )

@@ -189,7 +189,7 @@ def detector(found: Result) -> None:
         method: sum(row["correlation"]["mean"] for row in rows if row["method"] == method) / len(cues)
         for method in {row["method"] for row in rows}
     }
-    methods = sorted(mean, key=lambda name: -mean[name])
+    methods = sorted(mean, key=lambda name: (-mean[name], name))
     cells = {(row["method"], row["cue"]): row for row in rows}
     values = [[cells[m, c]["correlation"]["mean"] if (m, c) in cells else None for c in cues] for m in methods]
     texts = [[_cell(cells.get((m, c))) for c in cues] for m in methods]
@@ -243,7 +243,7 @@ def _scatter(readings: Sequence[Mapping[str, Any]], cues: Sequence[str], methods
             name=f"{bias.factor_title(cue)} ({100 * area:.0f} % of the area)",
             marker={"color": f"rgb({COLORS[index]})", "size": 9},
         )
-    figure.add_hline(y=1, line={"dash": "dot"})
+    figure.add_hline(y=1, line={"dash": "dot", "color": f"rgb({COLORS[2]})"})
     figure.update_xaxes(title="True reliance on the cue (from its interventions)")
     figure.update_yaxes(title="Mass on the cue / its share of the area")
     bias.show(bias.styled(figure, f"{METHODS.get(str(method)).title}; 1 is chance", 360), "readings")
