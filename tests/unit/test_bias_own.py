@@ -54,6 +54,16 @@ def test_masks_are_found_by_name_and_what_fits_no_image_is_listed(tmp_path: Path
         with_masks(items, "/not/there")
 
 
+def test_masks_of_images_that_are_not_asked_about_are_no_misfits(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    for item in items:
+        white(tmp_path / "masks" / item.key)
+    white(tmp_path / "masks" / "stray.png")
+    _, told, problems = with_masks(items[:3], tmp_path / "masks", {item.key for item in items})
+    assert told == "masks for 3 of 3 images"
+    assert [each.key for each in problems] == ["stray.png"]
+
+
 def test_masks_come_out_of_a_zip_with_a_folder_around_them_and_of_flat_files(tmp_path: Path) -> None:
     items = open_dataset(pictures(tmp_path)).items
     with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:

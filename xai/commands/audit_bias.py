@@ -29,7 +29,8 @@ Own data: a folder for each class. --groups is a CSV with the columns file and g
 there images are recoloured, and explanations are measured; masks that fit no image are listed. With --mend too,
 networks are trained on 70 % of each class and group in the same five ways (as it is, balanced by drawing each group as
 often, group weights, colour jitter, greyscale), and every audit is of the other 30 %; --model is then run:ID, whose
-architecture is trained, or the name of what is trained.
+architecture is trained, or the name of what is trained. --sweep is for drawn data alone: how strongly a cue goes with
+a class cannot be set in photographs that are there already.
 
 SimpleCNN computes with one thread, so that a seed gives the same figures on any number of cores; on a processor of
 another kind, or with another torch, the last bits differ, and what is trained with them.

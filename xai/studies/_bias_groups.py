@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from statistics import median
@@ -138,8 +138,12 @@ def groups_in(
     return tuple(found), tuple(file for file in table if file not in fitting)
 
 
-def with_masks(items: Sequence[Item], place: str | Path) -> tuple[tuple[Item, ...], str, tuple[Problem, ...]]:
+def with_masks(
+    items: Sequence[Item], place: str | Path, known: Collection[str] = ()
+) -> tuple[tuple[Item, ...], str, tuple[Problem, ...]]:
     """(the items, each with its mask; one sentence; the masks that fit none) from the images in a folder or a zip.
+
+    known: keys of images that are not asked about here; their masks are no misfits.
 
     A mask belongs to the image of the same path without the suffix, else to the only one whose path ends with its own,
     or the other way round: so files without folders do where names are unique. Raises `InputError` where none fits.
@@ -147,15 +151,16 @@ def with_masks(items: Sequence[Item], place: str | Path) -> tuple[tuple[Item, ..
     path = Path(place).expanduser()
     if not path.exists():
         raise InputError(f"masks {str(place)!r} does not exist; give a folder or a zip of masks named as the images.")
-    by_name: dict[str, list[int]] = {}
-    for index, item in enumerate(items):
-        by_name.setdefault(PurePosixPath(item.key).stem, []).append(index)
+    own, others = [item.key for item in items], [*known]
+    by_name, by_other = _stems(own), _stems(others)
     found, problems = list(items), []
     taken: set[int] = set()
     masks = open_dataset(path, "unlabelled")
     keys = {PurePosixPath(item.key).with_suffix("") for item in items}
     for mask in sorted(masks.items, key=lambda each: PurePosixPath(each.key).with_suffix("") not in keys):
-        fits = _fitting(mask.key, items, by_name)
+        fits = _fitting(mask.key, own, by_name)
+        if not fits and _fitting(mask.key, others, by_other):
+            continue
         reason = ""
         if len(fits) != 1:
             reason = f"{len(fits)} images are named so; lay masks out like the images" if fits else "no image's name"
@@ -171,10 +176,18 @@ def with_masks(items: Sequence[Item], place: str | Path) -> tuple[tuple[Item, ..
     return tuple(found), f"masks for {len(taken)} of {len(items)} images", (*problems, *masks.problems)
 
 
-def _fitting(key: str, items: Sequence[Item], by_name: dict[str, list[int]]) -> list[int]:
-    """Places of the items that a mask of that key may belong to."""
+def _stems(keys: Sequence[str]) -> dict[str, list[int]]:
+    """Places of the keys by their last part without its suffix."""
+    found: dict[str, list[int]] = {}
+    for index, key in enumerate(keys):
+        found.setdefault(PurePosixPath(key).stem, []).append(index)
+    return found
+
+
+def _fitting(key: str, keys: Sequence[str], by_name: Mapping[str, list[int]]) -> list[int]:
+    """Places of the keys that a mask of that key may belong to."""
     own = PurePosixPath(key).with_suffix("").parts
-    named = [(place, PurePosixPath(items[place].key).with_suffix("").parts) for place in by_name.get(own[-1], [])]
+    named = [(place, PurePosixPath(keys[place]).with_suffix("").parts) for place in by_name.get(own[-1], [])]
     same = [place for place, parts in named if parts == own]
     return same or [place for place, parts in named if _ends(parts, own) or _ends(own, parts)]
 

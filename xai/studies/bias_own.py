@@ -137,7 +137,7 @@ def grouped(request: OwnRequest, data: DataSet, run: Run, known: Collection[str]
     masked = ""
     misfits: tuple[Problem, ...] = ()
     if request.masks:
-        items, masked, misfits = with_masks(items, request.masks)
+        items, masked, misfits = with_masks(items, request.masks, known)
     groups, told = groups_of(items, request.groups, run, known)
     return Grouped(tuple(items), groups, "; ".join(filter(None, (told, masked))), misfits=misfits)
 

@@ -29,7 +29,7 @@ def one_of(looks: Sequence[Look], key: str) -> Look:
         return looks[0]
     texts = [look.scene.net.text for look in looks]
     titles = {look.scene.net.text: look.title for look in looks}
-    picked = st.selectbox("Classifier", texts, format_func=lambda text: titles[text], key=key)
+    picked = st.selectbox("Classifier", texts, format_func=lambda text: titles[text], key=key, persist_state="session")
     return looks[texts.index(picked)]
 
 
@@ -53,7 +53,12 @@ def layers(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
         look = one_of(looks, "mc_layers_net")
         first = next((name for name in choice.methods if name in names), names[0])
         method = st.selectbox(
-            "Method", names, names.index(first), format_func=lambda n: METHODS.get(n).title, key="mc_layers_method"
+            "Method",
+            names,
+            names.index(first),
+            format_func=lambda n: METHODS.get(n).title,
+            key="mc_layers_method",
+            persist_state="session",
         )
     with right:
         layer(choice, look, "mc_layers_layer", "Layer of the maps above")
@@ -88,9 +93,12 @@ def classes(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
         others.index(unlikely),
         format_func=lambda index: class_words(look, index),
         key=f"mc_classes_{look.scene.photo.sha[:8]}_{one}",
+        persist_state="session",
     )
     first = [name for name in names if name in choice.methods or name in HARDLY]
-    wanted = right.multiselect("Methods", names, first, lambda n: METHODS.get(n).title, key="mc_classes_methods")
+    wanted = right.multiselect(
+        "Methods", names, first, lambda n: METHODS.get(n).title, key="mc_classes_methods", persist_state="session"
+    )
     st.caption(
         "A map that explains a class is another map for a class that is not there. The number is Spearman's rank "
         "correlation of the two maps: 1 the same order of pixels, 0 none."

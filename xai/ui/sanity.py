@@ -39,7 +39,12 @@ def panel(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
         names = [spec.name for spec in METHODS if spec.family != "baseline"]
         first = next((name for name in choice.methods if name in names), names[0])
         method = st.selectbox(
-            "Method", names, names.index(first), format_func=lambda n: METHODS.get(n).title, key="mc_sanity_method"
+            "Method",
+            names,
+            names.index(first),
+            format_func=lambda n: METHODS.get(n).title,
+            key="mc_sanity_method",
+            persist_state="session",
         )
     asked = ask(choice, look.scene, method, choice.layers.get(look.scene.net.text), choice.target)
     asked = replace(asked, target=look.order[0] if asked.target is None else asked.target)
