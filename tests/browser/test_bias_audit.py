@@ -41,6 +41,16 @@ def test_opens_with_the_finding_and_moves_along_rho(server: AppServer, new_page:
     expect(page.get_by_text("At rho = 0.5")).to_be_visible()
     assert page.get_by_text(re.compile("Decides by shape, not by fur colour")).count() >= 1
     screenshot(page, "bias-rho", whole=True)
+    page.get_by_role("tab", name="New run").click()
+    seed = page.locator(".st-key-ba_new_seed input")
+    seed.fill("7")
+    seed.press("Enter")
+    settle(page)
+    page.get_by_role("tab", name="rho slider").click()
+    settle(page)
+    page.get_by_role("tab", name="New run").click()
+    settle(page)
+    expect(seed).to_have_value("7")  # what was filled in outlives a look at another tab
 
 
 def test_dark_and_narrow(server: AppServer, new_page: NewPage) -> None:

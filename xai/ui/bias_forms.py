@@ -54,13 +54,24 @@ def study() -> None:
     usual = Experiment()
     columns = st.columns([3, 2, 2, 4])
     preset = columns[0].toggle(
-        "The study's shares", value=True, key=f"{KEY}_preset", help="90 % light cats, 82 % dark dogs"
+        "The study's shares",
+        value=True,
+        key=f"{KEY}_preset",
+        persist_state="session",
+        help="90 % light cats, 82 % dark dogs",
     )
-    rho = columns[0].slider("rho", 0.5, 1.0, 0.9, 0.05, key=f"{KEY}_new_rho", disabled=preset)
-    cue = columns[1].selectbox("Planted cue", CUES, format_func=factor_title, key=f"{KEY}_new_cue")
-    seed = columns[2].number_input("Seed", 0, 10_000, 0, key=f"{KEY}_new_seed")
+    rho = columns[0].slider("rho", 0.5, 1.0, 0.9, 0.05, key=f"{KEY}_new_rho", persist_state="session", disabled=preset)
+    cue = columns[1].selectbox(
+        "Planted cue", CUES, format_func=factor_title, key=f"{KEY}_new_cue", persist_state="session"
+    )
+    seed = columns[2].number_input("Seed", 0, 10_000, 0, key=f"{KEY}_new_seed", persist_state="session")
     parts = columns[3].pills(
-        "Also", list(PARTS), selection_mode="multi", format_func=PARTS.__getitem__, key=f"{KEY}_new_parts"
+        "Also",
+        list(PARTS),
+        selection_mode="multi",
+        format_func=PARTS.__getitem__,
+        key=f"{KEY}_new_parts",
+        persist_state="session",
     )
     words = ["audit-bias", "--cue", str(cue), "--seed", str(int(seed)), *([] if preset else ["--rho", f"{rho:g}"])]
     with st.expander("Network, images and methods"):
@@ -70,10 +81,15 @@ def study() -> None:
             (usual.model, *(each for each in net_names() if not each.startswith(OF_RUN))),
             format_func=lambda name: f"{net_title(name)}{'' if name == usual.model else ', a new head'}",
             key=f"{KEY}_new_model",
+            persist_state="session",
             help="SimpleCNN learns everything; of another network a new head learns on its ImageNet features.",
         )
         chosen = {
-            name: int(three[place].number_input(title, low, high, getattr(usual, name), key=f"{KEY}_new_{name}"))
+            name: int(
+                three[place].number_input(
+                    title, low, high, getattr(usual, name), key=f"{KEY}_new_{name}", persist_state="session"
+                )
+            )
             for name, title, low, high, place in SIZES
         }
         methods = three[0].multiselect(
@@ -82,6 +98,7 @@ def study() -> None:
             ["gradcam"],
             format_func=lambda name: METHODS.get(name).title,
             key=f"{KEY}_new_methods",
+            persist_state="session",
         )
     words += ["--model", str(model)] if model != usual.model else []
     words += [w for n, value in chosen.items() if value != getattr(usual, n) for w in (f"--{n}", str(value))]
@@ -102,7 +119,7 @@ def own() -> None:
         "there images are also recoloured, and explanations are measured. Mending trains networks on 70 % of each "
         "class and group, as they are and in four other ways, and audits them side by side on the other 30 %."
     )
-    mend = st.toggle("Mend: train again and compare", key=f"{KEY}_own_mend")
+    mend = st.toggle("Mend: train again and compare", key=f"{KEY}_own_mend", persist_state="session")
     left, middle, right = st.columns(3)
     with left:
         data, name = _own_data()
@@ -114,7 +131,7 @@ def own() -> None:
     words += ["--weights", weights] if weights else []
     words += ["--masks", masks] if masks else []
     if mend:
-        seeds = right.number_input("Trainings of each way", 1, 10, 1, key=f"{KEY}_own_seeds")
+        seeds = right.number_input("Trainings of each way", 1, 10, 1, key=f"{KEY}_own_seeds", persist_state="session")
         words += ["--mend", "--seeds", str(int(seeds))]
     if not how:
         st.info("Drop the CSV to begin.")
@@ -137,7 +154,9 @@ def own() -> None:
 
 def _own_data() -> tuple[str, str]:
     """(what `--data` takes, what people call it)"""
-    data = st.text_input("Folder, zip or sample:NAME", "sample:pets", key=f"{KEY}_own_data").strip()
+    data = st.text_input(
+        "Folder, zip or sample:NAME", "sample:pets", key=f"{KEY}_own_data", persist_state="session"
+    ).strip()
     upload: Any = st.file_uploader("or drop a zip", type=["zip"], key=f"{KEY}_own_zip")
     return (data, Path(data).name) if upload is None else (str(keep_upload(upload.getvalue())), upload.name)
 
@@ -145,28 +164,44 @@ def _own_data() -> tuple[str, str]:
 def _own_network(mend: bool) -> tuple[str, str]:
     """(what `--model` takes, what `--weights` takes, "" for none); mending does without a classifier that is there."""
     usual = Experiment()
-    if mend and not st.toggle("I have a classifier", key=f"{KEY}_own_given", help="It is audited beside the others."):
+    if mend and not st.toggle(
+        "I have a classifier", key=f"{KEY}_own_given", persist_state="session", help="It is audited beside the others."
+    ):
         names = (usual.model, *(each for each in net_names() if not each.startswith(OF_RUN)))
-        return str(st.selectbox("Network to train", names, format_func=net_title, key=f"{KEY}_own_new")), ""
+        return str(
+            st.selectbox(
+                "Network to train", names, format_func=net_title, key=f"{KEY}_own_new", persist_state="session"
+            )
+        ), ""
     names = (usual.model, *net_names())
-    model = str(st.selectbox("Classifier", names, format_func=net_title, key=f"{KEY}_own_model"))
+    model = str(
+        st.selectbox("Classifier", names, format_func=net_title, key=f"{KEY}_own_model", persist_state="session")
+    )
     if model.startswith(OF_RUN):
         return model, ""
     first = f"file:{_near(network_path(SHIPPED, usual.name))}" if model == usual.model else "imagenet"
     weights = st.text_input(
-        "Weights", first, key=f"{KEY}_own_weights_{model}", help="imagenet, random:SEED, file:PATH; a run has its own"
+        "Weights",
+        first,
+        key=f"{KEY}_own_weights_{model}",
+        persist_state="session",
+        help="imagenet, random:SEED, file:PATH; a run has its own",
     )
     return model, weights.strip()
 
 
 def _own_groups() -> tuple[str, str]:
     """(what `--groups` takes, "" while a CSV is waited for; what `--masks` takes, "" for none)"""
-    groups = st.selectbox("Groups from", ("folders", "brightness", "a CSV"), key=f"{KEY}_own_groups")
+    groups = st.selectbox(
+        "Groups from", ("folders", "brightness", "a CSV"), key=f"{KEY}_own_groups", persist_state="session"
+    )
     how = str(groups)
     if groups == "a CSV":
         sheet: Any = st.file_uploader("CSV: file, group", type=["csv"], key=f"{KEY}_own_csv")
         how = "" if sheet is None else _kept(sheet)
-    masks = st.text_input("Masks (optional): folder or zip", "", key=f"{KEY}_own_masks").strip()
+    masks = st.text_input(
+        "Masks (optional): folder or zip", "", key=f"{KEY}_own_masks", persist_state="session"
+    ).strip()
     dropped: Any = st.file_uploader(
         "or drop a zip or PNG files", ["zip", "png"], accept_multiple_files=True, key=f"{KEY}_own_masks_files"
     )

@@ -58,16 +58,26 @@ def _train(key: str) -> None:
         place = str(keep_upload(file.getvalue()))
         st.caption(f"Data: {runs.plain(file.name)}")
     else:
-        place = st.text_input("Or a folder or zip on the server, or sample:NAME", FALLBACK, key=f"{key}_data").strip()
+        place = st.text_input(
+            "Or a folder or zip on the server, or sample:NAME", FALLBACK, key=f"{key}_data", persist_state="session"
+        ).strip()
     data = _open(place)
     with st.container(horizontal=True):
-        size = st.selectbox("Side, px", SIZES, 1, key=f"{key}_size", width=120)
-        steps = st.number_input("Steps", 1, 1_000_000, 3000, 500, key=f"{key}_train_steps", width=150)
-        seed = st.number_input("Seed", 0, 10_000, 0, key=f"{key}_train_seed", width=110)
+        size = st.selectbox("Side, px", SIZES, 1, key=f"{key}_size", persist_state="session", width=120)
+        steps = st.number_input(
+            "Steps", 1, 1_000_000, 3000, 500, key=f"{key}_train_steps", persist_state="session", width=150
+        )
+        seed = st.number_input("Seed", 0, 10_000, 0, key=f"{key}_train_seed", persist_state="session", width=110)
     with st.container(horizontal=True):
-        network = st.selectbox("Network", ("fastgan", "dcgan"), key=f"{key}_network", width=120)
+        network = st.selectbox(
+            "Network", ("fastgan", "dcgan"), key=f"{key}_network", persist_state="session", width=120
+        )
         only = st.selectbox(
-            "Classes", [EVERY, *(data.classes if data is not None else ())], key=f"{key}_only_{place}", width=220
+            "Classes",
+            [EVERY, *(data.classes if data is not None else ())],
+            key=f"{key}_only_{place}",
+            persist_state="session",
+            width=220,
         )
     words = ["gan", "train", place, "--size", str(size), "--steps", str(steps), "--seed", str(seed)]
     words += ["--set", f"architecture={network}"] if network != "fastgan" else []
@@ -94,14 +104,27 @@ def _augment(found: Sequence[Source], key: str) -> None:
     )
     source = by_key.get(chosen)
     given = ["--generator", str(gan.near(source.path))] if source is not None else []
-    place = st.text_input("Data that it is trained on", _data_of(source), key=f"{key}_aug_data_{chosen}").strip()
+    place = st.text_input(
+        "Data that it is trained on", _data_of(source), key=f"{key}_aug_data_{chosen}", persist_state="session"
+    ).strip()
     data = _open(place)
     with st.container(horizontal=True):
-        model = st.selectbox("Network", MODELS, key=f"{key}_model", width=190)
-        seeds = st.number_input("Seeds", 1, 20, 3, key=f"{key}_seeds", width=110)
-        steps = st.number_input("Steps an arm", 12, 1_000_000, 600, 100, key=f"{key}_arm_steps", width=150)
+        model = st.selectbox("Network", MODELS, key=f"{key}_model", persist_state="session", width=190)
+        seeds = st.number_input("Seeds", 1, 20, 3, key=f"{key}_seeds", persist_state="session", width=110)
+        steps = st.number_input(
+            "Steps an arm", 12, 1_000_000, 600, 100, key=f"{key}_arm_steps", persist_state="session", width=150
+        )
         if source is None:
-            first = st.number_input("Generator's steps", 1, 1_000_000, 5000, 500, key=f"{key}_first_steps", width=150)
+            first = st.number_input(
+                "Generator's steps",
+                1,
+                1_000_000,
+                5000,
+                500,
+                key=f"{key}_first_steps",
+                persist_state="session",
+                width=150,
+            )
             given = ["--generator-steps", str(first)]
     words = ["augment", place, "--model", model, "--seeds", str(seeds), "--steps", str(steps), *given]
     title = f"{model} on {data.name if data else place}, {seeds} seeds"

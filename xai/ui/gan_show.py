@@ -106,8 +106,10 @@ def sliders(made: Generator, key: str) -> None:
     with left:
         st.markdown("**From one sample to another**")
         with st.container(horizontal=True):
-            first = int(st.number_input("Walk from seed", 0, SEEDS, 0, key=f"{key}_from", width=140))
-            second = int(st.number_input("to seed", 0, SEEDS, 1, key=f"{key}_to", width=140))
+            first = int(
+                st.number_input("Walk from seed", 0, SEEDS, 0, key=f"{key}_from", persist_state="session", width=140)
+            )
+            second = int(st.number_input("to seed", 0, SEEDS, 1, key=f"{key}_to", persist_state="session", width=140))
         walk, data = gan.walk_packet(made, first, second, None)
         gan.mount_frames(f"{key}_walk", walk)
         names = gan.class_names(made)
@@ -126,7 +128,7 @@ def sliders(made: Generator, key: str) -> None:
         st.caption("Spherical interpolation between two latent points; a generator that copies would jump.")
     with right:
         st.markdown("**Truncation**")
-        seed = int(st.number_input("First seed", 0, SEEDS, 0, key=f"{key}_seed", width=140))
+        seed = int(st.number_input("First seed", 0, SEEDS, 0, key=f"{key}_seed", persist_state="session", width=140))
         cut, other = gan.truncation_packet(made, seed)
         gan.mount_frames(f"{key}_trunc", cut)
         st.caption("The latent numbers are cut off at ±t: smaller is more typical and less varied (Brock et al. 2019).")

@@ -204,7 +204,12 @@ def attention(study: Study, key: str) -> None:
         return
     st.markdown(f"**{summary['finding']}**")
     kind = st.segmented_control(
-        "On pictures that are", ("real", "generated"), default="real", key=f"{key}_kind", required=True
+        "On pictures that are",
+        ("real", "generated"),
+        default="real",
+        key=f"{key}_kind",
+        persist_state="session",
+        required=True,
     )
     rows = [
         {
