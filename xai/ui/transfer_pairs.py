@@ -44,7 +44,11 @@ def flipped(live: Watched, several: Sequence[Shown]) -> None:
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
         methods = pick_methods(f"{KEY}_flip_methods", METHODS_OF_STUDY)
-    shown = every if right.toggle("Any image, not only those that flip", key=f"{KEY}_flip_every") else found
+    shown = (
+        every
+        if right.toggle("Any image, not only those that flip", key=f"{KEY}_flip_every", persist_state="session")
+        else found
+    )
     data = transfer.tried(several[0])
     if not shown or data is None:
         return

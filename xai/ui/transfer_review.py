@@ -68,6 +68,7 @@ def _filtered(shown: Shown, rows: Sequence[Seen]) -> list[Seen]:
             ("wrong", "right", "all"),
             default="wrong",
             key=f"{KEY}_only",
+            persist_state="session",
             required=True,
             format_func={"wrong": "Errors", "right": "Right", "all": "All"}.__getitem__,
         )
@@ -77,8 +78,10 @@ def _filtered(shown: Shown, rows: Sequence[Seen]) -> list[Seen]:
         said = st.selectbox(
             "Predicted", places, format_func=lambda k: "any" if k is None else names[k], key=f"{KEY}_said"
         )
-        low, high = st.slider("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key=f"{KEY}_confidence")
-        order = st.selectbox("Order", ORDERS, key=f"{KEY}_order")
+        low, high = st.slider(
+            "Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key=f"{KEY}_confidence", persist_state="session"
+        )
+        order = st.selectbox("Order", ORDERS, key=f"{KEY}_order", persist_state="session")
     return chosen(rows, label, said, (low, high), only or "all", order)
 
 
