@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
+import streamlit as st
 
 from tests.app.conftest import OpenPage
 from xai.errors import WeightsError
 from xai.types import Run
-from xai.ui.jobs import Job
+from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live, Slot
 from xai.ui.session import from_query
+from xai.ui.watched import Watched
 from xai.ui.work import Scene
 
 
@@ -34,6 +37,24 @@ def test_the_bar_is_as_far_as_the_work_not_the_number_of_jobs() -> None:
     assert live._overall([slow])[1].endswith("about 8 min left (masked passes)")
     slow.cost = 0.0  # where no cost is known, jobs count alike
     assert live._overall([slow])[0] == pytest.approx((2 + 0.01) / 3)
+
+
+def test_work_that_ends_while_one_looks_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end just after what has ended was shown, and before one asks what goes on."""
+    watched, gate, shown = Watched(from_query({}), "test"), threading.Event(), []
+    key = ("work that ends while one looks",)
+    watched.work(key, "K", lambda run: gate.wait(30), lambda job: shown.append(job.state))
+    tell = watched._tell
+
+    def end_after() -> None:
+        tell()
+        gate.set()
+        while BOARD.get(key).active:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(watched, "_tell", end_after)
+    watched.watch(st.empty())
+    assert shown == ["done"]
 
 
 def test_the_start_page_says_why_its_network_cannot_be_used(

@@ -76,7 +76,7 @@ class Job:
     def seconds_left(self) -> float | None:
         """Estimate from the pace so far; None before there is a pace."""
         elapsed = time.monotonic() - self.started
-        early = elapsed < 0.5 or (elapsed < 10 and self.share < 0.02)
+        early = elapsed < 0.5 or (elapsed < 4 and self.share < 0.02)
         if self.state != "running" or not self.done or not self.total or early:
             return None
         return elapsed * max(0, self.total - self.done) / self.done

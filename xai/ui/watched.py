@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from xai.ui.jobs import BOARD, Job
-from xai.ui.live import POLL_SECONDS, Live
+from xai.ui.live import POLL_SECONDS, Live, Task
 from xai.ui.session import Choice
 
 PATIENCE = 1.5
@@ -67,9 +67,16 @@ class Watched(Live):
             self._advance()
             self._tell()
             active = [job for job in self._jobs() if job.active]
+            if any(_untold(task) for task in self.tasks):
+                continue  # it ended after what has ended was shown
             if not any(map(_fresh, active)) or time.monotonic() - begun > PATIENCE:
                 return active
             BOARD.wait(seen, POLL_SECONDS)
+
+
+def _untold(task: Task) -> bool:
+    """Whether it has ended and has not been shown."""
+    return not task.told and task.job is not None and not task.job.active
 
 
 def _fresh(job: Job) -> bool:
