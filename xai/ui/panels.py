@@ -33,6 +33,20 @@ def one_of(looks: Sequence[Look], key: str) -> Look:
     return looks[texts.index(picked)]
 
 
+def one_method(choice: Choice, names: Sequence[str], key: str) -> str:
+    """Which of these methods a panel is about: at first one that is chosen on the page."""
+    first = next((name for name in choice.methods if name in names), names[0])
+    picked = st.selectbox(
+        "Method",
+        names,
+        names.index(first),
+        format_func=lambda name: METHODS.get(name).title,
+        key=key,
+        persist_state="session",
+    )
+    return str(picked)
+
+
 def grid(choice: Choice, live: Live, key: str, rows: Sequence[Row], share: str = "all") -> None:
     """A grid without its own display controls: it follows those of the page's main grid."""
     tiles.grid(key, rows, choice.display, lambda: live.act_from(key), lambda: None, share, controls=False)
@@ -51,15 +65,7 @@ def layers(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
     left, right = st.columns([1, 1])
     with left:
         look = one_of(looks, "mc_layers_net")
-        first = next((name for name in choice.methods if name in names), names[0])
-        method = st.selectbox(
-            "Method",
-            names,
-            names.index(first),
-            format_func=lambda n: METHODS.get(n).title,
-            key="mc_layers_method",
-            persist_state="session",
-        )
+        method = one_method(choice, names, "mc_layers_method")
     with right:
         layer(choice, look, "mc_layers_layer", "Layer of the maps above")
     shown = []

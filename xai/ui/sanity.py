@@ -14,7 +14,7 @@ from xai.types import Run
 from xai.ui import figures, tiles
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live
-from xai.ui.panels import ask, grid, one_of, wait_for_look
+from xai.ui.panels import ask, grid, one_method, one_of, wait_for_look
 from xai.ui.session import Choice
 from xai.ui.tiles import Row
 from xai.ui.work import Ask, Look, Shown, short
@@ -37,15 +37,7 @@ def panel(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
     with left:
         look = one_of(looks, "mc_sanity_net")
         names = [spec.name for spec in METHODS if spec.family != "baseline"]
-        first = next((name for name in choice.methods if name in names), names[0])
-        method = st.selectbox(
-            "Method",
-            names,
-            names.index(first),
-            format_func=lambda n: METHODS.get(n).title,
-            key="mc_sanity_method",
-            persist_state="session",
-        )
+        method = one_method(choice, names, "mc_sanity_method")
     asked = ask(choice, look.scene, method, choice.layers.get(look.scene.net.text), choice.target)
     asked = replace(asked, target=look.order[0] if asked.target is None else asked.target)
     key = ("randomise", *asked.key)
