@@ -75,6 +75,22 @@ def test_an_upload_of_the_set_is_read_once(open_page: OpenPage, monkeypatch: pyt
     assert any("4 pictures at 9 epsilons" in each.value for each in app.markdown)
 
 
+def test_pictures_that_are_called_alike_are_told_apart(open_page: OpenPage) -> None:
+    """To the browser pills of one name are one, so that a picture would be left out without a word."""
+    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app.session_state["aa_tabs"] = "Many pictures"
+    app.run()
+    files = []
+    for colour in ("teal", "red", "blue"):
+        data = io.BytesIO()
+        Image.new("RGB", (40, 30), colour).save(data, "PNG")
+        files.append(("image.png", data.getvalue(), "image/png"))
+    app.file_uploader(key="aa_set_upload_0").set_value(files).run()
+    pills = app.button_group(key="aa_set_pictures_1")
+    assert pills.options[-3:] == ["image.png", "image.png (2)", "image.png (3)"]
+    assert len(pills.value) == 8
+
+
 def test_another_norm_changes_the_protocol_and_the_command(open_page: OpenPage) -> None:
     app = open_page("adversarial_attack", timeout=120, query=QUICK)
     app.segmented_control(key="aa_norm").set_value("l2").run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -301,7 +302,7 @@ def pictures(choice: AttackChoice, key: str) -> list[Photo]:
     names = left.pills(
         "Pictures",
         list(offered),
-        format_func=lambda name: offered[name].sample or _short(offered[name].name),
+        format_func=titles(offered).__getitem__,
         selection_mode="multi",
         default=list(choice.picked),
         key=f"{key}_set_pictures_{turn}",
@@ -321,8 +322,17 @@ def pictures(choice: AttackChoice, key: str) -> list[Photo]:
     return list({offered[name].sha: offered[name] for name in choice.picked}.values())
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 30 else f"{name[:29]}…"
+def titles(offered: Mapping[str, Photo]) -> dict[str, str]:
+    """What each picture is called, all differently: pills that are called alike are one to the browser."""
+    found: dict[str, str] = {}
+    for key, photo in offered.items():
+        first = photo.sample or (photo.name if len(photo.name) <= 30 else f"{photo.name[:29]}…")
+        taken, title, number = set(found.values()), first, 1
+        while title in taken:
+            number += 1
+            title = f"{first} ({number})"
+        found[key] = title
+    return found
 
 
 def _take(choice: AttackChoice, key: str, place: str) -> None:

@@ -26,6 +26,9 @@ from xai.ui import runs
 from xai.ui.bias import KEY, SHIPPED, factor_title
 from xai.ui.nets import OF_RUN, net_names, net_title
 
+ZIP_MB, CSV_MB = 512, 20
+"""The largest files taken, in MB; larger ones are opened where they lie."""
+
 PARTS = {"sweep": "rho slider", "mend": "mending", "detector": "detector"}
 COST = {"sweep": len(RHOS), "mend": len(ARMS), "detector": len(CUES) * len(DETECTOR_RHOS)}
 SECONDS = 13
@@ -157,7 +160,7 @@ def _own_data() -> tuple[str, str]:
     data = st.text_input(
         "Folder, zip or sample:NAME", "sample:pets", key=f"{KEY}_own_data", persist_state="session"
     ).strip()
-    upload: Any = st.file_uploader("or drop a zip", type=["zip"], key=f"{KEY}_own_zip")
+    upload: Any = st.file_uploader("or drop a zip", type=["zip"], max_upload_size=ZIP_MB, key=f"{KEY}_own_zip")
     return (data, Path(data).name) if upload is None else (str(keep_upload(upload.getvalue())), upload.name)
 
 
@@ -197,13 +200,17 @@ def _own_groups() -> tuple[str, str]:
     )
     how = str(groups)
     if groups == "a CSV":
-        sheet: Any = st.file_uploader("CSV: file, group", type=["csv"], key=f"{KEY}_own_csv")
+        sheet: Any = st.file_uploader("CSV: file, group", type=["csv"], max_upload_size=CSV_MB, key=f"{KEY}_own_csv")
         how = "" if sheet is None else _kept(sheet)
     masks = st.text_input(
         "Masks (optional): folder or zip", "", key=f"{KEY}_own_masks", persist_state="session"
     ).strip()
     dropped: Any = st.file_uploader(
-        "or drop a zip or PNG files", ["zip", "png"], accept_multiple_files=True, key=f"{KEY}_own_masks_files"
+        "or drop a zip or PNG files",
+        ["zip", "png"],
+        accept_multiple_files=True,
+        max_upload_size=ZIP_MB,
+        key=f"{KEY}_own_masks_files",
     )
     return how, str(keep_upload(packed([(each.name, each.getvalue()) for each in dropped]))) if dropped else masks
 
