@@ -11,8 +11,9 @@ from PIL import Image
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from tests.app.conftest import OpenPage
+from tests.browser.helpers import ROOT
 from xai.commands.attack import parse_epsilons
-from xai.ui import picture
+from xai.ui import attack_forms, picture
 from xai.ui.attack import LIMITS, Plan, command, from_query, to_query
 from xai.ui.work import Photo
 
@@ -73,6 +74,31 @@ def test_an_upload_of_the_set_is_read_once(open_page: OpenPage, monkeypatch: pyt
     assert len(own.value) == 6
     app.button_group(key="aa_set_pictures_1").set_value(own.value[:4]).run()
     assert any("4 pictures at 9 epsilons" in each.value for each in app.markdown)
+    assert not any("bad.png" in each.value for each in app.warning)  # it was about the upload, and is over
+
+
+def test_own_pictures_of_the_set_are_bounded(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack_forms, "MOST_OWN", 2)
+    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app.session_state["aa_tabs"] = "Many pictures"
+    app.run()
+    files = [("cup.png", (ROOT / "assets/samples/coffee.png").read_bytes(), "image/png")]
+    for colour in ("teal", "red", "blue"):
+        data = io.BytesIO()
+        Image.new("RGB", (40, 30), colour).save(data, "PNG")
+        files.append((f"{colour}.png", data.getvalue(), "image/png"))
+    app.file_uploader(key="aa_set_upload_0").set_value(files).run()
+    [told] = [each.value for each in app.warning]
+    assert told == "blue.png is one more than the 2 own pictures that a set holds. It is left out."
+    pills = app.button_group(key="aa_set_pictures_1")
+    assert pills.options[5:] == ["teal.png", "red.png"]  # the cup is the shipped photograph, and is not held twice
+    assert len(pills.value) == 7
+    pills.set_value([*pills.value[:5], pills.value[6]]).run()  # without the teal one
+    app.file_uploader(key="aa_set_upload_1").set_value(files[-1:]).run()
+    assert not app.warning
+    pills = app.button_group(key="aa_set_pictures_2")
+    assert pills.options[5:] == ["red.png", "blue.png"]  # what was not in the set made room
+    assert len(pills.value) == 7
 
 
 def test_pictures_that_are_called_alike_are_told_apart(open_page: OpenPage) -> None:

@@ -39,6 +39,9 @@ MAPS = ("cam", "gradient", "relevance", "attention")
 LONG_SECONDS = 120.0
 """A study that is estimated to take longer waits for a yes."""
 
+MOST_OWN = 100
+"""Own pictures of a set that are held; those that are not in the set make room for new ones."""
+
 _packets: Recent[bytes] = Recent(4)
 
 
@@ -306,6 +309,7 @@ def pictures(choice: AttackChoice, key: str) -> list[Photo]:
         selection_mode="multi",
         default=list(choice.picked),
         key=f"{key}_set_pictures_{turn}",
+        on_change=lambda: setattr(choice, "left_out", ""),  # it was about the last upload
         wrap=True,
     )
     right.file_uploader(
@@ -336,9 +340,10 @@ def titles(offered: Mapping[str, Photo]) -> dict[str, str]:
 
 
 def _take(choice: AttackChoice, key: str, place: str) -> None:
-    """Add what was uploaded to the set; a file that is no picture is said and left out."""
+    """Add what was uploaded to the set; a file that is no picture, or one too many, is said and left out."""
     files: list[Any] = st.session_state.get(place) or []
     st.session_state[f"{key}_set_turn"] += 1
+    shipped = {photo.sha: name for name, photo in samples().items()}
     bad = []
     for file in files:
         try:
@@ -346,8 +351,21 @@ def _take(choice: AttackChoice, key: str, place: str) -> None:
         except ImageError as error:
             bad.append(str(error))
             continue
-        choice.uploads[photo.sha] = photo
-        choice.picked = tuple(dict.fromkeys((*choice.picked, photo.sha)))
+        if photo.sha not in shipped and not _room(choice, photo):
+            bad.append(f"{photo.name} is one more than the {MOST_OWN} own pictures that a set holds.")
+            continue
+        choice.picked = tuple(dict.fromkeys((*choice.picked, shipped.get(photo.sha, photo.sha))))
     more = len(bad) - 1
     left = f"It and {more} more file{'s' * (more > 1)} are left out." if more > 0 else "It is left out."
     choice.left_out = f"{bad[0]} {left}" if bad else ""
+
+
+def _room(choice: AttackChoice, photo: Photo) -> bool:
+    """Hold the picture; where that is one too many, the oldest that is not in the set goes, or it is not held."""
+    if photo.sha not in choice.uploads and len(choice.uploads) >= MOST_OWN:
+        idle = next((sha for sha in choice.uploads if sha not in choice.picked), None)
+        if idle is None:
+            return False
+        del choice.uploads[idle]
+    choice.uploads[photo.sha] = photo
+    return True

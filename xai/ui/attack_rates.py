@@ -58,10 +58,11 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
     ]
     st.dataframe(rows, hide_index=True, column_config={"probability": st.column_config.NumberColumn(format="percent")})
     told = {"network": choice.nets[0].title + mark.lower(), "protocol": found.protocol}
-    curves = [row | told for row in curve_table(curve)]
+    tables = {"Pictures": rows, "Curves": curve_table(curve)}
     with st.container(horizontal=True):
-        for label, table, key in (("Pictures as CSV", rows, "aa_set_csv"), ("Curves as CSV", curves, "aa_set_curves")):
-            name = f"olhar-attack-{label.split()[0].lower()}.csv"
-            st.download_button(label, csv_bytes(table), name, "text/csv", key=key, on_click="ignore")
+        for what, key in (("Pictures", "aa_set_csv"), ("Curves", "aa_set_curves")):
+            data = csv_bytes([row | told for row in tables[what]])
+            name = f"olhar-attack-{what.lower()}.csv"
+            st.download_button(f"{what} as CSV", data, name, "text/csv", key=key, on_click="ignore")
     st.markdown("**The same in the terminal**")
     st.code(words, language=None, wrap_lines=True)
