@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,22 @@ def test_random_weights_depend_on_the_seed_alone_and_leave_the_generator() -> No
     torch.manual_seed(3)
     plain = torchvision.models.resnet18(num_classes=10).state_dict()
     assert all(torch.equal(first[key], plain[key]) for key in plain)  # it is torchvision's own initialisation
+
+
+def test_random_weights_are_the_seeds_whatever_another_thread_draws_meanwhile() -> None:
+    def net(between: Callable[[], object]) -> torch.Tensor:
+        def build(num_classes: int) -> nn.Module:
+            first = nn.Linear(4, 4)
+            other = threading.Thread(target=between)
+            other.start()
+            other.join()
+            return nn.Sequential(first, nn.Linear(4, num_classes))
+
+        return untrained_network(replace(model_spec("resnet18"), build=build), 0, 3).state_dict()["1.weight"]
+
+    alone = net(lambda: None)
+    assert torch.equal(alone, net(lambda: torch.rand(7)))
+    assert torch.equal(alone, net(lambda: torch.manual_seed(99)))
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small", "googlenet", "resnet18", "vit_b_32"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import functional as TF
 
 from xai.errors import WeightsError
@@ -17,8 +18,6 @@ from xai.models.heads import attach
 from xai.models.layers import find_head
 from xai.models.weights import shape_report, without_prefix
 from xai.settings import ASSETS
-
-_rng_lock = threading.Lock()
 
 _PROBE = 1013
 """A number of classes that no inner layer of an architecture has as its width."""
@@ -139,7 +138,22 @@ def _skeleton(spec: ModelSpec, classes: int) -> nn.Module:
 
 
 def _initialised(spec: ModelSpec, seed: int, classes: int) -> nn.Module:
-    # Architectures initialise themselves from torch's global generator; it is put back afterwards.
-    with _rng_lock, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _DrawnFrom(torch.Generator("cpu").manual_seed(seed)):
         return spec.build(num_classes=classes)
+
+
+class _DrawnFrom(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+    """Within it all that this thread draws comes from a generator of its own.
+
+    Architectures initialise themselves from torch's global one, which is every thread's: what another draws meanwhile
+    would make it another network. The numbers are those of the global one after `manual_seed`.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.generator = generator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation, with the generator if it draws."""
+        drawn = {"generator": self.generator} if torch.Tag.nondeterministic_seeded in func.tags else {}
+        return func(*args, **{**(kwargs or {}), **drawn})
