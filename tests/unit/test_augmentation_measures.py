@@ -11,6 +11,7 @@ from xai.crossed import crossed_band, crossed_mean, t_quantile
 from xai.errors import Cancelled, InputError
 from xai.metrics import area, entropy
 from xai.models.store import load_model
+from xai.studies._augmentation_summary import _finding, _paired
 from xai.training import Recipe, network_of, steps
 from xai.training.steps import _places, fit_steps
 from xai.types import Run
@@ -204,3 +205,15 @@ def test_training_by_steps_refuses_and_stops():
         trained(patience=2)
     with pytest.raises(Cancelled):
         trained(run=Run(cancelled=lambda: True))
+
+
+def test_the_finding_says_where_its_interval_is_over_images_alone():
+    """One map that says nothing leaves a pair out, and with it what the seeds differ by."""
+    base = torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2]])
+    whole = torch.ones(2, 3, dtype=torch.bool)
+    some = torch.tensor([[True, True, True], [True, True, False]])
+    told = [
+        _finding([{"set": "real", "case": "all", **_paired(base, base + 0.5, kept, "area")}]) for kept in (whole, some)
+    ]
+    assert told[0].endswith("+50.0 points [50.0, 50.0], wider.")
+    assert told[1].endswith("+50.0 points [50.0, 50.0] (images, their seeds averaged), wider.")

@@ -64,7 +64,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--generator", nargs="+", default=[], metavar="G",
         help="run folders of `gan train` or saved generators: one with all classes, or one for each",
     )  # fmt: skip
-    parser.add_argument("--generator-steps", type=int, default=0, metavar="N", help="train a generator first, N steps")
+    parser.add_argument(
+        "--generator-steps", type=int, default=0, metavar="N", help="first train one (gan's laptop setting)"
+    )
     parser.add_argument(
         "--size", type=int, default=64, metavar="PX", help="side of the images without --generator (64)"
     )

@@ -20,7 +20,7 @@ from xai.metrics import METRICS
 from xai.provenance import versions
 from xai.runs import RunFolder
 from xai.statistics import Interval, bootstrap_mean, compare
-from xai.studies._augmentation_arm import MEASURES, TRADITIONAL, Found, Looked, Unit
+from xai.studies._augmentation_arm import HEAD_RATE, MEASURES, TRADITIONAL, Found, Looked, Unit
 from xai.studies._augmentation_data import Shares
 from xai.training import AUGMENTATIONS
 from xai.types import Run
@@ -37,7 +37,9 @@ TITLES = {
 }
 
 SETS = ("real", "generated")
-CASES = ("right", "wrong")
+
+CROSSED = "seeds and images"
+"""What an interval of the attention is over where every pair counts."""
 
 Units = Mapping[Unit, Found]
 
@@ -118,22 +120,29 @@ def _protocol(
 ) -> dict[str, Any]:
     size = int(shares.test.images.shape[-1])
     words = [
-        f"Every arm: {request['steps']:,} steps of Adam, {request['batch']} images each, {request['seeds']} seeds, the "
-        f"last step's weights. Test: {len(shares.test.keys)} real images. {shares.unseen} Nothing is chosen on them: "
-        f"ratios are chosen on {len(shares.validation.keys)} other real images. All images are brought to {size} px "
-        "first. Intervals: 95 %, over seeds and test images (Student's t on both variances); differences are paired by "
-        "both.",
+        f"Every arm: {request['steps']:,} steps of Adam ({request['learning_rate']:g}, falling as a cosine), "
+        f"{request['batch']} images each, {request['seeds']} seeds, the last step's weights. Test: "
+        f"{len(shares.test.keys)} real images. {shares.unseen} Nothing is chosen on them: ratios are chosen on "
+        f"{len(shares.validation.keys)} other real images. All images are brought to {size} px first. Intervals: 95 % "
+        "each, over seeds and test images (Student's t on both variances); differences are paired by both.",
         f"Traditional: {', '.join(AUGMENTATIONS[name].title for name in TRADITIONAL)}.",
         "Synthetic at 0 % is real only.",
     ]
     if any(unit.arm == "pretrained" for unit in found):
         title = next(each.facts["title"] for unit, each in found.items() if unit.arm == "pretrained")
-        words.append(f"Pre-trained: {title} with ImageNet weights, a new head learns.")
+        words.append(f"Pre-trained: {title} with ImageNet weights, a new head learns (at {HEAD_RATE:g}).")
+    if any(unit.ratio for unit in found):
+        words.append(
+            "A ratio is chosen by the networks that are tested: with other seeds a gain may be smaller. No interval "
+            "speaks of another training of the generator."
+        )
     if generators and len(request["percents"]) > 1:
         words.append(
-            "The generator saw all the real training images: on a share of them it brings what the others taught it."
+            "The generator saw all the real training images: on a share of them it brings what the others taught it"
+            f"{'' if request['everywhere'] else ', at the ratio that was chosen on all of them'}."
         )
-    settings = {name: request[name] for name in ("steps", "batch", "seeds", "rounds", "ratios", "percents", "method")}
+    names = ("steps", "batch", "learning_rate", "seeds", "rounds", "ratios", "percents", "method")
+    settings = {name: request[name] for name in names}
     return {"name": "augmentation study", "settings": settings, "sentence": " ".join(words)}
 
 
@@ -201,7 +210,6 @@ def _verdict(
         "difference": _plain(difference),
         "sentence": verdict_sentence(difference, ratio, kept),
         "images": by_image.sentence,
-        "p": None if math.isnan(by_image.p) else by_image.p,
         "validation_prefers": "synthetic" if kept else "real only",
     }
 
@@ -265,7 +273,7 @@ def _paired(base: Tensor, other: Tensor, kept: Tensor, measure: str) -> dict[str
         "baseline": float(means[0].mean()),
         "augmented": float(means[1].mean()),
         "difference": _plain(interval),
-        "over": "seeds and images" if whole else "images, their seeds averaged",
+        "over": CROSSED if whole else "images, their seeds averaged",
         "images": int(images.sum()),
         "pairs": int(kept.sum()),
         "left_out": int(kept.numel() - kept.sum()),
@@ -278,6 +286,7 @@ def _finding(attention: Sequence[Mapping[str, Any]]) -> str:
     if row is None:
         return ""
     d = row["difference"]
+    over = "" if row["over"] == CROSSED else f" ({row['over']})"
     said = (
         f"On real test images half of the map's energy lies on {100 * row['baseline']:.1f} % of the image without "
         f"synthetic data and on {100 * row['augmented']:.1f} % with it: {100 * d['mean']:+.1f} points"
@@ -285,7 +294,7 @@ def _finding(attention: Sequence[Mapping[str, Any]]) -> str:
     if d["low"] is None:
         return f"{said}; one seed says nothing about others."
     told = "narrower" if d["high"] < 0 else "wider" if d["low"] > 0 else "no difference shown"
-    return f"{said} [{100 * d['low']:.1f}, {100 * d['high']:.1f}], {told}."
+    return f"{said} [{100 * d['low']:.1f}, {100 * d['high']:.1f}]{over}, {told}."
 
 
 def examples(looked: Mapping[str, Looked], found: Units, summary: Mapping[str, Any]) -> bytes:

@@ -46,7 +46,7 @@ from xai.training.features import precision_of
 from xai.training.pictures import Pictures
 from xai.types import Run
 
-__all__ = ["ARMS", "SHOWN", "AugmentRequest", "Study", "augment", "open_study"]
+__all__ = ["ARMS", "SHOWN", "AugmentRequest", "Study", "augment", "check_classes", "open_study"]
 
 RATIOS = (20, 50, 75, 100, 125)
 PERCENTS = (100, 50, 25, 10)
@@ -147,6 +147,12 @@ class AugmentRequest:
         return Terms(model, other, self.steps, self.batch, rate, self.rounds, self.method, self.precision)
 
 
+def check_classes(data: DataSet) -> None:
+    """Raise `InputError` where there is nothing to tell apart."""
+    if len(data.classes) < 2:
+        raise InputError(f"{data.name} has fewer than 2 classes; give images in at least 2 class folders.")
+
+
 def augment(
     request: AugmentRequest,
     out: Path,
@@ -162,8 +168,7 @@ def augment(
     """
     run = run or Run()
     data = open_dataset(request.data)
-    if len(data.classes) < 2:
-        raise InputError(f"{data.name} has {len(data.classes)} classes; give images in at least 2 class folders.")
+    check_classes(data)
     chosen = resolve_device(device)
     given = [load_generator(Path(each), chosen) for each in request.generators]
     if request.synthetic and not given and not request.generator_steps:
@@ -183,7 +188,8 @@ def augment(
         job = _Job.open(request, terms, data, generators, folder, working)
         found = dict(job.all())
         working.report(job.total, job.total, "summary")
-        summary = summarise(asdict(request), data, generators, job.shares, found, command)
+        asked = {**asdict(request), "learning_rate": terms.learning_rate}
+        summary = summarise(asked, data, generators, job.shares, found, command)
         picked = examples(job.looked, found, summary)
         write_atomic(folder.path / "artifacts" / "examples.safetensors", picked)
         folder.write("summary.json", summary)

@@ -126,6 +126,16 @@ def test_attention_is_paired_image_by_image():
     assert found["over"] == "images, their seeds averaged"
 
 
+def test_the_protocol_says_what_the_intervals_do_not_hold(study):
+    told = study.summary["protocol"]
+    assert told["settings"]["learning_rate"] == 2e-3
+    assert "8 steps of Adam (0.002, falling as a cosine), 6 images each" in told["sentence"]
+    assert (
+        "A ratio is chosen by the networks that are tested: with other seeds a gain may be smaller." in told["sentence"]
+    )
+    assert "at the ratio that was chosen on all of them." in told["sentence"]
+
+
 def test_attention_is_measured_and_shown(study):
     rows = study.summary["attention"]
     assert {(row["set"], row["measure"]) for row in rows if row["case"] == "all"} == {
@@ -263,6 +273,12 @@ def test_the_studys_networks_can_be_chosen(data, made, tmp_path, model, title, m
     assert unit.facts["side"] == 224
     assert unit.facts["trained_parameters"] == unit.facts["parameters"]
     assert tuple(unit.tensors["real.maps"].shape[1:]) == (map_side, map_side)
+
+
+def test_one_class_is_nothing_to_tell_apart(data, tmp_path):
+    shutil.copytree(data / "nut", tmp_path / "one" / "nut")
+    with pytest.raises(InputError, match=r"one has fewer than 2 classes; give images in at least 2 class"):
+        augment(AugmentRequest(str(tmp_path / "one"), generator_steps=1), tmp_path / "run")
 
 
 def test_synthetic_arms_without_a_generator_say_how_to_get_one(data, tmp_path):
