@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Element
 
 from tests.app.conftest import OpenPage
 from tests.unit.augmentation_helpers import folder, generator, request
@@ -82,9 +85,11 @@ def test_a_judgement_beside_the_generator_is_shown(open_page: OpenPage, finished
     told = {"generator": trained.fingerprint, "extractor": "Eff@128", "extractor_sentence": "Features of Eff."}
     told |= {"samples": each, "reference": each, "noise": each, "pixel_ratio": 0.9, "agreement": None}
     told |= {"copying": {"ratio": 1.1, "measure": "distance"}, "copying_sentence": "samples lie no nearer"}
+    told["reference"] = {**each, "n": 14}  # there are no more training images
     (finished / "gan-1" / "quality.json").write_text(json.dumps(told))
     app = open_page("gan_augmentation")
     assert opened is None or opened.fingerprint == trained.fingerprint
+    assert list(app.table[0].value["n"]) == [20, 14, 20]
     assert "KID-Eff@128 × 1000 ↓" in list(app.table[0].value.columns)
     assert any("these are not Inception's" in caption.value for caption in app.caption)
 
@@ -114,19 +119,65 @@ def test_a_training_under_way_shows_its_samples_losses_and_quality(open_page: Op
     (folder_ / "status.json").write_text(json.dumps({"state": "running", "done": 40, "total": 90, "note": "step 40"}))
     Image.new("RGB", (64, 32)).save(folder_ / "artifacts" / "samples-0000040.png")
     rows = [{"kind": "loss", "step": step, "d_real": 0.9, "d_fake": 0.8, "g": 0.1} for step in (20, 40)]
-    look = {"kind": "look", "kid_name": "KID-Eff x 1000, 200 samples", "seconds": 3.0, "distance_ratio": 0.9}
+    look = {"kind": "look", "kid_name": "KID-Eff x 1000, 200 samples", "seconds": 3.0, "distance_ratio": 0.25}
     rows += [{**look, "step": step, "kid": kid} for step, kid in ((10, 900.0), (20, 101.0), (30, 100.0), (40, 104.0))]
     (folder_ / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with locked(folder_ / ".lock", 1.0):
         app = open_page("gan_augmentation")
     assert any("**gan-9**, as it learns" in each.value.replace("\\", "") for each in app.markdown)
     specs = [json.loads(each.proto.spec) for each in app.get("plotly_chart")]
+    assert any("Step 40: the samples of a class are 0.25 times as far apart" in each.value for each in app.warning)
     (losses, quality) = (spec for spec in specs if "steps" in spec["layout"]["xaxis"]["title"]["text"])
     assert [line["name"] for line in losses["data"]] == ["discriminator, real", "discriminator, generated", "generator"]
     assert quality["data"][0]["y"] == [900, 101, 100, 104]
     assert quality["layout"]["yaxis"]["title"]["text"] == "KID × 1000, lower is better"
     words = quality["layout"]["annotations"][0]["text"].replace("<br>", " ")
     assert "plateau from step 20 on, after 3 s of training" in words
+
+
+def sent(app: AppTest, made: Path, place: Path) -> AppTest:
+    """The page after the folder `made` was sent as a zip; the study is asked to train a generator on it first."""
+    content = Path(shutil.make_archive(str(place), "zip", made)).read_bytes()
+    app.file_uploader(key="ga_zip").set_value(("mine.zip", content, "application/zip")).run()
+    app.selectbox(key="ga_aug_generator").set_value("first").run()
+    assert not app.exception
+    return app
+
+
+def shown(each: Element) -> str:
+    """What a person reads of it."""
+    return each.value.replace("\\", "")
+
+
+def test_what_a_zip_lacks_is_said_before_a_run_is_begun(open_page: OpenPage, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    shutil.copytree(tmp_path / "parts" / "nut", one / "nut")
+    for name in ("nut", "bolt"):
+        (two / name).mkdir(parents=True)
+        shutil.copy(tmp_path / "parts" / name / "00.png", two / name)
+    app = sent(open_page("gan_augmentation"), one, tmp_path / "a")
+    assert not app.button(key="ga_train_go").disabled  # a class alone is what the study trained on
+    assert app.button(key="ga_augment_go").disabled
+    assert any("has fewer than 2 classes; give images in at least 2 class" in shown(each) for each in app.warning)
+    assert sum("12 images, no labels" in shown(each) for each in app.caption) == 2  # both forms take the zip
+    app = sent(open_page("gan_augmentation"), two, tmp_path / "b")
+    assert app.button(key="ga_train_go").disabled
+    assert app.button(key="ga_augment_go").disabled
+    assert any("has 1 image, but" in shown(each) for each in app.warning)
+
+
+def test_what_is_chosen_is_there_after_another_page(open_page: OpenPage, finished: Path) -> None:
+    app = open_page("gan_augmentation")
+    name = next(each.key for each in app.get("button_group") if (each.key or "").startswith("ga_arms_"))
+    app.selectbox(key="ga_gif_class").set_value("nut").run()
+    app.selectbox(key="ga_aug_generator").set_value("first").run()
+    app.button_group(key=name).set_value(["real only"]).run()
+    app.switch_page("pages/runs.py").run()
+    app.switch_page("pages/gan_augmentation.py").run()
+    assert not app.exception
+    assert app.selectbox(key="ga_gif_class").value == "nut"
+    assert app.selectbox(key="ga_aug_generator").value == "first"
+    assert app.button_group(key=name).value == ["real only"]
 
 
 def test_data_that_is_not_there_is_said_before_a_run_is_begun(open_page: OpenPage) -> None:

@@ -103,6 +103,14 @@ def split_places(data: DataSet, share: float = SHARE, seed: int = 0) -> tuple[tu
     return tuple(sorted(order[:count])), tuple(sorted(order[count:]))
 
 
+def check_held_out(count: int) -> None:
+    """Raise `InputError` where too few images are held out for samples to be judged by."""
+    if count < 2:
+        raise InputError(
+            f"{count} image is held out, too few to judge samples by; give more images or a smaller share."
+        )
+
+
 def only_class(data: DataSet, name: str) -> DataSet:
     """The images of one class alone, as a data set of that class; all of them for "". Raises `InputError`."""
     if not name:

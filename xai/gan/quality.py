@@ -1,6 +1,10 @@
 """Distances between two sets of feature vectors: KID, FID, precision and recall, density and coverage.
 
 Pure functions in float64 on features (N,D); who extracted the features is told by the caller beside every figure.
+
+torchmetrics has KID and FID, and is what they are tested against, but not what computes them: its KID is a mean over
+subsets alone, here the estimate on all images is wanted too; its FID takes the roots of the eigenvalues of a product of
+covariances, which few images leave singular; precision, recall, density and coverage it does not have.
 """
 
 from __future__ import annotations

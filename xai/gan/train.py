@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xai.errors import InputError, XaiError
 from xai.gan.features import Extractor, lite0
-from xai.gan.images import Pictures
+from xai.gan.images import Pictures, check_held_out
 from xai.gan.quality import kid_estimate
 from xai.gan.sample import SHOWN, draw
 from xai.gan.step import Trainer
@@ -66,11 +66,7 @@ class Training:
         self.trainer, self.train, self.held_out, self.sink, self.pace = trainer, train, held_out, sink, pace
         self.sums: dict[str, float] = {}
         self.seconds = 0.0
-        if len(held_out.images) < 2:
-            raise InputError(
-                f"{len(held_out.images)} image is held out, too few to judge samples by; give more images or a smaller "
-                "share."
-            )
+        check_held_out(len(held_out.images))
         self._distance = real_distance(train.images, train.labels)
         self._held: Tensor | None = None
 

@@ -47,9 +47,12 @@ def real_distance(images: Tensor, labels: Tensor) -> float:
     return distance
 
 
-def looks(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The looks among the rows of metrics.jsonl, one a step: a killed training takes some of them twice."""
-    return list({row["step"]: row for row in rows if row.get("kind") == "look"}.values())
+def looks(rows: Iterable[Mapping[str, Any]], kind: str = "look") -> list[Mapping[str, Any]]:
+    """The looks among the rows of metrics.jsonl, one a step: a killed training takes some of them twice.
+
+    kind: "loss" for the averages of the losses, which it takes twice too.
+    """
+    return list({row["step"]: row for row in rows if row.get("kind") == kind}.values())
 
 
 def plateau(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

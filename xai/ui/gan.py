@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import streamlit as st
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -78,6 +79,12 @@ def _runs(kind: str, file: str) -> list[Source]:
     except InputError:
         return []
     return [Source(r.id, r.title, r.path) for r in runs if r.status.state == "done" and (r.path / file).is_file()]
+
+
+def forget(key: str, options: Collection[str]) -> None:
+    """Let go of what a widget was left at where that is gone: a run that was deleted."""
+    if st.session_state.get(key) not in options:
+        st.session_state.pop(key, None)
 
 
 def open_generator(source: Source) -> Generator:

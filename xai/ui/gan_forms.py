@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -12,7 +12,9 @@ from xai.data import keep_upload
 from xai.data._spec import DataSet
 from xai.data.call import open_dataset
 from xai.errors import XaiError
+from xai.gan.images import check_held_out, only_class, split_places
 from xai.gan.settings import SIZES
+from xai.studies.augmentation import check_classes
 from xai.ui import gan, gan_live, runs
 from xai.ui.gan import FALLBACK, Source
 from xai.ui.work import Recent
@@ -22,7 +24,7 @@ MODELS = ("simple_cnn", "mobilenet_v3_large", "vgg16")
 
 EVERY = "all, in one network"
 
-ZIP_BYTES = 512 * 2**20
+ZIP_BYTES = 500 * 2**20
 
 _opened: Recent[DataSet] = Recent(4)
 
@@ -32,12 +34,12 @@ def own(found: Sequence[Source], key: str) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Train a generator**")
-        _train(key)
+        sent = _train(key)
         runs.panel("gan", f"{key}_gan", lambda run: _show(f"{key}_generator", run.id))
         gan_live.generators()
     with right:
         st.markdown("**Ask whether its images help**")
-        _augment(found, key)
+        _augment(found, sent, key)
         runs.panel("augment", f"{key}_aug", lambda run: _show(f"{key}_study", run.id))
         gan_live.studies()
 
@@ -47,15 +49,17 @@ def _show(widget: str, run_id: str) -> None:
     st.session_state[widget] = run_id
 
 
-def _train(key: str) -> None:
+def _train(key: str) -> str:
+    """The form of a training; where a zip that was sent lies, "" without one."""
     file = st.file_uploader(
         "A zip with a folder of images for each class", ["zip"], key=f"{key}_zip", max_upload_size=ZIP_BYTES // 2**20
     )
     if file is not None and file.size > ZIP_BYTES:
         st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
-        return
+        return ""
+    sent = "" if file is None else str(keep_upload(file.getvalue()))
     if file is not None:
-        place = str(keep_upload(file.getvalue()))
+        place = sent
         st.caption(f"Data: {runs.plain(file.name)}")
     else:
         place = st.text_input(
@@ -82,30 +86,56 @@ def _train(key: str) -> None:
     words = ["gan", "train", place, "--size", str(size), "--steps", str(steps), "--seed", str(seed)]
     words += ["--set", f"architecture={network}"] if network != "fastgan" else []
     words += ["--only", only] if only != EVERY else []
-    _begin("gan", f"Generator of {data.name if data else place}, {steps:,} steps", words, f"{key}_train", data is None)
+    refused = data is None or _refused(_check_split, data, only)
+    what = f"{data.name if data else place}{f', {only}' if only != EVERY else ''}"
+    _begin("gan", f"Generator of {what}, {steps:,} steps", words, f"{key}_train", refused)
+    return sent
 
 
 def _open(place: str) -> DataSet | None:
-    """The data set; a refusal is said."""
+    """The data set, and what it holds; a refusal is said."""
     try:
-        return _opened.get(place, lambda: open_dataset(place)) if place.startswith("sample:") else open_dataset(place)
+        drawn = place.startswith("sample:")
+        data = _opened.get(place, lambda: open_dataset(place)) if drawn else open_dataset(place)
     except (XaiError, OSError) as error:
-        st.warning(gan.sentence(error), icon=":material/info:")
+        st.warning(runs.plain(gan.sentence(error)), icon=":material/info:")
         return None
+    st.caption(runs.plain(data.sentence))
+    return data
 
 
-def _augment(found: Sequence[Source], key: str) -> None:
+def _check_split(data: DataSet, only: str) -> None:
+    """Raise now what a training would refuse after it has read the images."""
+    _, held_out = split_places(only_class(data, "" if only == EVERY else only))
+    check_held_out(len(held_out))
+
+
+def _refused(check: Callable[..., None], *given: object) -> bool:
+    """Whether a check refuses; then it is said."""
+    try:
+        check(*given)
+    except XaiError as error:
+        st.warning(runs.plain(str(error)), icon=":material/info:")
+        return True
+    return False
+
+
+def _augment(found: Sequence[Source], sent: str, key: str) -> None:
+    """The form of a study. sent: where a zip lies that was sent to train a generator on."""
     by_key = {each.key: each for each in found}
+    gan.forget(f"{key}_aug_generator", (*by_key, "first"))
     chosen = st.selectbox(
         "Generator",
         [*by_key, "first"],
         format_func=lambda name: by_key[name].title if name in by_key else "train one first",
         key=f"{key}_aug_generator",
+        persist_state="session",
     )
     source = by_key.get(chosen)
     given = ["--generator", str(gan.near(source.path))] if source is not None else []
+    usual = (sent if source is None else "") or _data_of(source)
     place = st.text_input(
-        "Data that it is trained on", _data_of(source), key=f"{key}_aug_data_{chosen}", persist_state="session"
+        "Data that it is trained on", usual, key=f"{key}_aug_data_{chosen}_{usual}", persist_state="session"
     ).strip()
     data = _open(place)
     with st.container(horizontal=True):
@@ -128,7 +158,8 @@ def _augment(found: Sequence[Source], key: str) -> None:
             given = ["--generator-steps", str(first)]
     words = ["augment", place, "--model", model, "--seeds", str(seeds), "--steps", str(steps), *given]
     title = f"{model} on {data.name if data else place}, {seeds} seeds"
-    _begin("augment", title, words, f"{key}_augment", data is None)
+    refused = data is None or _refused(check_classes, data) or (source is None and _refused(_check_split, data, EVERY))
+    _begin("augment", title, words, f"{key}_augment", refused)
 
 
 def _data_of(source: Source | None) -> str:

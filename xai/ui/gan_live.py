@@ -9,7 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from xai.gan.watch import FLAT, looks, plateau
+from xai.gan.train import Pace
+from xai.gan.watch import FLAT, collapse_warning, looks, plateau
 from xai.run_control import Record
 from xai.ui import figures, runs
 from xai.ui.figures import chart
@@ -75,11 +76,13 @@ def newest(path: Path) -> None:
 
 
 def training(rows: Sequence[Mapping[str, Any]], key: str) -> None:
-    """Losses and KID of a training."""
-    drawn = [row for row in rows if row.get("kind") == "loss"]
-    seen = looks(rows)
+    """Losses and KID of a training; whether it is collapsing."""
+    drawn, seen = looks(rows, "loss"), looks(rows)
+    if seen and (warning := collapse_warning(seen[-1]["distance_ratio"])):
+        st.warning(f"Step {seen[-1]['step']:,}: {warning}", icon=":material/warning:")
     if drawn:
-        chart(losses(drawn), "Losses", "hinge losses and mean absolute error, averaged over 20 steps", f"{key}_loss")
+        words = f"hinge losses, and the error of what is reconstructed; averaged over {Pace.log} steps"
+        chart(losses(drawn), "Losses", words, f"{key}_loss")
     if seen:
         words = f"{seen[-1]['kid_name']}, against held-out real images; 0 is as alike as two draws of one set"
         if flat := plateau(seen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import streamlit as st
@@ -14,7 +15,7 @@ from xai.gan.saved import Generator
 from xai.gan.watch import looks
 from xai.render import png_bytes
 from xai.runs import RunFolder
-from xai.ui import gan, gan_live
+from xai.ui import gan, gan_live, runs
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.gan import Source
 
@@ -32,12 +33,13 @@ def choose(found: list[Source], label: str, key: str) -> Source | None:
     if not found:
         return None
     by_key = {each.key: each for each in found}
-    if st.session_state.get(key) not in by_key:
-        st.session_state.pop(key, None)  # it was deleted
+    gan.forget(key, by_key)
     if len(found) == 1:
-        st.caption(f"{label}: **{found[0].title}**")
+        st.caption(f"{label}: **{runs.plain(found[0].title)}**")
         return found[0]
-    chosen = st.selectbox(label, list(by_key), format_func=lambda name: by_key[name].title, key=key)
+    chosen = st.selectbox(
+        label, list(by_key), format_func=lambda name: by_key[name].title, key=key, persist_state="session"
+    )
     return by_key.get(chosen, found[0])
 
 
@@ -54,11 +56,11 @@ def opened(source: Source | None) -> Generator | None:
 
 def about(made: Generator) -> None:
     """What it is, and on what it was trained."""
-    facts, s = made.facts, made.settings
+    facts, s, count = made.facts, made.settings, len(gan.class_names(made))
     if facts.get("synthetic"):
         st.markdown(":orange-badge[synthetic pictures]")
     st.caption(
-        f"{'FastGAN' if s.architecture == 'fastgan' else 'DCGAN'}, {s.size} px, {len(gan.class_names(made))} classes, "
+        f"{'FastGAN' if s.architecture == 'fastgan' else 'DCGAN'}, {s.size} px, {count} class{'es' * (count > 1)}, "
         f"{facts.get('steps', 0):,} steps of {s.batch} images on {facts.get('train_images', 0):,} training pictures of "
         f"{facts.get('data_name', 'unnamed data')}, seed {facts.get('seed', 0)}, weights {made.fingerprint}."
     )
@@ -114,7 +116,8 @@ def sliders(made: Generator, key: str) -> None:
         gan.mount_frames(f"{key}_walk", walk)
         names = gan.class_names(made)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            name = st.selectbox("As an animation", names, key=f"{key}_gif_class", width=180)
+            gan.forget(f"{key}_gif_class", names)
+            name = st.selectbox("As an animation", names, key=f"{key}_gif_class", persist_state="session", width=180)
             label = names.index(name)
             file = safe_name(f"{name}-{first}-{second}.gif")
             st.download_button(
@@ -211,10 +214,10 @@ def quality(source: Source, made: Generator, key: str) -> None:
     told = gan.quality_of(source, made)
     if told is None:
         st.caption("Nobody has judged this generator yet. This does, and the table appears here:")
-        folder = source.path if source.path.is_dir() else source.path.parent
-        st.code(
-            f"python -m xai gan quality {source.path} --out {folder / 'quality.json'}", language=None, wrap_lines=True
-        )
+        place = gan.near(source.path)
+        folder = place if source.path.is_dir() else place.parent
+        command = ["python", "-m", "xai", "gan", "quality", str(place), "--out", str(folder / "quality.json")]
+        st.code(shlex.join(command), language=None, wrap_lines=True)
         return
     rows = []
     for name, title in (("samples", "samples"), ("reference", "real against real"), ("noise", "noise")):
@@ -229,15 +232,16 @@ def quality(source: Source, made: Generator, key: str) -> None:
                 "recall ↑": f"{spread['recall']:.2f}",
                 "density ↑": f"{spread['density']:.2f}",
                 "coverage ↑": f"{spread['coverage']:.2f}",
+                "n": each["n"],
             }
         )
     st.table(rows, border="horizontal", hide_index=True)
     st.caption(
-        f"{told['samples']['n']:,} pictures each against {told['samples']['n_real']:,} held-out real ones. Features: "
+        f"n: pictures, each set against {told['samples']['n_real']:,} held-out real ones. Features: "
         f"{told['extractor_sentence']}; these are not Inception's, so the figures compare with one another only. KID "
         f"is unbiased on few pictures, ± is its spread over {told['samples']['kid']['subsets']} subsets; FID is biased "
-        "upwards. Precision and density are high also where a few far-off real pictures reach everything, as noise can "
-        "show: read them with recall and coverage."
+        "upwards, the more the smaller n is. Precision and density are high also where a few far-off real pictures "
+        "reach everything, as noise can show: read them with recall and coverage."
     )
     with st.container(horizontal=True):
         ratio = told["copying"]["ratio"]

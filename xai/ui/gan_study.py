@@ -35,6 +35,8 @@ COMMAND = (
 CASES = {"all": "all", "right": "named rightly by both", "wrong": "named wrongly by both"}
 NETWORKS = {"baseline": "real only", "augmented": "with synthetic images"}
 ZOOM = 176
+LETTERS = (24, 22, 20, 18, 16, 14, 12)
+"""Sizes of the letters in the figure of attention, in pixels."""
 
 
 def opened(source: Source | None) -> Study | None:
@@ -86,14 +88,21 @@ def arms(study: Study, key: str) -> None:
     first = [
         each["title"] for each in whole if each["arm"] in ("real", "traditional", "both") or each["ratio"] == ratio
     ]
-    picked = st.pills("Arms", titles, selection_mode="multi", default=list(dict.fromkeys(first)), key=f"{key}_arms")
+    picked = st.pills(
+        "Arms",
+        titles,
+        selection_mode="multi",
+        default=list(dict.fromkeys(first)),
+        key=f"{key}_arms_{study.path.name}",
+        persist_state="session",
+    )
     lines = [(each["title"], _band(each)) for each in whole if each["title"] in picked]
     left, right = st.columns(2, gap="large")
     with left:
         if lines:
             made = figures.bands(whole[0]["step"], lines, "optimiser steps", "accuracy on test images, %")
             title = "Test accuracy by step"
-            chart(made, title, "mean over seeds; the band is 95 % over seeds and test images", f"{key}_steps")
+            chart(made, title, _over("mean over seeds; the band is", summary), f"{key}_steps")
         else:
             st.caption("Pick at least one arm.")
     with right:
@@ -165,7 +174,14 @@ def _arm(value: Mapping[str, Any], end: str) -> float:
 
 
 def _size_words(summary: Mapping[str, Any]) -> str:
-    return f"bars are 95 % over seeds and test images; equal steps everywhere; {summary['images']['test']} test images"
+    return f"{_over('bars are', summary)}; equal steps everywhere; {summary['images']['test']} test images"
+
+
+def _over(what: str, summary: Mapping[str, Any]) -> str:
+    """What intervals in a figure are over; of one seed there are none."""
+    if summary["protocol"]["settings"]["seeds"] == 1:
+        return "one seed, which says nothing about others: no intervals"
+    return f"{what} 95 % over seeds and test images"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -215,8 +231,8 @@ def attention(study: Study, key: str) -> None:
         {
             "pictures": CASES[each["case"]],
             "measure": each["title"],
-            "real only": f"{100 * each['baseline']:.1f} %",
-            "with synthetic": f"{100 * each['augmented']:.1f} %",
+            "real only, %": f"{100 * each['baseline']:.1f}",
+            "with synthetic, %": f"{100 * each['augmented']:.1f}",
             "difference, points [95 %]": interval(each["difference"], "+", 100),
             "n": each["images"],
             "interval over": each["over"],
@@ -232,7 +248,8 @@ def attention(study: Study, key: str) -> None:
     st.caption(
         f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "
         "share of the image with half of the positive mass; entropy: 100 % is evenly spread; energy: the share on the "
-        "object's mask."
+        f"object's mask. With synthetic: {summary['chosen']['100']} %, chosen on validation images. Each interval is "
+        "95 % by itself; those over images alone say nothing of other seeds."
     )
     for case, place in zip(("right", "wrong"), st.columns(2, gap="large"), strict=True):
         picture = tiles(study, str(kind), case)
@@ -262,12 +279,13 @@ def tiles(study: Study, kind: str, case: str) -> Image.Image | None:
     networks = [name for name in NETWORKS if study.cases(name, kind, case)]
     if not networks:
         return None
-    font, head = ImageFont.load_default(14), 30
-    row = head + ZOOM + 28
+    head, foot = LETTERS[0] + 12, 2 * LETTERS[0] + 22
+    row = head + ZOOM + foot
     made = Image.new("RGB", (SHOWN * (ZOOM + 6), row * len(networks)), "white")
     draw = ImageDraw.Draw(made)
     for line, name in enumerate(networks):
-        draw.text((0, line * row + 4), f"Network: {NETWORKS[name]}", fill="#1b242c", font=ImageFont.load_default(17))
+        font = ImageFont.load_default(LETTERS[0])
+        draw.text((0, line * row + 4), f"Network: {NETWORKS[name]}", fill="#1b242c", font=font)
         for column, place in enumerate(study.cases(name, kind, case)):
             picture = Image.fromarray(held[f"{kind}.images"][place].permute(1, 2, 0).contiguous().numpy())
             values = held[f"{kind}.{name}.maps"][place].float().clamp(min=0)
@@ -276,15 +294,23 @@ def tiles(study: Study, kind: str, case: str) -> Image.Image | None:
             made.paste(shown, (left, top))
             true = classes[int(held[f"{kind}.label"][place])]
             said = classes[int(held[f"{kind}.{name}.predicted"][place])]
-            words = f"{true} / {said} {100 * float(held[f'{kind}.{name}.probability'][place]):.0f} %"
-            draw.text((left, top + ZOOM + 4), words, fill="#1b242c", font=font)
+            words = f"{true} /\n{said} {100 * float(held[f'{kind}.{name}.probability'][place]):.0f} %"
+            draw.text((left, top + ZOOM + 4), words, fill="#1b242c", font=_fitting(words, ZOOM))
     return made
+
+
+def _fitting(words: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The largest letters in which each line of `words` is at most `width` pixels long; the figure is drawn small."""
+    fonts = [ImageFont.load_default(size) for size in LETTERS]
+    fits = (each for each in fonts if max(map(each.getlength, words.splitlines())) <= width)
+    return next(fits, fonts[-1])
 
 
 def made_by(study: Study, shipped: bool) -> None:
     """The command that makes it again, and what is known of its generator."""
     for each in study.summary["generators"]:
-        st.caption(f"Generator {each['fingerprint']}: {each.get('steps', 0):,} steps; {each.get('command', '')}")
+        how = each.get("command") or "trained first by this study"
+        st.caption(f"Generator {each['fingerprint']}: {each.get('steps', 0):,} steps; {how}")
     st.markdown("**The command that makes it again**")
     st.code(
         study.summary["command"] or "made from Python: xai.studies.augmentation.augment", language=None, wrap_lines=True

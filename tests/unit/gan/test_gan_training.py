@@ -299,6 +299,13 @@ def test_the_plateau_is_the_look_from_which_little_is_gained() -> None:
     assert plateau([]) is None
 
 
+def test_what_a_killed_training_took_twice_counts_once() -> None:
+    """Resumed at step 25, after a kill at 45: steps 40 and 30 are there again, and the later ones hold."""
+    rows = [{"kind": "loss", "step": step, "g": g} for step, g in ((20, 0.1), (40, 0.2), (40, 0.3), (60, 0.4))]
+    rows.insert(1, {"kind": "look", "step": 30, "kid": 9.0})
+    assert [(row["step"], row["g"]) for row in looks(rows, "loss")] == [(20, 0.1), (40, 0.3), (60, 0.4)]
+
+
 def test_the_benchmark_draws_a_kid_curve_and_says_why_it_has_no_gpu(folder) -> None:
     shares = read_shares(open_dataset(folder), 32, Run())
     rows = benchmark.curve("tiny", TINY, shares, 1, 3, torch.device("cpu"))
