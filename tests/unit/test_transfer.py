@@ -127,6 +127,18 @@ def test_predictions_are_those_of_the_network_in_validation_order(whole):
     ]
 
 
+def test_the_pace_is_that_of_the_epochs_not_of_reading(data, tmp_path):
+    """What is read counts for nothing: a tenth of the progress for it made 1,000 epochs look like minutes."""
+    told: list[tuple[int, int, str]] = []
+    recipe = Recipe(epochs=2, batch=4, trainable="all")
+    run = Run(on_progress=lambda *what: told.append(what))
+    assert train(request_for(data, recipe=recipe), tmp_path / "r", device="cpu", run=run) is not None
+    assert told[0] == (0, 0, "reading images: 16 of 20")
+    counted = [(done, total) for done, total, _ in told if total]
+    assert counted[0] == (9_900 // 8, 10_000)  # 15 images in batches of 4, twice
+    assert counted[-1] == (10_000, 10_000)
+
+
 def test_another_set_of_images_is_not_reviewed(whole, tmp_path, data):
     result = load_result(whole)
     (tmp_path / "no").mkdir()

@@ -40,11 +40,14 @@ from xai.types import Run
 
 __all__ = ["TransferRequest", "TransferResult", "comparison", "load_result", "train"]
 
-READING, FEATURES, LEARNING = 10, 80, 10
-"""Shares of a run's progress with a frozen part; without one, learning takes the features' share too."""
+WHOLE = 10_000
+"""Units of a run's progress: so many that the first steps of many epochs count."""
 
-LEARNED = 95
-"""Share of a fold's progress after its last epoch; its validation images are then predicted."""
+FEATURES = 9_000
+"""Units that the frozen part's pass takes; where everything learns, learning takes them too."""
+
+LEARNED = 9_900
+"""Of `WHOLE`, a fold's progress after its last epoch; its validation images are then predicted."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def train(
             job.folder.log(f"started on {job.device} with {team.size} process{'es' * (team.size > 1)}")
             job.work(own, writes=True)
             team.wait()
-            own.report(100, 100, "done")
+            own.report(WHOLE, WHOLE, "done")
             job.folder.log("done")
         return load_result(out)
 
@@ -187,15 +190,13 @@ class _Job:
         """Read, pass the frozen part once for all folds, train each fold, and write what came out."""
         begun, threads = time.perf_counter(), torch.get_num_threads()
         recipe = self.request.recipe
-        ready = READING + (FEATURES if recipe.features_do else 0)
-        opened = open_pictures(
-            self.data.items, self.base, run.part(0, READING, 100, "reading"), self.request.view, self.workers
-        )
+        ready = FEATURES if recipe.features_do else 0
+        opened = open_pictures(self.data.items, self.base, run.aside(), self.request.view, self.workers)
         source: Images | Streamed | Stored = opened.pictures
         read, began = time.perf_counter() - begun, time.perf_counter()
         if recipe.features_do:
             first = network_of(self.base, self.data.classes, recipe)
-            part = run.part(READING, FEATURES, 100)
+            part = run.part(0, FEATURES, WHOLE)
             source = stored_features(first, opened.pictures, part, recipe.precision, "frozen part")
         passed = time.perf_counter() - began if recipe.features_do else 0.0
         folds = []
@@ -204,8 +205,8 @@ class _Job:
             if recipe.features_do and self.device.type == "cpu":
                 torch.set_num_threads(1)  # a head's small products are quicker on one
             for number, split in enumerate(self.splits, 1):
-                begin, end = (ready + (100 - ready) * place // len(self.splits) for place in (number - 1, number))
-                folds.append(self._fold(number, split, source, opened, run.part(begin, end - begin, 100), writes))
+                begin, end = (ready + (WHOLE - ready) * place // len(self.splits) for place in (number - 1, number))
+                folds.append(self._fold(number, split, source, opened, run.part(begin, end - begin, WHOLE), writes))
         finally:
             torch.set_num_threads(threads)
         if writes:
@@ -234,8 +235,8 @@ class _Job:
                 self.folder.metric({"fold": number, **dataclasses.asdict(epoch)})
 
         train_part, validation_part = source.subset(train_places), source.subset(validation_places)
-        history = fit(network, train_part, validation_part, recipe, run.part(0, LEARNED, 100), path, note)
-        rest = run.part(LEARNED, 100 - LEARNED, 100)
+        history = fit(network, train_part, validation_part, recipe, run.part(0, LEARNED, WHOLE), path, note)
+        rest = run.part(LEARNED, WHOLE - LEARNED, WHOLE)
         logits = predict(network, validation_part, rest, recipe.precision, "predicting validation images")
         fold = Fold(
             number,

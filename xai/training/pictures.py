@@ -138,7 +138,7 @@ def open_pictures(
             digests += [hashlib.sha256(each.tobytes()).digest() for each in levels]
             if kept:
                 pixels.append(torch.from_numpy(np.ascontiguousarray(levels)))
-        run.report(batches[batch.index].stop, len(items), f"reading {batches[batch.index].stop:,} of {len(items):,}")
+        run.report(batches[batch.index].stop, len(items), "reading images")
     if not good:
         raise InputError(f"none of the {len(items)} images can be decoded; the first: {problems[0].reason}")
     labels = torch.tensor([item.label for item in good], dtype=torch.int64)

@@ -156,7 +156,7 @@ def _progress(run: Record) -> None:
     status = run.status
     if status.active:
         share = min(1.0, status.done / status.total) if status.total else 0.0
-        told = f"{status.done:,} of {status.total:,}, {status.note}" if status.total else status.note or status.state
+        told = f"{share:.1%}, {status.note}" if status.total else status.note or status.state
         st.progress(share, plain(told))
     elif status.error and status.state != "cancelled":
         st.markdown(plain(status.error.replace(f"{run.path}{os.sep}", "")))
