@@ -21,6 +21,7 @@ from torch import Tensor
 
 from xai import render
 from xai._entry import npy_bytes, plain, predictions
+from xai.explain._spec import METHODS
 from xai.files import sha256
 from xai.models.classifier import Classifier
 from xai.provenance import versions
@@ -33,7 +34,9 @@ def step_text(epsilon: float, norm: str) -> str:
 
 
 def smallest_text(epsilon: float, norm: str) -> str:
-    """The smallest epsilon that succeeds for people; NaN where none does."""
+    """The smallest epsilon that succeeds for people; NaN where none does, 0 where nothing has to change."""
+    if epsilon == 0:
+        return "none is needed"
     return step_text(epsilon, norm) if epsilon == epsilon else "none of those tried"
 
 
@@ -177,6 +180,15 @@ def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str,
     return dict(result)
 
 
+def scale(
+    study: EpsilonStudy, which: str, place: int, whose: Sequence[str] = ("clean", "attack"), index: int = 0
+) -> render.Scale:
+    """One scale for the "old" or "new" class's maps at a place of the epsilons, as the method's maps are drawn."""
+    maps = [getattr(study.maps[which], who)[place, index] for who in whose]
+    end = render.PIXEL_PERCENTILE if maps[0].shape == study.clean.shape[-2:] else 100.0
+    return render.scale_of(maps, study.signed, end, METHODS.get(study.method).from_lowest)
+
+
 def overview(study: EpsilonStudy, classifier: Classifier, place: int, index: int = 0) -> Image.Image:
     """Clean, attacked and perturbation above; below, the maps of both classes on the clean and the attacked image."""
     result = study.attacked[place]
@@ -201,10 +213,9 @@ def overview(study: EpsilonStudy, classifier: Classifier, place: int, index: int
     for which, label in zip(CLASSES, (old, new), strict=True):
         maps = study.maps[which]
         pair = [maps.clean[place, index], maps.attack[place, index]]
-        scale = render.scale_of(pair, study.signed)
-        colors = render.colors_for("auto", study.signed)
+        shared, colors = scale(study, which, place, index=index), render.colors_for("auto", study.signed)
         for word, values, image in zip(("clean", "attacked"), pair, (result.clean, result.adversarial), strict=True):
-            tiles.append((f"{word}, {label}", render.overlay(image[index], values, scale, colors)))
+            tiles.append((f"{word}, {label}", render.overlay(image[index], values, shared, colors)))
     return _grid(tiles)
 
 

@@ -33,7 +33,7 @@ _CHUNK = 4_000_000  # numbers in one block of resampling weights: 32 MB as float
 class Band:
     """Mean over images with its interval: mean, low, high (S,) float64, over n images.
 
-    With one image nothing can be said about others: low and high are then NaN.
+    With one image a bootstrap says nothing about others: low and high are then NaN.
     """
 
     mean: Tensor
@@ -198,6 +198,17 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
     low = max(0.0, (middle - half) / (n + z * z)) if successes else 0.0
     high = min(1.0, (middle + half) / (n + z * z)) if successes < n else 1.0
     return Interval(successes / n, low, high, n, level)
+
+
+def share_band(hits: Tensor, level: float = LEVEL) -> Band:
+    """Share of images that are hits (n,S) bool at each position, with its Wilson interval; see `wilson`.
+
+    Resampling images that are all alike gives an interval of no width: for shares near 0 or 1 it would say too much.
+    """
+    n = len(hits)
+    each = [wilson(count, n, level) for count in hits.sum(0).tolist()]
+    mean, low, high = torch.tensor([(one.mean, one.low, one.high) for one in each], dtype=torch.float64).T
+    return Band(mean, low, high, n, level)
 
 
 def rank_correlation(a: Tensor, b: Tensor, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:

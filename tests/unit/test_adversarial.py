@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import pickle
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from tests.unit.attack_helpers import short_of_memory
 from xai import load_image
+from xai.attack_bundle import smallest_text
 from xai.attacks import attack
 from xai.attacks._spec import Attack
 from xai.attacks.pgd import PGD
@@ -101,11 +103,22 @@ def test_noise_has_the_norm_of_the_attack(tiny: Classifier, norm: str) -> None:
     torch.testing.assert_close(measured, result.linf if norm == "linf" else result.l2, atol=1e-4, rtol=0)
 
 
+def test_noise_keeps_its_norm_where_the_box_takes_most_of_it(tiny: Classifier) -> None:
+    x = images().round()  # every pixel at an end of the box
+    result = attack(tiny, x, "pgd", PGD(norm="l2", steps=1), epsilon=1.5)
+    longest = (x - (torch.rand(x.shape) < 0.5).float()).flatten(1).norm(dim=1).mean()
+    result = dataclasses.replace(result, l2=torch.full((2,), 0.95 * float(longest)))
+    noisy = noise_of_equal_norm(x, result, "l2", Run())
+    torch.testing.assert_close((noisy - x).flatten(1).norm(dim=1), result.l2, atol=1e-3, rtol=0)
+
+
 def test_smallest_epsilon_by_hand() -> None:
     success = torch.tensor([[False, False], [True, False], [True, False]])
     found = smallest_epsilon(torch.tensor([0.0, 0.1, 0.2]), success)
     assert float(found[0]) == pytest.approx(0.1)
     assert math.isnan(float(found[1]))
+    texts = [smallest_text(value, "linf") for value in (*found.tolist(), 0.0)]
+    assert texts == ["25.5/255", "none of those tried", "none is needed"]
 
 
 def test_epsilon_0_changes_nothing(tiny: Classifier) -> None:
@@ -134,6 +147,11 @@ def test_study_is_the_same_again_and_matches_its_parts(tiny: Classifier) -> None
     curve = security_curve(study)
     assert bool((curve.success.mean.diff() >= 0).all())
     assert curve.success.n == 2
+    assert not bool(study.success[0].any())
+    z2 = 1.959963984540054**2
+    for band in (curve.success, curve.noise_turns):
+        assert float(band.high[0]) == pytest.approx(z2 / (2 + z2))  # none of two does not say never
+    assert curve.protocol.startswith("Over 2 images: rates with their Wilson 95 % interval")
     assert "PGD-3" in study.protocol.sentence
 
 
@@ -167,6 +185,9 @@ def test_the_protocol_names_step_start_and_aim(tiny: Classifier) -> None:
     assert said(PGD(steps=1, targeted=True), [2, 3]).endswith("towards the class given for each image")
     many = epsilon_study(tiny, images(), [0.01], params=PGD(steps=1, restarts=3)).protocol.sentence
     assert "3 random starts, the same for all" in many
+    assert many.endswith("; control: random noise of equal norm; explanation: Grad-CAM.")
+    elsewhere = epsilon_study(tiny, images(), [0.01], params=PGD(steps=1), layer="conv1").protocol.sentence
+    assert elsewhere.endswith("explanation: Grad-CAM at conv1.")
 
 
 def test_a_class_to_reach_that_is_there_already(tiny: Classifier) -> None:
@@ -174,6 +195,8 @@ def test_a_class_to_reach_that_is_there_already(tiny: Classifier) -> None:
     wanted = torch.stack([predicted[0], (predicted[1] + 1) % 5])
     study = epsilon_study(tiny, images(), [0.0, 0.01], params=PGD(steps=1, targeted=True), labels=wanted)
     assert study.reached_before.tolist() == [True, False]
+    assert study.noise_turns[0].tolist() == [True, False]  # the control is judged by the aim of the attack
+    assert torch.equal(study.noise_turns, study.noise_logits.argmax(-1) == wanted)
     assert epsilon_study(tiny, images(), [0.0], params=PGD(steps=1)).reached_before.tolist() == [False, False]
 
 

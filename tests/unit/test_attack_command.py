@@ -83,6 +83,7 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
     assert manifest["complete"]
     assert manifest["over_images"]["never_turned"] in (0, 1, 2)
     assert set(manifest["over_images"]["shift_of_the_old_class"]) == {"attack", "noise"}
+    assert "Wilson 95 % interval" in manifest["over_images"]["protocol"]
     rate = manifest["over_images"]["success"]
     assert manifest["over_images"]["images"] == 2
     assert rate["mean"][0] == 0
@@ -98,6 +99,8 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
         (["sample:coffee", "--target", "no such class"], "no such class"),
         (["sample:coffee", "--steps", "0"], "steps is 0"),
         (["sample:coffee", "--step-size", "-1"], "--step-size is -1; it must be above 0"),
+        (["sample:coffee", "--attack", "fgsm", "--steps", "5"], "--steps does not apply to FGSM"),
+        (["sample:coffee", "--attack", "fgsm", "--step-size", "1"], "--step-size does not apply to FGSM"),
         (["sample:coffee", "--epsilon", "8/255"], "--epsilon '8/255' is not a number or A:B:STEP in 1/255"),
         (["nothing.png"], "nothing.png"),
         (["sample:coffee", "sample:rocket", "--epsilon", "-1"], "--epsilon '-1' is out of range"),

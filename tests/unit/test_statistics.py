@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from xai.errors import InputError
-from xai.statistics import bootstrap_band, bootstrap_mean, compare, signed_rank
+from xai.statistics import bootstrap_band, bootstrap_mean, compare, share_band, signed_rank
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -117,3 +117,17 @@ def test_refusals_name_the_argument():
         bootstrap_mean(torch.tensor([1.0, math.nan]))
     with pytest.raises(InputError, match=r"a has 3 images and b 2; compare the same images"):
         compare(torch.ones(3), torch.ones(2))
+
+
+def test_shares_that_are_all_alike_have_an_interval_by_hand() -> None:
+    hits = torch.tensor([[False, True, True]] * 2 + [[False, True, False]] * 3)
+    band = share_band(hits)
+    z2 = 1.959963984540054**2
+    assert band.mean.tolist() == pytest.approx([0, 1, 0.4])
+    assert band.low.tolist()[:2] == pytest.approx([0, 5 / (5 + z2)])
+    assert band.high.tolist()[:2] == pytest.approx([z2 / (5 + z2), 1])
+    half = (z2 * (2 * 3 / 5 + z2 / 4)) ** 0.5
+    assert (float(band.low[2]), float(band.high[2])) == pytest.approx(
+        ((2 + z2 / 2 - half) / (5 + z2), (2 + z2 / 2 + half) / (5 + z2))
+    )
+    assert band.n == 5

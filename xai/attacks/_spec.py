@@ -54,5 +54,10 @@ class AttackSpec:
     summary: str
     passes: Callable[[Attack], int]
 
+    @property
+    def iterative(self) -> bool:
+        """Whether steps, step size and restarts are parameters of it."""
+        return "steps" in getattr(self.params, "__dataclass_fields__", {})
+
 
 ATTACKS: Registry[AttackSpec] = Registry("attack", "xai.attacks")

@@ -30,7 +30,7 @@ MOST = 1000
 """Epsilons that one range may have."""
 
 EPILOG = """Epsilons and --step-size are in 1/255 for --norm linf, and in pixel units of [0, 1] for --norm l2. With more
-than one image the manifest also holds the success rate against epsilon with its 95 % bootstrap interval.
+than one image the manifest also holds the success rate against epsilon with its 95 % Wilson interval.
 Exit code 0: attacked (bad files, if any, are listed); 2: nothing could be attacked, or the request was wrong.
 
 examples:
@@ -59,9 +59,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="E",
         help="values, or A:B:STEP with both ends (default: 0:16:1)",
     )
-    parser.add_argument("--steps", type=int, default=10, help="steps of pgd (default: 10)")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of pgd (default: 10)")
     parser.add_argument("--step-size", type=float, metavar="A", help="step of pgd (default: 2.5 epsilon / steps)")
-    parser.add_argument("--restarts", type=int, default=1, help="random restarts of pgd (default: 1)")
+    parser.add_argument("--restarts", type=int, metavar="N", help="random restarts of pgd (default: 1)")
     parser.add_argument(
         "--target", metavar="CLASS", help="class to reach, by index or name (default: away from the predicted)"
     )
@@ -113,13 +113,16 @@ def attack_of(args: argparse.Namespace) -> Attack:
 
     unit = 255 if args.norm == "linf" else 1
     params: dict[str, Any] = {"norm": args.norm, "targeted": args.target is not None}
-    made = ATTACKS.get(args.attack).params
-    if "steps" in getattr(made, "__dataclass_fields__", {}):
-        if args.step_size is not None and not 0 < args.step_size < math.inf:
-            raise InputError(f"--step-size is {args.step_size:g}; it must be above 0 and finite.")
-        size = None if args.step_size is None else args.step_size / unit
-        params |= {"steps": args.steps, "step_size": size, "restarts": args.restarts}
-    return made(**params)
+    spec = ATTACKS.get(args.attack)
+    if args.step_size is not None and not 0 < args.step_size < math.inf:
+        raise InputError(f"--step-size is {args.step_size:g}; it must be above 0 and finite.")
+    size = None if args.step_size is None else args.step_size / unit
+    own = {"steps": args.steps, "step_size": size, "restarts": args.restarts}
+    given = {name: value for name, value in own.items() if value is not None}
+    if given and not spec.iterative:
+        option = next(iter(given)).replace("_", "-")
+        raise InputError(f"--{option} does not apply to {spec.title}, which takes no steps one by one; leave it out.")
+    return spec.params(**params, **given)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -242,12 +245,12 @@ def files_of(
 
 
 def over_images(studies: Sequence[EpsilonNumbers]) -> Any:
-    """Rates against epsilon over all images, each with its bootstrap 95 % interval."""
+    """Rates and mean shifts against epsilon over all images, each with its 95 % interval."""
     from xai._entry import plain as bundle_plain
     from xai.studies.adversarial import security_curve
 
     curve = security_curve(studies)
-    found: dict[str, Any] = {"epsilons": curve.epsilons.tolist(), "images": curve.success.n}
+    found: dict[str, Any] = {"epsilons": curve.epsilons.tolist(), "images": curve.success.n, "protocol": curve.protocol}
 
     def plain(band: Band) -> dict[str, list[float]]:
         return {"mean": band.mean.tolist(), "low": band.low.tolist(), "high": band.high.tolist()}

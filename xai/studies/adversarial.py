@@ -26,7 +26,8 @@ from xai.metrics.distance import image_distance
 from xai.metrics.shift import explanation_shift
 from xai.models.classifier import Classifier
 from xai.provenance import provenance
-from xai.statistics import Band, Interval, bootstrap_band, bootstrap_mean
+from xai.statistics import LEVEL, RESAMPLES, Band, Interval, bootstrap_band, bootstrap_mean, share_band
+from xai.studies._control import noise_of_equal_norm
 from xai.types import AttackResult, Protocol, Run
 
 POSITIONS: tuple[float, ...] = tuple(
@@ -60,7 +61,7 @@ class EpsilonStudy:
 
     clean (N,3,H,W). attacked, noisy: E results of N images; `noisy` holds pixels (E,N,3,H,W) and `noise_logits`
     (E,N,K). maps: "old" and "new" class. shift[class][who][measure] (E,N). distance[measure] (E,N) of the attacked
-    image, as PNG rounds nothing. smallest (N,): the smallest epsilon tried that changes the class, NaN where none does.
+    image before it is rounded to 8 bits. smallest (N,): the smallest epsilon tried that succeeds, NaN where none does.
     """
 
     epsilons: Tensor
@@ -89,8 +90,9 @@ class EpsilonStudy:
 
     @property
     def noise_turns(self) -> Tensor:
-        """(E,N) bool: noise of the same norm changes the predicted class."""
-        return self.noise_logits.argmax(-1) != self.attacked[0].logits_before.argmax(-1)
+        """(E,N) bool: noise of the same norm reaches the aim of the attack."""
+        at_label = self.noise_logits.argmax(-1) == self.attacked[0].target
+        return at_label if self.protocol.settings["targeted"] else ~at_label
 
     @property
     def reached_before(self) -> Tensor:
@@ -124,7 +126,9 @@ class EpsilonNumbers:
 
 @dataclass(frozen=True, eq=False)
 class SecurityCurve:
-    """Over images, at each epsilon: rates with their bootstrap 95 % interval, mean shift of the old class's map."""
+    """Over images, at each epsilon: rates with their Wilson interval, mean shift of the old class's map with its
+    bootstrap interval.
+    """
 
     epsilons: Tensor
     success: Band
@@ -133,6 +137,15 @@ class SecurityCurve:
     shift: Mapping[str, Mapping[str, Band]]
     smallest: Interval | None
     never: int
+
+    @property
+    def protocol(self) -> str:
+        """What the rates and the shifts are, in words."""
+        level = f"{100 * LEVEL:g} %"
+        return (
+            f"Over {self.success.n} images: rates with their Wilson {level} interval, mean shifts of the map of the "
+            f"class that was predicted first with their bootstrap {level} interval ({RESAMPLES:,} resamples)."
+        )
 
 
 def epsilon_study(
@@ -197,7 +210,12 @@ def epsilon_study(
         method=method,
         signed=signed,
         protocol=_protocol(
-            attack, params, radii, method, run.seed, _aim(classifier, attacked[0].target, params.targeted, labels)
+            attack,
+            params,
+            radii,
+            {"method": method, "layer": layer},
+            run.seed,
+            _aim(classifier, attacked[0].target, params.targeted, labels),
         ),
         provenance={**provenance(classifier, "attack", attack, params, run.seed), "method": method, "layer": layer},
     )
@@ -207,38 +225,6 @@ def passes_each(classifier: Classifier, attack: str, params: Attack, method: str
     """Forward passes (a backward counts two) at one epsilon of one image: attack, noise, five maps at the most."""
     spec = METHODS.get(method)
     return ATTACKS.get(attack).passes(params) + 1 + 5 * spec.passes(classifier, make_explainer(spec, layer))
-
-
-def noise_of_equal_norm(x: Tensor, result: AttackResult, norm: str, run: Run) -> Tensor:
-    """The control: x (N,3,H,W) plus random noise of the norm that the attack measured, in the box [0, 1].
-
-    linf: every pixel moves by that norm, up or down at random (the other way where the box is in the way). l2: a
-    Gaussian direction of that length. One direction an image for all epsilons.
-    """
-    noisy = []
-    for index, image in enumerate(result.clean):
-        generator = run.generator("noise control", index)
-        if norm == "linf":
-            size = result.linf[index]
-            sign = torch.randint(0, 2, image.shape, generator=generator).float() * 2 - 1
-            moved = image + size * sign
-            blocked = (moved < 0) | (moved > 1)
-            noisy.append(torch.where(blocked, image - size * sign, moved).clamp(0, 1))
-        else:
-            noisy.append(_of_length(image, torch.randn(image.shape, generator=generator), float(result.l2[index])))
-    return torch.stack(noisy).to(x.dtype)
-
-
-def _of_length(image: Tensor, direction: Tensor, length: float) -> Tensor:
-    """image + s * direction, clamped to [0, 1], with s such that the clamped change has `length`."""
-    low, high = 0.0, 4 * length / float(direction.norm())
-    for _ in range(40):  # bisection: the clamped length grows with s
-        middle = (low + high) / 2
-        if float(((image + middle * direction).clamp(0, 1) - image).norm()) < length:
-            low = middle
-        else:
-            high = middle
-    return (image + low * direction).clamp(0, 1)
 
 
 def smallest_epsilon(epsilons: Tensor, success: Tensor) -> Tensor:
@@ -258,6 +244,9 @@ def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy | EpsilonNumber
     if not each or any(not torch.equal(study.epsilons, each[0].epsilons) for study in each):
         raise InputError("the studies have different epsilons; give at least one, all of the same epsilons.")
 
+    def rate(values: Sequence[Tensor]) -> Band:
+        return share_band(torch.cat(list(values), 1).T)
+
     def band(values: Sequence[Tensor]) -> Band:
         return bootstrap_band(torch.cat(list(values), 1).T.double(), seed=seed)
 
@@ -266,9 +255,9 @@ def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy | EpsilonNumber
     names = each[0].shift["old"]["attack"]
     return SecurityCurve(
         epsilons=each[0].epsilons,
-        success=band([study.success for study in each]),
-        survives_png=band([study.survives_png for study in each]),
-        noise_turns=band([study.noise_turns for study in each]),
+        success=rate([study.success for study in each]),
+        survives_png=rate([study.survives_png for study in each]),
+        noise_turns=rate([study.noise_turns for study in each]),
         shift={who: {n: band([study.shift["old"][who][n] for study in each]) for n in names} for who in WHO},
         smallest=bootstrap_mean(turned, seed=seed) if len(turned) else None,
         never=int(smallest.isnan().sum()),
@@ -354,13 +343,15 @@ def _aim(classifier: Classifier, target: Tensor, targeted: bool, labels: Any) ->
     return f"{'towards' if targeted else 'away from'} {one}"
 
 
-def _protocol(attack: str, params: Attack, epsilons: Tensor, method: str, seed: int, aim: str) -> Protocol:
+def _protocol(
+    attack: str, params: Attack, epsilons: Tensor, explanation: Mapping[str, str | None], seed: int, aim: str
+) -> Protocol:
     settings = {
         "attack": attack,
         **dataclasses.asdict(params),  # type: ignore[call-overload]
         "aim": aim,
         "epsilons": epsilons.tolist(),
-        "method": method,
+        **explanation,
         "seed": seed,
         "control": f"random noise of equal {params.norm} norm",
     }
@@ -373,10 +364,12 @@ def _protocol(attack: str, params: Attack, epsilons: Tensor, method: str, seed: 
     if settings.get("start_at_random"):
         restarts = settings["restarts"]
         start = f"{'one random start' if restarts == 1 else f'{restarts} random starts'}, the same for all, "
+    layer = explanation["layer"]
+    maps = METHODS.get(str(explanation["method"])).title + (f" at {layer}" if layer else "")
     count = "1 epsilon" if len(epsilons) == 1 else f"{len(epsilons)} epsilons"
     return Protocol(
         f"{attack}{steps}-{params.norm}",
         settings,
         f"{title}{steps} in the {'L-infinity' if linf else 'L2'} ball{size}, {aim}, {count} in pixel units "
-        f"of [0, 1], {start}seed {seed}; control: random noise of equal norm.",
+        f"of [0, 1], {start}seed {seed}; control: random noise of equal norm; explanation: {maps}.",
     )

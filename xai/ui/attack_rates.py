@@ -27,24 +27,25 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
     mark = " (RANDOM WEIGHTS)" if random else ""
     unit = "ε in 1/255 (L∞ norm)" if norm == "linf" else "ε in pixel units of [0, 1] (L2 norm)"
     x = (curve.epsilons * (255 if norm == "linf" else 1)).tolist()
-    foot = f"{choice.nets[0].title}, mean over {curve.success.n} pictures with its 95 % interval. {found.protocol}"
+    over = f"{choice.nets[0].title}, mean over {curve.success.n} pictures with its 95 %"
     left, right = st.columns(2, gap="large", vertical_alignment="bottom")
     with left:
         what = "that reach the class" if choice.plan.target is not None else "whose class changes"
         lines = [("attacked", curve.success), (NOISE, curve.noise_turns), (PNG, curve.survives_png)]
         made = figures.bands(x, lines, unit, f"share of pictures {what}", (-0.02, 1.02))
         made.update_traces(line_dash="dot", selector={"name": PNG})  # mostly it lies on the line of the attack
-        figures.chart(made, f"How many are turned{mark}", foot, "aa_rates")
+        figures.chart(made, f"How many are turned{mark}", f"{over} Wilson interval. {found.protocol}", "aa_rates")
     with right:
         measure = st.selectbox(
             "Shift of the explanation", list(SHIFTS), format_func=lambda n: SHIFTS[n].title, key="aa_measure"
         )
         lines = [("attacked", curve.shift["attack"][measure]), (NOISE, curve.shift["noise"][measure])]
         made = figures.bands(x, lines, unit, SHIFTS[measure].title)
-        figures.chart(made, f"{SHIFTS[measure].title} with the clean map{mark}", foot, "aa_shifts")
+        foot = f"{over} bootstrap interval, maps of the class predicted first. {found.protocol}"
+        figures.chart(made, f"{SHIFTS[measure].title}, clean against changed{mark}", foot, "aa_shifts")
     st.caption(
         (":red-background[Random weights]: " if random else "")
-        + f"Mean over {curve.success.n} pictures with its bootstrap 95 % interval. "
+        + f"{curve.protocol} "
         + (f"No epsilon tried turned {curve.never} of them." if curve.never else "")
     )
     rows = [
@@ -57,11 +58,11 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         for name, label, p, value in zip(found.names, found.says, found.sure, found.smallest, strict=True)
     ]
     st.dataframe(rows, hide_index=True, column_config={"probability": st.column_config.NumberColumn(format="percent")})
-    told = {"network": choice.nets[0].title + mark.lower(), "protocol": found.protocol}
+    facts = {"network": choice.nets[0].title + mark.lower(), "protocol": f"{found.protocol} {curve.protocol}"}
     tables = {"Pictures": rows, "Curves": curve_table(curve)}
     with st.container(horizontal=True):
         for what, key in (("Pictures", "aa_set_csv"), ("Curves", "aa_set_curves")):
-            data = csv_bytes([row | told for row in tables[what]])
+            data = csv_bytes([row | facts for row in tables[what]])
             name = f"olhar-attack-{what.lower()}.csv"
             st.download_button(f"{what} as CSV", data, name, "text/csv", key=key, on_click="ignore")
     st.markdown("**The same in the terminal**")
