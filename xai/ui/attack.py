@@ -16,13 +16,14 @@ from torch import Tensor
 from xai.attack_bundle import entry, image_files, listed, manifest, table
 from xai.attacks._spec import ATTACKS, Attack
 from xai.bundle import manifest_bytes, pack
+from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.models.classifier import Classifier
 from xai.studies.adversarial import POSITIONS, EpsilonStudy, epsilon_study, passes_each
 from xai.types import Run
 from xai.ui.nets import net_labels
 from xai.ui.session import Choice
-from xai.ui.work import Net, Photo, Scene, known_method, known_net, samples, short
+from xai.ui.work import Net, Photo, Scene, known_net, samples, short
 
 FIRST_SAMPLE = "coffee"
 """Attacked at first: a picture that its network is sure of."""
@@ -38,6 +39,9 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**31),
 }
 """What the page takes, in links as in its widgets; reach and step size in 1/255 for the L-infinity norm."""
+
+FAMILIES = ("cam", "gradient", "relevance", "attention", "perturbation")
+"""Families whose methods can be followed; what takes long is asked for first."""
 
 REACH: Mapping[str, float] = {"linf": 16 / 255, "l2": 4.0}
 """Largest epsilon of the slider at first, by norm."""
@@ -61,11 +65,11 @@ class Plan:
 
     def params(self) -> Attack:
         """The attack's own parameters."""
-        made = ATTACKS.get(self.attack).params
+        spec = ATTACKS.get(self.attack)
         own: dict[str, Any] = {"norm": self.norm, "targeted": self.target is not None}
-        if "steps" in getattr(made, "__dataclass_fields__", {}):
+        if spec.iterative:
             own |= {"steps": self.steps, "step_size": self.step_size, "restarts": self.restarts}
-        return made(**own)
+        return spec.params(**own)
 
     def passes(self, classifier: Classifier, layer: str | None) -> int:
         """Forward passes (a backward counts two) at one epsilon: attack, noise, and the maps of two classes."""
@@ -154,6 +158,11 @@ class AttackChoice(Choice):
     left_out: str = ""
 
 
+def followed() -> list[str]:
+    """Methods that the page offers to follow."""
+    return [spec.name for spec in METHODS if spec.family in FAMILIES]
+
+
 def current() -> AttackChoice:
     """This visitor's choice; on the first run it is read from the address."""
     if _KEY not in st.session_state:
@@ -209,6 +218,12 @@ def _set_target(choice: AttackChoice, text: str) -> None:
     _set(choice, target=int(_between(0, count - 1, str(int(text)))))
 
 
+def _set_method(choice: AttackChoice, text: str) -> None:
+    if text not in followed():
+        raise ValueError(text)
+    _set(choice, method=text)
+
+
 def _set_layer(choice: AttackChoice, text: str) -> None:
     choice.layers[choice.nets[0].text] = text  # a layer that the network lacks is left out when it is loaded
 
@@ -231,7 +246,7 @@ _READERS: Mapping[str, Any] = {
     "restarts": partial(_set_whole, "restarts"),
     "target": _set_target,
     "layer": _set_layer,
-    "method": lambda choice, text: _set(choice, method=known_method(text)),
+    "method": _set_method,
     "seed": partial(_set_whole, "seed"),
 }
 
@@ -263,8 +278,9 @@ def command(
     words += ["--weights", choice.nets[0].weights] if choice.nets[0].weights != "imagenet" else []
     words += ["--attack", plan.attack, "--norm", plan.norm]
     words += ["--epsilon", *(f"{epsilon * unit:.9g}" for epsilon in plan.epsilons(places))]
-    words += ["--steps", str(plan.steps), "--restarts", str(plan.restarts)] if plan.attack == "pgd" else []
-    words += ["--step-size", f"{plan.step_size * unit:.9g}"] if plan.step_size and plan.attack == "pgd" else []
+    if ATTACKS.get(plan.attack).iterative:
+        words += ["--steps", str(plan.steps), "--restarts", str(plan.restarts)]
+        words += ["--step-size", f"{plan.step_size * unit:.9g}"] if plan.step_size else []
     words += ["--target", str(plan.target)] if plan.target is not None else []
     words += ["--method", plan.method, *(["--layer", layer] if layer else [])]
     words += ["--view", choice.view] if choice.view != "crop" else []

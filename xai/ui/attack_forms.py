@@ -13,6 +13,7 @@ from xai.attack_bundle import csv_bytes, norm_of, perturbation, step_name, step_
 from xai.attacks._spec import ATTACKS
 from xai.errors import ImageError
 from xai.explain._spec import METHODS
+from xai.explain.call import applicability
 from xai.files import safe_name
 from xai.images import SUPPORTED_SUFFIXES
 from xai.runs import duration
@@ -33,8 +34,13 @@ from xai.ui.session import link_of
 from xai.ui.work import Look, Net, Photo, Recent, Scene, look_key, samples
 
 NORM_TITLES = {"linf": "L∞ (every pixel)", "l2": "L2 (all together)"}
-MAPS = ("cam", "gradient", "relevance", "attention")
-"""Families whose methods can be followed; what takes long is asked for first."""
+WAITING = {
+    "": "Attacking. The first positions are there in a moment.",
+    "load": "The network is being loaded.",
+    "ask": "Nothing is computed yet: the button above starts it.",
+    "failed": "Nothing is attacked: the network could not be loaded.",
+}
+"""What stands in the place of the pictures while there are none."""
 
 LONG_SECONDS = 120.0
 """A study that is estimated to take longer waits for a yes."""
@@ -107,7 +113,7 @@ def plan(choice: AttackChoice, key: str) -> None:
         label = "Largest ε, in 1/255" if norm == "linf" else "Largest ε"
         far = st.number_input(label, *LIMITS["reach"], reach * unit, 1.0, format="%g", key=f"{key}_reach_{norm}")
         steps, size, restarts = now.steps, now.step_size, now.restarts
-        if name == "pgd":
+        if ATTACKS.get(name or now.attack).iterative:
             steps = st.number_input("Steps", 1, int(LIMITS["steps"][1]), now.steps, 1, key=f"{key}_steps")
             size = st.number_input(
                 "Step size, in 1/255" if norm == "linf" else "Step size",
@@ -144,11 +150,11 @@ def plan(choice: AttackChoice, key: str) -> None:
 
 def explanation(choice: AttackChoice, look: Look | None, key: str) -> str | None:
     """The method that is followed, and its layer; gives the layer where it is not the default."""
-    names = [spec.name for spec in METHODS if spec.family in MAPS]
+    names = attack.followed()
     method = st.selectbox(
         "Explanation to follow",
         names,
-        names.index(choice.plan.method) if choice.plan.method in names else 0,
+        names.index(choice.plan.method),
         format_func=lambda n: METHODS.get(n).title,
         key=f"{key}_method",
     )
@@ -167,30 +173,50 @@ def known(scene: Scene) -> str:
 
 def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, key: str) -> None:
     """The slider and all that follows it; below, what a person takes away."""
+    if reason := refusal(choice, scene, layer_path):
+        st.warning(reason)
+        return
     fine = Request(scene, choice.plan, layer_path)
     first = dataclasses.replace(fine, places=attack.FIRST_POSITIONS)
     asks = st.container()  # above the slider, whose missing positions they are about
-    sweep.mount(key, [fine.id, first.id])
+    waits = {request: _waits(choice, request) for request in (first, fine)}
+    sweep.mount(key, [fine.id, first.id], WAITING[known(scene) if known(scene) == "failed" else waits[first]])
 
     def go(request: Request) -> None:
         choice.stopped.discard(request.key)
         choice.go.add(request.key)
 
     for request, which in ((first, "the first positions"), (fine, "all positions")):
-        job = BOARD.get(request.key)
-        if job is None or job.state != "done":
-            seconds = _seconds(request)
-            if seconds is None:
-                continue  # the network is not loaded yet; the page runs again when it is
-            held = seconds > LONG_SECONDS and request.key not in choice.go
-            if held or request.key in choice.stopped:
-                cost = f"{request.passes:,} forward passes, about {duration(seconds)}"
-                asks.button(f"Compute {which}: {cost}", key=f"{key}_go_{request.id}", on_click=go, args=(request,))
-                continue
+        if waits[request] == "load":
+            continue  # the page runs again when the network is loaded
+        if waits[request] == "ask":
+            cost = f"{request.passes:,} forward passes, about {duration(_seconds(request) or 0)}"
+            asks.button(f"Compute {which}: {cost}", key=f"{key}_go_{request.id}", on_click=go, args=(request,))
+            continue
         words = f"{ATTACKS.get(choice.plan.attack).title} at {len(choice.plan.epsilons(request.places))} epsilons"
         whole = partial(_take_away, choice, layer_path, sweep.place(key)) if request is fine else _send
         lane = f"attack {choice.visitor.name}"  # one's own first positions before all of them; others need not wait
         live.work(request.key, words, request.study, whole, cost=_seconds(request) or 0.0, lane=lane)
+
+
+def refusal(choice: AttackChoice, scene: Scene, layer_path: str | None) -> str:
+    """Why the chosen explanation cannot be followed; "" where it can, or the network is not loaded."""
+    if known(scene) != "done":
+        return ""
+    classifier, title = scene.net.load(), METHODS.get(choice.plan.method).title
+    coverage = applicability(classifier, choice.plan.method, layer_path)
+    return f"{title} does not apply to {classifier.title}: {coverage.sentence}." * (coverage.status == "refused")
+
+
+def _waits(choice: AttackChoice, request: Request) -> str:
+    """What a study waits for: "load" the network, "ask" a person's word; "" where it goes on by itself, or is done."""
+    job, seconds = BOARD.get(request.key), _seconds(request)
+    if job is not None and job.state == "done":
+        return ""
+    if seconds is None:
+        return "load"
+    long = seconds > LONG_SECONDS and request.key not in choice.go
+    return "ask" if long or request.key in choice.stopped else ""
 
 
 def _seconds(request: Request) -> float | None:
@@ -271,6 +297,9 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
         return
     if live.looked(scene) is None:
         st.caption("This opens when the network has been loaded.")
+        return
+    if reason := refusal(choice, scene, layer_path):
+        st.warning(reason)
         return
     seconds = request.passes * forward_seconds(scene.net.load())
     if request.key not in choice.go and BOARD.get(request.key) is None:

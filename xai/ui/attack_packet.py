@@ -8,22 +8,26 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from xai.attack_bundle import step_text
+from xai.attack_bundle import scale, step_text
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.metrics.shift import SHIFTS
-from xai.render import Scale, input_picture, scale_of
+from xai.render import Scale, input_picture
 from xai.studies.adversarial import CLASSES, POSITIONS, WHO, EpsilonStudy
 from xai.ui.attack import Found
 from xai.ui.browser import packet
 from xai.ui.work import png
 
+SMALL = 64 * 64
+"""Values up to which a map travels as it is, and not in 8-bit steps."""
+
 
 def sweep_packet(found: Found) -> bytes:
     """Everything that the slider moves among, for the browser.
 
-    The attacked pictures travel as what the attack added in 8-bit levels (PNG of 128 + change), so the browser shows
-    exactly the pixels that a PNG keeps; where nothing is left after rounding, the change before rounding is sent too.
+    The attacked pictures travel as what the attack added in 8-bit levels (PNG of 128 + change, modulo 256), so the
+    browser shows exactly the pixels that a PNG keeps; where nothing is left after rounding, the change before rounding
+    is sent too.
     """
     study, body = found.study, _Body()
     norm = str(study.protocol.settings["norm"])
@@ -85,7 +89,7 @@ def _frame(found: Found, place: int, clean: np.ndarray[Any, Any], body: _Body) -
     result = study.attacked[place]
     change = result.levels[0].permute(1, 2, 0).numpy().astype(np.int16) - clean.astype(np.int16)
     frame: dict[str, Any] = {
-        "change": body.add(png(Image.fromarray((change + 128).clip(0, 255).astype(np.uint8)))),
+        "change": body.add(png(Image.fromarray(((change + 128) % 256).astype(np.uint8)))),
         "largest": int(np.abs(change).max()),
         "top": _top(result.logits_after[0].softmax(-1), labels),
         "success": bool(result.success[0]),
@@ -114,33 +118,31 @@ def _top(probabilities: Tensor, labels: tuple[str, ...], count: int = 5) -> list
 
 
 def _maps(found: Found, which: str, body: _Body) -> dict[str, Any]:
-    """The three maps of a class at every epsilon: small ones as float32, fine ones as 8-bit steps of the peak."""
+    """The three maps of a class at every epsilon: small ones as float32, fine ones as 8-bit steps of their scale."""
     study, maps = found.study, found.study.maps[which]
     arrays = {who: getattr(maps, who)[:, 0].numpy() for who in ("clean", *WHO)}
     h, w = arrays["clean"].shape[1:]
-    scales = [
-        _scale(scale_of([array[place] for array in arrays.values()], study.signed))
-        for place in range(len(arrays["clean"]))
-    ]
-    peak = max(float(np.abs(array).max()) for array in arrays.values()) or 1.0
-    small = h * w <= 64 * 64
-    packed = {
-        who: body.add(array.astype("<f4").tobytes() if small else np.rint(array / peak * 127).astype(np.int8).tobytes())
-        for who, array in arrays.items()
-    }
+    scales = [scale(study, which, place, ("clean", *WHO)) for place in range(len(arrays["clean"]))]
+    reach = np.array([max(abs(each.low), abs(each.high)) or 1.0 for each in scales])[:, None, None]
+    small = h * w <= SMALL
+
+    def packed(array: np.ndarray[Any, Any]) -> bytes:
+        steps = array.astype("<f4") if small else np.rint(array / reach * 127).clip(-127, 127).astype(np.int8)
+        return bytes(steps.tobytes())
+
     return {
         "labels": [found.labels[int(index)] for index in maps.class_index[:, 0]],
         "h": h,
         "w": w,
         "dtype": "f4" if small else "i1",
-        "peak": peak,
-        "at": packed,
-        "scales": scales,
+        "reach": reach.ravel().tolist(),
+        "at": {who: body.add(packed(array)) for who, array in arrays.items()},
+        "scales": [_scale(each) for each in scales],
     }
 
 
-def _scale(scale: Scale) -> dict[str, Any]:
-    return {"low": scale.low, "high": scale.high, "sentence": scale.sentence}
+def _scale(made: Scale) -> dict[str, Any]:
+    return {"low": made.low, "high": made.high, "sentence": made.sentence}
 
 
 def _curves(study: EpsilonStudy) -> dict[str, Any]:

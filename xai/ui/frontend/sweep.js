@@ -68,7 +68,7 @@ class Sweep {
     const which = element("select", { "aria-label": "Class of the maps" }, element("option", { value: "old", text: "old class" }), element("option", { value: "new", text: "new class" }));
     which.addEventListener("change", () => { this.which = which.value; this.curves(); this.charts.shift.mark(this.index); });
     this.parts = { measure, which };
-    this.wait = element("div", { class: "hold", text: "Attacking. The first positions are there in a moment." });
+    this.wait = element("div", { class: "hold" });
     const side = element("div", { class: "side" },
       element("div", { class: "pair" }, element("div", {}, element("h4", { text: "Before" }), this.bars.before), element("div", {}, element("h4", { text: "After" }), this.bars.after)),
       this.facts, this.charts.p.root,
@@ -98,6 +98,7 @@ class Sweep {
 
   take(data) {
     this.ids = data.ids;
+    this.wait.textContent = data.words;
     this.refresh();
   }
 
@@ -157,10 +158,10 @@ class Sweep {
     const first = head.frames.findIndex((frame) => frame.success);
     const what = head.target ? `reaches the chosen class, ${head.target}` : "changes the class";
     const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
-    if (head.reached) parts[0] = `The picture is the chosen class, ${head.target}, already: nothing has to change.`;
-    if (first >= 0 && !head.reached) parts.push(`Saved as PNG it ${this.holds("png", "survives")}.`);
-    parts.push(`Random noise of the same norm ${this.holds("noise", "changes the class")}.`);
-    this.verdict.textContent = parts.join(" ");
+    if (first >= 0) parts.push(`Saved as PNG it ${this.holds("png", "survives")}.`);
+    parts.push(`Random noise of the same norm ${this.holds("noise", head.target ? "reaches it" : "changes the class")}.`);
+    const already = `The picture is the chosen class, ${head.target}, already: nothing has to change.`;
+    this.verdict.textContent = head.reached ? already : parts.join(" ");
   }
 
   // Where a fact of the frames holds, in words: a larger epsilon need not keep what a smaller one has.
@@ -226,10 +227,9 @@ class Sweep {
     draw(this.tiles.attacked.canvas, attacked);
     this.attacked = attacked;
     const soft = packet.soft[index];
-    const scale = soft ? 1 : 127 / Math.max(1, frame.largest);
-    draw(this.tiles.change.canvas, enlarged(soft ?? packet.changes[index], scale));
+    draw(this.tiles.change.canvas, soft ?? enlarged(packet.clean, attacked, 127 / Math.max(1, frame.largest)));
     const largest = soft ? frame.soft_largest : frame.largest;
-    const times = largest ? `× ${(127 / largest).toFixed(0)}, ` : "";
+    const times = largest ? `× ${+(127 / largest).toPrecision(3)}, ` : "";
     this.tiles.change.note.textContent = largest ? `${times}up to ${largest.toFixed(soft ? 2 : 0)} of 255 levels${soft ? ", lost in 8 bits" : ""}` : "none";
     const [before, after] = [head.clean.top[0], frame.top[0]];
     this.tiles.clean.note.textContent = `says ${before.label}, ${percent(before.p)}`;
@@ -278,7 +278,7 @@ class Sweep {
 
 // The map of one class and one picture at a position, in the form that paint.js takes.
 function mapsOf(packet, maps, who, signed) {
-  const { h, w, dtype, peak, scales } = maps;
+  const { h, w, dtype, reach, scales } = maps;
   const [at, size] = maps.at[who];
   const made = new Map();
   return (index) => {
@@ -288,7 +288,7 @@ function mapsOf(packet, maps, who, signed) {
         values = new Float32Array(packet.body.buffer, packet.body.byteOffset + at + 4 * index * h * w, h * w);
       } else {
         const steps = new Int8Array(packet.body.buffer, packet.body.byteOffset + at + index * h * w, h * w);
-        values = Float32Array.from(steps, (step) => (step * peak) / 127);
+        values = Float32Array.from(steps, (step) => (step * reach[index]) / 127);
       }
       made.set(index, { values, head: { h, w, signed, scales: { [signed ? "signed" : "plain"]: scales[index] } } });
       if (made.size > 4) made.delete(made.keys().next().value); // each keeps its enlarged copy
@@ -302,15 +302,16 @@ function draw(canvas, image) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
+// Levels plus changes are levels again: modulo 256 no change is too large for 8 bits.
 function added(clean, change) {
   const image = new ImageData(clean.width, clean.height);
-  for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : clean.data[i] + change.data[i] - 128;
+  for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : (clean.data[i] + change.data[i] - 128) & 255;
   return image;
 }
 
-function enlarged(change, factor) {
-  const image = new ImageData(change.width, change.height);
-  for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : 128 + (change.data[i] - 128) * factor;
+function enlarged(clean, moved, factor) {
+  const image = new ImageData(clean.width, clean.height);
+  for (let i = 0; i < image.data.length; i++) image.data[i] = i % 4 === 3 ? 255 : 128 + (moved.data[i] - clean.data[i]) * factor;
   return image;
 }
 

@@ -1,0 +1,72 @@
+"""What the epsilon slider is given: the very levels of the attacked picture, and maps as they are drawn elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from xai.attack_bundle import scale
+from xai.render import PIXEL_PERCENTILE
+from xai.types import Run
+from xai.ui import attack_packet
+from xai.ui.attack import Found, Plan, Request
+from xai.ui.attack_packet import sweep_packet
+from xai.ui.work import Net, Scene, samples
+
+
+def found(plan: Plan) -> Found:
+    """A study at three positions of the slider."""
+    request = Request(Scene(samples()["coffee"], "crop", Net("simple_cnn", "random:0")), plan, None, (0, 16, 32))
+    classifier = request.scene.net.load()
+    x = request.scene.tensor(classifier)
+    study = plan.study(classifier, x, None, request.places, run=Run())
+    return Found(request, study, classifier.labels, classifier.title, classifier.random)
+
+
+def opened(made: Found) -> tuple[dict[str, Any], bytes]:
+    data = sweep_packet(made)
+    size = int.from_bytes(data[:4], "little")
+    return json.loads(data[4 : 4 + size]), data[4 + size :]
+
+
+def picture(body: bytes, at: list[int]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(body[at[0] : at[0] + at[1]]))).astype(int)
+
+
+def test_a_change_of_more_than_127_levels_arrives() -> None:
+    made = found(Plan(attack="fgsm", reach=1.0))
+    head, body = opened(made)
+    clean = picture(body, head["clean"]["at"])
+    assert head["frames"][2]["largest"] > 127
+    for frame, result in zip(head["frames"], made.study.attacked, strict=True):
+        moved = (clean + picture(body, frame["change"]) - 128) % 256  # as the browser adds them
+        assert (moved == result.levels[0].permute(1, 2, 0).numpy()).all()
+
+
+def test_fine_maps_keep_their_steps_below_an_outlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack_packet, "SMALL", 0)
+    made = found(Plan(attack="fgsm", method="saliency"))
+    head, body = opened(made)
+    maps = head["maps"]["old"]
+    [at, size] = maps["at"]["attack"]
+    steps = np.frombuffer(body[at : at + size], np.int8).reshape(3, maps["h"], maps["w"])
+    for place in range(3):
+        three = torch.stack([getattr(made.study.maps["old"], who)[place, 0] for who in ("clean", "attack", "noise")])
+        end = float(np.percentile(three.numpy(), PIXEL_PERCENTILE))
+        assert maps["scales"][place]["high"] == pytest.approx(end)
+        drawn = steps[place] * maps["reach"][place] / 127
+        assert np.abs(drawn - three[1].numpy().clip(max=end)).max() <= 0.51 * end / 127
+
+
+def test_maps_without_a_zero_are_drawn_from_their_lowest_value() -> None:
+    study = found(Plan(attack="fgsm")).study
+    maps = dataclasses.replace(study.maps["old"], clean=study.maps["old"].clean + 3, attack=study.maps["old"].clean + 4)
+    study = dataclasses.replace(study, maps={"old": maps}, method="rise")
+    assert scale(study, "old", 0).low == pytest.approx(float(maps.clean[0].min()))
