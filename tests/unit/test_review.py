@@ -17,6 +17,7 @@ from tests.conftest import make_tiny
 from xai.data import DataSet, Item
 from xai.errors import Cancelled, ImageError, InputError, WeightsError
 from xai.explain.call import attribute
+from xai.models import load_model
 from xai.models.classifier import Classifier
 from xai.studies._transfer_files import TransferResult, load_result
 from xai.studies.review import ORDERS, chosen, flips, inside, inside_run, packed, seen
@@ -267,9 +268,19 @@ def test_an_untrained_part_that_is_drawn_anew_must_give_the_answers_of_the_run()
     assert network_of_run(elsewhere, device="cpu").fingerprint == classifier.fingerprint
     answers = found.predictions.to_pylist()
     answers[0]["probabilities"] = answers[0]["probabilities"][1:] + answers[0]["probabilities"][:1]
-    changed = replace(elsewhere, predictions=pa.Table.from_pylist(answers))
-    with pytest.raises(WeightsError, match=r"^DenseNet121 has other weights than the run characters-densenet121 began"):
-        network_of_run(changed, device="cpu")
+    turned = pa.Table.from_pylist(answers)
+    for changed in (replace(elsewhere, predictions=turned), replace(found, predictions=turned)):
+        with pytest.raises(WeightsError, match=r"^DenseNet121 has other weights than the run characters-densenet121 be"):
+            network_of_run(changed, device="cpu")
+
+
+def test_the_frozen_part_of_a_packed_run_is_held_once() -> None:
+    found = load_result(CHARACTERS["DenseNet121"])
+    trained, base = network_of_run(found, device="cpu"), load_model("densenet121", "random:0", "cpu")
+    pairs = zip(trained.module.net.features.parameters(), base.module.net.features.parameters(), strict=True)
+    assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
+    assert trained.module.net.classifier.weight.shape == (10, 1024)
+    assert base.module.net.classifier.weight.shape == (1000, 1024)
 
 
 def test_only_a_frozen_run_is_packed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ MOST = 4
 _results: Recent[TransferResult] = Recent(64)
 _data: Recent[DataSet] = Recent(4)
 _packed: Recent[Classifier] = Recent(len(PACKED))
+_packing = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +234,8 @@ def network(shown: Shown, fold: int = 1) -> Classifier:
     """The network of a run; `load_model` keeps those of run folders, the packed one is kept here."""
     if shown.id not in PACKED:
         return network_of_run(shown.result, fold)
-    return _packed.get(shown.ident, lambda: network_of_run(shown.result))
+    with _packing:  # several maps ask at once: one network is made at a time, and each once
+        return _packed.get(shown.ident, lambda: network_of_run(shown.result))
 
 
 def tried(shown: Shown) -> DataSet | None:
