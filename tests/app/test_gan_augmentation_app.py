@@ -158,12 +158,24 @@ def test_what_a_zip_lacks_is_said_before_a_run_is_begun(open_page: OpenPage, tmp
     app = sent(open_page("gan_augmentation"), one, tmp_path / "a")
     assert not app.button(key="ga_train_go").disabled  # a class alone is what the study trained on
     assert app.button(key="ga_augment_go").disabled
-    assert any("has fewer than 2 classes; give images in at least 2 class" in shown(each) for each in app.warning)
+    assert any("mine.zip has fewer than 2 classes; give images in at least 2 class" in shown(w) for w in app.warning)
     assert sum("12 images, no labels" in shown(each) for each in app.caption) == 2  # both forms take the zip
     app = sent(open_page("gan_augmentation"), two, tmp_path / "b")
     assert app.button(key="ga_train_go").disabled
     assert app.button(key="ga_augment_go").disabled
     assert any("has 1 image, but" in shown(each) for each in app.warning)
+
+
+def test_a_run_on_a_zip_is_called_by_its_name(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(run_control, "new_run", lambda kind, title: titles.append(title) or tmp_path / kind)
+    monkeypatch.setattr(run_control, "start", lambda words, path: None)
+    app = sent(open_page("gan_augmentation"), tmp_path / "parts", tmp_path / "c")
+    app.button(key="ga_train_go").click().run()
+    app.button(key="ga_augment_go").click().run()
+    assert titles == ["Generator of mine.zip, 3,000 steps", "simple_cnn on mine.zip, 3 seeds"]
 
 
 def test_what_is_chosen_is_there_after_another_page(open_page: OpenPage, finished: Path) -> None:

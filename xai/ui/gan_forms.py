@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
 from xai import run_control
 from xai.data import keep_upload
 from xai.data._spec import DataSet
-from xai.data.call import open_dataset
+from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import XaiError
 from xai.gan.images import check_held_out, only_class, split_places
 from xai.gan.settings import SIZES
@@ -27,6 +29,20 @@ EVERY = "all, in one network"
 ZIP_BYTES = 500 * 2**20
 
 _opened: Recent[DataSet] = Recent(4)
+_uploads: Recent[Path] = Recent(8)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A zip that was sent: where it lies, which is named by its digest, and its own name; "" without one."""
+
+    place: str = ""
+    name: str = ""
+
+    def told(self, text: str) -> str:
+        """A sentence about data, with the zip's own name in the place of the digest."""
+        digest = Path(self.place)
+        return text.replace(digest.name, self.name).replace(digest.stem, self.name) if self.place else text
 
 
 def own(found: Sequence[Source], key: str) -> None:
@@ -49,23 +65,24 @@ def _show(widget: str, run_id: str) -> None:
     st.session_state[widget] = run_id
 
 
-def _train(key: str) -> str:
-    """The form of a training; where a zip that was sent lies, "" without one."""
+def _train(key: str) -> Sent:
+    """The form of a training; the zip that was sent."""
     file = st.file_uploader(
         "A zip with a folder of images for each class", ["zip"], key=f"{key}_zip", max_upload_size=ZIP_BYTES // 2**20
     )
     if file is not None and file.size > ZIP_BYTES:
         st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
-        return ""
-    sent = "" if file is None else str(keep_upload(file.getvalue()))
+        return Sent()
+    sent = Sent()
     if file is not None:
-        place = sent
+        sent = Sent(str(_uploads.get(file.file_id, lambda: keep_upload(file.getvalue()))), file.name)
+        place = sent.place
         st.caption(f"Data: {runs.plain(file.name)}")
     else:
         place = st.text_input(
             "Or a folder or zip on the server, or sample:NAME", FALLBACK, key=f"{key}_data", persist_state="session"
         ).strip()
-    data = _open(place)
+    data = _open(place, sent)
     with st.container(horizontal=True):
         size = st.selectbox("Side, px", SIZES, 1, key=f"{key}_size", persist_state="session", width=120)
         steps = st.number_input(
@@ -86,19 +103,18 @@ def _train(key: str) -> str:
     words = ["gan", "train", place, "--size", str(size), "--steps", str(steps), "--seed", str(seed)]
     words += ["--set", f"architecture={network}"] if network != "fastgan" else []
     words += ["--only", only] if only != EVERY else []
-    refused = data is None or _refused(_check_split, data, only)
+    refused = data is None or _refused(_check_split, sent, data, only)
     what = f"{data.name if data else place}{f', {only}' if only != EVERY else ''}"
-    _begin("gan", f"Generator of {what}, {steps:,} steps", words, f"{key}_train", refused)
+    _begin("gan", sent.told(f"Generator of {what}, {steps:,} steps"), words, f"{key}_train", refused)
     return sent
 
 
-def _open(place: str) -> DataSet | None:
+def _open(place: str, sent: Sent) -> DataSet | None:
     """The data set, and what it holds; a refusal is said."""
     try:
-        drawn = place.startswith("sample:")
-        data = _opened.get(place, lambda: open_dataset(place)) if drawn else open_dataset(place)
+        data = _opened.get((place, dataset_stamp(place)), lambda: open_dataset(place))
     except (XaiError, OSError) as error:
-        st.warning(runs.plain(gan.sentence(error)), icon=":material/info:")
+        st.warning(runs.plain(sent.told(gan.sentence(error))), icon=":material/info:")
         return None
     st.caption(runs.plain(data.sentence))
     return data
@@ -110,18 +126,18 @@ def _check_split(data: DataSet, only: str) -> None:
     check_held_out(len(held_out))
 
 
-def _refused(check: Callable[..., None], *given: object) -> bool:
+def _refused(check: Callable[..., None], sent: Sent, *given: object) -> bool:
     """Whether a check refuses; then it is said."""
     try:
         check(*given)
     except XaiError as error:
-        st.warning(runs.plain(str(error)), icon=":material/info:")
+        st.warning(runs.plain(sent.told(str(error))), icon=":material/info:")
         return True
     return False
 
 
-def _augment(found: Sequence[Source], sent: str, key: str) -> None:
-    """The form of a study. sent: where a zip lies that was sent to train a generator on."""
+def _augment(found: Sequence[Source], sent: Sent, key: str) -> None:
+    """The form of a study. sent: a zip that was sent to train a generator on."""
     by_key = {each.key: each for each in found}
     gan.forget(f"{key}_aug_generator", (*by_key, "first"))
     chosen = st.selectbox(
@@ -133,11 +149,11 @@ def _augment(found: Sequence[Source], sent: str, key: str) -> None:
     )
     source = by_key.get(chosen)
     given = ["--generator", str(gan.near(source.path))] if source is not None else []
-    usual = (sent if source is None else "") or _data_of(source)
+    usual = (sent.place if source is None else "") or _data_of(source)
     place = st.text_input(
         "Data that it is trained on", usual, key=f"{key}_aug_data_{chosen}_{usual}", persist_state="session"
     ).strip()
-    data = _open(place)
+    data = _open(place, sent)
     with st.container(horizontal=True):
         model = st.selectbox("Network", MODELS, key=f"{key}_model", persist_state="session", width=190)
         seeds = st.number_input("Seeds", 1, 20, 3, key=f"{key}_seeds", persist_state="session", width=110)
@@ -157,8 +173,9 @@ def _augment(found: Sequence[Source], sent: str, key: str) -> None:
             )
             given = ["--generator-steps", str(first)]
     words = ["augment", place, "--model", model, "--seeds", str(seeds), "--steps", str(steps), *given]
-    title = f"{model} on {data.name if data else place}, {seeds} seeds"
-    refused = data is None or _refused(check_classes, data) or (source is None and _refused(_check_split, data, EVERY))
+    title = sent.told(f"{model} on {data.name if data else place}, {seeds} seeds")
+    refused = data is None or _refused(check_classes, sent, data)
+    refused = refused or (source is None and _refused(_check_split, sent, data, EVERY))
     _begin("augment", title, words, f"{key}_augment", refused)
 
 

@@ -164,6 +164,7 @@ def sizes(summary: Mapping[str, Any]) -> go.Figure:
             text=[f"{r['title']}, {r['real']} + {r['synthetic']} images" for r in some],
             hovertemplate="%{text}: %{y:.1f} %<extra></extra>",
         )
+    made.update_layout(showlegend=True)  # one line, too, has to be told what it is
     made.update_xaxes(title="training images, real and synthetic")
     made.update_yaxes(title="accuracy on test images, %")
     return made
@@ -231,8 +232,8 @@ def attention(study: Study, key: str) -> None:
         {
             "pictures": CASES[each["case"]],
             "measure": each["title"],
-            "real only, %": f"{100 * each['baseline']:.1f}",
-            "with synthetic, %": f"{100 * each['augmented']:.1f}",
+            "real only": f"{100 * each['baseline']:.1f}\N{NO-BREAK SPACE}%",
+            "with synthetic": f"{100 * each['augmented']:.1f}\N{NO-BREAK SPACE}%",
             "difference, points [95 %]": interval(each["difference"], "+", 100),
             "n": each["images"],
             "interval over": each["over"],
