@@ -270,7 +270,9 @@ def test_an_untrained_part_that_is_drawn_anew_must_give_the_answers_of_the_run()
     answers[0]["probabilities"] = answers[0]["probabilities"][1:] + answers[0]["probabilities"][:1]
     turned = pa.Table.from_pylist(answers)
     for changed in (replace(elsewhere, predictions=turned), replace(found, predictions=turned)):
-        with pytest.raises(WeightsError, match=r"^DenseNet121 has other weights than the run characters-densenet121 be"):
+        with pytest.raises(
+            WeightsError, match=r"^DenseNet121 has other weights than the run characters-densenet121 be"
+        ):
             network_of_run(changed, device="cpu")
 
 
