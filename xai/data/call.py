@@ -11,6 +11,7 @@ from xai.data._spec import SAMPLES, DataSet, SampleSpec
 from xai.data.archive import open_archive
 from xai.data.folder import open_folder
 from xai.errors import InputError
+from xai.files import user_path
 from xai.params import parameters, parse_value, type_text
 
 
@@ -30,8 +31,8 @@ def open_dataset(data: str | Path, layout: str = "auto") -> DataSet:
     if text.startswith("sample:"):
         name, _, options = text.removeprefix("sample:").partition("?")
         return _open_sample(SAMPLES.get(name), options)
-    path = Path(text).expanduser()
-    if path.is_dir():
+    path = user_path(text)
+    if text and path.is_dir():  # Path("") is the folder that one is in
         return open_folder(path, layout)
     if path.is_file():
         return open_archive(path, layout)
@@ -44,12 +45,12 @@ def dataset_stamp(data: str | Path) -> tuple[Hashable, ...]:
 
     For a folder the times of it and all folders in it, which the system sets when a name is added, removed or replaced.
     """
-    path = Path(data).expanduser()
     try:
+        path = user_path(str(data))
         if path.is_dir():
             return tuple((where, Path(where).stat().st_mtime_ns) for where, _, _ in os.walk(path))
         about = path.stat()
-    except OSError:
+    except (OSError, InputError):
         return ()
     return about.st_size, about.st_mtime_ns
 
