@@ -292,6 +292,7 @@ def test_names_tell_trainings_apart() -> None:
         Experiment(cue="mark").name,
     }
     assert len(names) == 6
+    assert Experiment(rho=0.8996).name != Experiment(rho=0.9).name  # which the sweep trains too
     assert Experiment(arm="balanced").pets().rho == 0.5
     assert math.isclose(Experiment(rho=0.9).pets().share("dog"), 0.9)
     with pytest.raises(InputError, match=r"^arm 'x' is not known; use biased, balanced, weights, jitter, grey\.$"):

@@ -64,6 +64,20 @@ def test_masks_of_images_that_are_not_asked_about_are_no_misfits(tmp_path: Path)
     assert [each.key for each in problems] == ["stray.png"]
 
 
+def test_a_name_that_two_images_of_the_data_have_is_not_clear_in_a_sample_of_it(tmp_path: Path) -> None:
+    items = [replace(item, key=f"{kind}/1.png") for kind, item in
+             zip(("cat", "dog"), open_dataset(pictures(tmp_path)).items, strict=False)]  # fmt: skip
+    known = {item.key for item in items}
+    with pytest.raises(InputError, match=r"holds no mask for any image"):
+        with_masks(items[:1], white(tmp_path / "flat" / "1.png").parent, known)
+    white(tmp_path / "flat" / "cat" / "1.png")
+    found, _, problems = with_masks(items[:1], tmp_path / "flat", known)
+    assert [each.reason for each in problems] == ["mask left out: 2 images are named so; lay masks out like the images"]
+    assert found[0].open_mask is not None
+    with pytest.raises(InputError, match=r"^g\.csv has no group for cat/1\.png; 2 images are called 1\.png: give its"):
+        groups_in("file,group\n1.png,a\n", items[:1], "g.csv", known)
+
+
 def test_masks_come_out_of_a_zip_with_a_folder_around_them_and_of_flat_files(tmp_path: Path) -> None:
     items = open_dataset(pictures(tmp_path)).items
     with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:
@@ -129,6 +143,8 @@ def test_a_table_that_contradicts_itself_or_is_not_clear_is_refused(tmp_path: Pa
         groups_in("file,group\n0.png,a\n", items, "g.csv")
     with pytest.raises(InputError, match=r"has the columns file;group; it needs file and group, with a comma between"):
         groups_in("file;group\n0.png;a\n", items, "g.csv")
+    with pytest.raises(InputError, match=r"^g\.csv has no group for cat/dark/0\.png; add a line"):
+        groups_in("file,group\n", items, "g.csv")
 
 
 def test_brightness_passes_over_a_broken_image_and_the_audit_lists_it(tmp_path: Path) -> None:
@@ -246,3 +262,25 @@ def test_answers_that_flip_are_relied_on_however_unsure_they_are(flips: int, sai
     strong = replace(shape, score=Interval(0.7, 0.6, 0.8, 200))
     by_shape = verdict(replace(found, reliance=(cue, strong)))
     assert by_shape.startswith(f"Decides by shape, not by fur colour: flips in {flips} of 200 recoloured animals; wor")
+
+
+@pytest.mark.parametrize(
+    ("flipped", "n", "ends", "said"),
+    [  # Wilson: 1 of 1 [0.21, 1], 1 of 5 [0.04, 0.62], 1 of 40 [0.00, 0.13], 2 of 3 [0.21, 0.94]
+        (
+            1,
+            1,
+            (0.9, float("nan"), float("nan")),
+            "Leans on brightness: flips in 1 of 1 recoloured images; accuracy on",
+        ),
+        (1, 5, (0.1, 0.0, 0.3), "Too few images to tell whether it relies on brightness: flips in 1 of 5 recoloured"),
+        (1, 40, (0.1, 0.0, 0.3), "Does not rely on brightness: flips in 1 of 40 recoloured images; worst group"),
+        (2, 3, (0.67, 0.0, 1.0), "Leans on brightness: flips in 2 of 3 recoloured images; accuracy on"),
+    ],
+)
+def test_few_images_make_no_sure_verdict(flipped: int, n: int, ends: tuple[float, float, float], said: str) -> None:
+    score = Interval(*ends, n)
+    cue = Reliance("brightness", wilson(flipped, n), flipped, score, score)
+    groups = (Group("cat", "a", False, wilson(9, 10)), Group("dog", "b", True, wilson(10, 10)))
+    found = Audit("brightness", 20, False, "", ("cat", "dog"), groups, None, None, (cue,), (), "", (), {})
+    assert verdict(found).startswith(said)

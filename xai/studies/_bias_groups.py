@@ -16,6 +16,7 @@ from PIL import Image
 from xai.data._spec import Item, Problem
 from xai.data.call import open_dataset
 from xai.errors import InputError, XaiError
+from xai.files import user_path
 from xai.recolour import lightness
 from xai.types import Run
 
@@ -44,7 +45,7 @@ def groups_of(
     elif how == BRIGHTNESS:
         found, told = _by_brightness(items, run or Run())
     else:
-        found, told = _by_table(items, Path(how).expanduser(), known)
+        found, told = _by_table(items, user_path(how), known)
     if len(set(found) - {""}) < 2:
         raise InputError(f"all {len(items)} images are of the group {found[0]!r}; an audit compares at least two.")
     return found, told
@@ -110,22 +111,22 @@ def groups_in(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(groups, files that are none of the items or `known`) from a CSV's text with the columns file and group.
 
-    file: path inside the data, or file name where that is unique. Raises `InputError` for an image without a group, or
-    one with two.
+    file: path inside the data, or file name where that is unique there, `known` counted. Raises `InputError` for an
+    image without a group, or one with two.
     """
-    rows = list(csv.DictReader(text.splitlines()))
-    columns = rows[0].keys() if rows else ()
+    rows = csv.DictReader(text.splitlines())
+    columns = rows.fieldnames or ()
     if not {"file", "group"} <= set(columns):
         raise InputError(
-            f"{name} has the columns {', '.join(map(str, columns)) or 'none'}; it needs file and group, with a comma "
-            "between."
+            f"{name} has the columns {', '.join(columns) or 'none'}; it needs file and group, with a comma between."
         )
     table: dict[str, str] = {}
     for row in rows:
         file, group = (row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()
         if table.setdefault(file, group) != group:
             raise InputError(f"{name} has two groups for {file}: {table[file]} and {group}; keep one line.")
-    bare = Counter(PurePosixPath(item.key).name for item in items)
+    keys = {*(item.key for item in items), *known}
+    bare = Counter(PurePosixPath(key).name for key in keys)
     found = []
     for item in items:
         file = PurePosixPath(item.key).name
@@ -134,8 +135,7 @@ def groups_in(
             fix = f"{bare[file]} images are called {file}: give its path" if file in table else "add a line"
             raise InputError(f"{name} has no group for {item.key}; {fix}, or leave the image out of the data.")
         found.append(group)
-    fitting = {each for key in (*(item.key for item in items), *known) for each in (key, PurePosixPath(key).name)}
-    return tuple(found), tuple(file for file in table if file not in fitting)
+    return tuple(found), tuple(file for file in table if file not in keys and file not in bare)
 
 
 def with_masks(
@@ -143,23 +143,24 @@ def with_masks(
 ) -> tuple[tuple[Item, ...], str, tuple[Problem, ...]]:
     """(the items, each with its mask; one sentence; the masks that fit none) from the images in a folder or a zip.
 
-    known: keys of images that are not asked about here; their masks are no misfits.
+    known: keys of the data, of which the items may be a sample; masks of the others are no misfits.
 
     A mask belongs to the image of the same path without the suffix, else to the only one whose path ends with its own,
     or the other way round: so files without folders do where names are unique. Raises `InputError` where none fits.
     """
-    path = Path(place).expanduser()
+    path = user_path(str(place))
     if not path.exists():
         raise InputError(f"masks {str(place)!r} does not exist; give a folder or a zip of masks named as the images.")
-    own, others = [item.key for item in items], [*known]
-    by_name, by_other = _stems(own), _stems(others)
+    own = {item.key for item in items}
+    keys = [*(item.key for item in items), *(key for key in known if key not in own)]
+    by_name = _stems(keys)
     found, problems = list(items), []
     taken: set[int] = set()
     masks = open_dataset(path, "unlabelled")
-    keys = {PurePosixPath(item.key).with_suffix("") for item in items}
-    for mask in sorted(masks.items, key=lambda each: PurePosixPath(each.key).with_suffix("") not in keys):
-        fits = _fitting(mask.key, own, by_name)
-        if not fits and _fitting(mask.key, others, by_other):
+    whole = {PurePosixPath(item.key).with_suffix("") for item in items}
+    for mask in sorted(masks.items, key=lambda each: PurePosixPath(each.key).with_suffix("") not in whole):
+        fits = _fitting(mask.key, keys, by_name)
+        if fits and min(fits) >= len(items):
             continue
         reason = ""
         if len(fits) != 1:

@@ -58,7 +58,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """A file name that tells it from the others of a run."""
-        strength = "study" if self.rho is None else f"{self.rho:.3g}"
+        strength = "study" if self.rho is None else f"{self.rho:g}"
         return f"{self.cue}-{strength}-{self.arm}-s{self.seed}"
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,10 @@ def verdict(audit: Audit) -> str:
     "decides by": the lower end of the reliance or of the flips is at least `DECIDES`, and the reliance is not below
     that on the shape. "leans on": the reliance's lower end is at least `LEANS`. "decides by shape": the shape's lower
     end is at least `DECIDES`. "leans on" also where only the flips' lower end is at least `LEANS`: answers that are
-    unsure flip by small shifts, and they flip. "does not rely on": none of these; a network that has learned nothing
-    (see `learned`) relies on nothing, which is said. Without counterfactuals only the gap is told.
+    unsure flip by small shifts, and they flip. "does not rely on": none of these, and neither interval reaches
+    `DECIDES`; where one does, the images are too few to tell. Of one image there is no interval, and so nothing sure. A
+    network that has learned nothing (see `learned`) relies on nothing, which is said. Without counterfactuals only the
+    gap is told.
     """
     worst = audit.worst
     ending = f"accuracy on {group_name(worst.value, worst.label)} {worst.accuracy.mean:.0%}"
@@ -43,9 +46,9 @@ def verdict(audit: Audit) -> str:
         )
     shape = audit.by_factor("shape")
     name = NAMES.get(audit.cue, audit.cue)
-    sure = cue.score.low if cue.score.low == cue.score.low else cue.score.mean
+    sure = 0.0 if math.isnan(cue.score.low) else cue.score.low
     told = _flips(cue)
-    if sure < LEANS <= cue.flips.low:
+    if sure < LEANS <= cue.flips.low and cue.moved.high < DECIDES:
         told += f", by small shifts of unsure answers (reliance {cue.score.mean:.2f}){_unlearned(audit)}"
     if max(sure, cue.flips.low) >= DECIDES and (shape is None or cue.score.mean >= shape.score.mean):
         return f"Decides by {name}: {told}; {ending}."
@@ -55,6 +58,8 @@ def verdict(audit: Audit) -> str:
         return f"Decides by shape, not by {name}: {_flips(cue)}; worst group: {ending}."
     if cue.flips.low >= LEANS:
         return f"Leans on {name}: {told}; {ending}."
+    if not (cue.score.high < DECIDES and cue.flips.high < DECIDES):
+        return f"Too few images to tell whether it relies on {name}: {told}; worst group: {ending}."
     return f"Does not rely on {name}: {told}{_unlearned(audit)}; worst group: {ending}."
 
 
