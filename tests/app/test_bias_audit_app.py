@@ -50,11 +50,39 @@ def test_the_slider_moves_among_finished_results(open_page: OpenPage) -> None:
     assert all("Decides by shape" in each for each in told)
 
 
-@pytest.mark.parametrize(("name", "said"), [("Mending", "**Balanced data**: worst group"), ("Detector", "")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("Mending", "**Balanced data**: worst group"), ("Detector", "**Corner mark** can be trusted: LRP, ")],
+)
 def test_the_other_parts_have_their_tables(open_page: OpenPage, name: str, said: str) -> None:
     app = tab(open_page("bias_audit"), name)
     assert any(said in each.value for each in app.markdown)
     assert app.dataframe
+
+
+def test_what_was_chosen_in_a_tab_is_there_after_a_look_at_another(open_page: OpenPage) -> None:
+    app = tab(open_page("bias_audit"), "rho slider")
+    app.select_slider(key="ba_rho").set_value(0.6).run()
+    app = tab(app, "Detector")
+    app.selectbox(key="ba_reading").set_value("gradcam").run()
+    app = tab(app, "rho slider")
+    assert app.select_slider(key="ba_rho").value == 0.6
+    assert any(each.value.startswith(":gray[network of seed 2]") for each in app.markdown)
+    assert tab(app, "Detector").selectbox(key="ba_reading").value == "gradcam"
+
+
+def test_the_form_says_how_many_trainings_a_run_has(open_page: OpenPage) -> None:
+    app = tab(open_page("bias_audit"), "New run")
+    for parts, said in (
+        ([], "1 training, about 13 s on one core"),
+        (["mend"], "15 trainings, about 3 min on one core"),  # the biased one of seed 0 is the first
+        (["sweep", "mend", "detector"], "66 trainings, about 14 min on one core"),
+    ):
+        app.button_group(key="ba_new_parts").set_value(parts).run()
+        assert any(each.value == said for each in app.caption)
+    assert any(each.value.endswith("--seed 0 --sweep --mend --detector --seeds 3 --out RUN") for each in app.code)
+    app.number_input(key="ba_new_epochs").set_value(200).run()
+    assert any(each.value == "66 trainings" for each in app.caption)  # nobody measured how long those take
 
 
 def test_own_data_says_what_it_would_run(open_page: OpenPage, tmp_path: Path) -> None:
@@ -63,6 +91,10 @@ def test_own_data_says_what_it_would_run(open_page: OpenPage, tmp_path: Path) ->
     app.text_input(key="ba_own_data").set_value(str(tmp_path / "none")).run()
     assert not app.exception
     assert any("does not exist" in each.value for each in app.warning)
+    for place, said in (("", "does not exist"), ("~nobody-of-this-name/x", "cannot be read"), ("x" * 300, "too long")):
+        app.text_input(key="ba_own_data").set_value(place).run()
+        assert not app.exception
+        assert any(said in each.value for each in app.warning), place
 
 
 def test_a_finished_run_of_ones_own_data_is_shown(open_page: OpenPage, tmp_path: Path) -> None:

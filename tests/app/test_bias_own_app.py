@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from xai.studies.bias_own import OwnRequest, audit_own
 from xai.ui.bias_forms import packed
 from xai.ui.bias_photo import percents
 from xai.ui.nets import net_names
+from xai.ui.work import Recent
 
 
 def mine(folder: Path) -> Path:
@@ -75,6 +77,11 @@ def test_masks_are_dropped_as_files(open_page: OpenPage, tmp_path: Path) -> None
     assert any("--masks" in each.value for each in app.code)
     assert any(list(each.value.columns) == ["file", "why"] for each in app.dataframe)
     assert packed(files) == packed(files[::-1])
+    app.file_uploader(key="ba_own_zip").set_value(("none.zip", b"no zip", "application/zip")).run()
+    assert not app.exception
+    assert any(each.value.startswith("none\\.zip") for each in app.warning)
+    app = tab(tab(app, "Finding"), "Your own data")
+    assert any(each.value.startswith("none\\.zip") for each in app.warning)  # the uploader forgets, the form does not
     with zipfile.ZipFile(io.BytesIO(packed([*files, ("../x/1.png", b"again")]))) as archive:
         assert len(set(archive.namelist())) == 5
     assert packed([("masks.zip", b"zip")]) == b"zip"
@@ -128,3 +135,22 @@ def test_own_images_are_mended_and_stand_side_by_side(open_page: OpenPage, tmp_p
     assert any(each.value == said for each in app.code)
     app.toggle(key="ba_own_given").set_value(True).run()
     assert any("--weights file:assets/bias" in each.value and "--mend" in each.value for each in app.code)
+
+
+def test_a_mended_networks_answer_is_right_by_its_own_order_of_the_classes(open_page: OpenPage, tmp_path: Path) -> None:
+    data = pictures(tmp_path)
+    for index in range(2, 6):  # so that dark cats are the group that cats have less of
+        shutil.copy(data / "cat/light/0.png", data / f"cat/light/{index}.png")
+    weights = shutil.copy(WEIGHTS, tmp_path / "given.safetensors")
+    (tmp_path / "given.txt").write_text("dog\ncat\n", encoding="utf-8")  # the data counts cat, dog
+    own = OwnRequest(str(data), "simple_cnn", f"file:{weights}")
+    mend_own(MendRequest(own, seeds=1, epochs=1), tmp_path / "runs" / "mended", device="cpu")
+    app = tab(open_page("bias_audit"), "Mending")
+    marks = [each.value for each in app.markdown if each.value.startswith((":green[right: ", ":red[wrong: "))]
+    assert len(marks) == 5
+    assert all(each.startswith((":green[right: cat", ":red[wrong: dog")) for each in marks)
+    shutil.rmtree(data)
+    Recent.forget_all()
+    app.run()
+    assert not app.exception
+    assert any("does not exist" in each.value for each in app.warning)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -228,21 +229,24 @@ def _points(request: BiasRequest, made: Mapping[str, Any], part: str) -> list[di
 
 def command_of(request: BiasRequest) -> str:
     """The terminal command that makes the run again."""
+    return shlex.join(["python", "-m", "xai", *words_of(request), "--out", "RUN"])
+
+
+def words_of(request: BiasRequest) -> list[str]:
+    """The command with its options, where the run goes apart."""
     own, usual = request.experiment, Experiment()
-    words = ["python -m xai audit-bias"]
-    words += [f"--rho {own.rho:g}"] if own.rho is not None else []
-    words += [
-        f"--{name} {getattr(own, name)}"
-        for name in ("cue", "model", "cats", "dogs", "pixels", "epochs")
-        if getattr(own, name) != getattr(usual, name)
-    ]
-    words += [f"--seed {own.seed}"]
+    words = ["audit-bias"]
+    words += ["--rho", f"{own.rho:g}"] if own.rho is not None else []
+    for name in ("cue", "model", "cats", "dogs", "pixels", "epochs"):
+        if getattr(own, name) != getattr(usual, name):
+            words += [f"--{name}", str(getattr(own, name))]
+    words += ["--seed", str(own.seed)]
     words += [f"--{part}" for part in ("sweep", "mend", "detector") if getattr(request, part)]
     if request.sweep or request.mend or request.detector:
-        words += [f"--seeds {request.seeds}"]
-    words += [f"--per-group {request.per_group}"] if request.per_group != BiasRequest().per_group else []
-    words += [f"--method {' '.join(request.methods)}"] if request.methods != BiasRequest().methods else []
-    return " ".join([*words, "--out RUN"])
+        words += ["--seeds", str(request.seeds)]
+    words += ["--per-group", str(request.per_group)] if request.per_group != BiasRequest().per_group else []
+    words += ["--method", *request.methods] if request.methods != BiasRequest().methods else []
+    return words
 
 
 def save_network(out: Path, name: str, classifier: Classifier) -> None:

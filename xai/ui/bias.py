@@ -256,8 +256,9 @@ def interventions(audit: Audit) -> None:
         )
     )
     figure.update_xaxes(title="Reliance (1 alone, 0 no role)")
+    spoken = "that the value speaks for" if audit.cue in CUES else "first predicted"
     show(
-        styled(figure, "Mean fall of the probability of the class that the value speaks for, 95 % bootstrap"),
+        styled(figure, f"Mean fall of the probability of the class {spoken}, 95 % bootstrap"),
         "reliance",
     )
     rows = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import shlex
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,20 @@ from xai.errors import XaiError
 from xai.explain._spec import METHODS
 from xai.files import safe_name, sha256, write_atomic
 from xai.settings import cache_dir
-from xai.studies._bias_groups import with_masks
+from xai.studies._bias_groups import BRIGHTNESS, CSV_BYTES, groups_of, with_masks
 from xai.studies._bias_train import ARMS, Experiment
-from xai.studies.bias_run import DETECTOR_RHOS, RHOS, network_path
+from xai.studies.bias_run import BiasRequest, network_path, words_of
 from xai.ui import runs
 from xai.ui.bias import KEY, SHIPPED, factor_title
 from xai.ui.nets import OF_RUN, net_names, net_title
 
-ZIP_MB, CSV_MB = 512, 20
+ZIP_MB, CSV_MB = 500, CSV_BYTES // 2**20
 """The largest files taken, in MB; larger ones are opened where they lie."""
 
 PARTS = {"sweep": "rho slider", "mend": "mending", "detector": "detector"}
-COST = {"sweep": len(RHOS), "mend": len(ARMS), "detector": len(CUES) * len(DETECTOR_RHOS)}
 SECONDS = 13
-"""What one training of SimpleCNN with its audit takes (19 in 240 s, one thread), for the estimate beside the button."""
+"""What one training of SimpleCNN of the usual size with its audit takes (19 in 240 s, one thread), for the estimate
+beside the button."""
 
 SIZES = (
     ("cats", "Cats", 2, 5000, 1),
@@ -76,7 +77,6 @@ def study() -> None:
         key=f"{KEY}_new_parts",
         persist_state="session",
     )
-    words = ["audit-bias", "--cue", str(cue), "--seed", str(int(seed)), *([] if preset else ["--rho", f"{rho:g}"])]
     with st.expander("Network, images and methods"):
         three = st.columns(3)
         model = three[0].selectbox(
@@ -87,7 +87,7 @@ def study() -> None:
             persist_state="session",
             help="SimpleCNN learns everything; of another network a new head learns on its ImageNet features.",
         )
-        chosen = {
+        chosen: dict[str, Any] = {
             name: int(
                 three[place].number_input(
                     title, low, high, getattr(usual, name), key=f"{KEY}_new_{name}", persist_state="session"
@@ -103,14 +103,13 @@ def study() -> None:
             key=f"{KEY}_new_methods",
             persist_state="session",
         )
-    words += ["--model", str(model)] if model != usual.model else []
-    words += [w for n, value in chosen.items() if value != getattr(usual, n) for w in (f"--{n}", str(value))]
-    words += ["--method", *methods] if methods and methods != ["gradcam"] else []
-    words += [f"--{part}" for part in parts]
-    count = 1 + 3 * sum(COST[part] for part in parts)
-    title = f"Drawn pets, {factor_title(str(cue))}, {'the study' if preset else f'rho {rho:g}'}, seed {int(seed)}"
-    cost = f", about {_time(count * SECONDS)} on one core" if model == usual.model else ""
-    _start(words, title, f"{count} training{'s' * (count > 1)}{cost}")
+    own = Experiment(cue, None if preset else rho, int(seed), model=str(model), **chosen)
+    asked = BiasRequest(own, **dict.fromkeys(parts, True), methods=tuple(methods) or BiasRequest().methods)
+    title = f"Drawn pets, {factor_title(cue)}, {'the study' if preset else f'rho {rho:g}'}, seed {own.seed}"
+    count = len(asked.pieces())
+    as_usual = replace(own, cue=usual.cue, rho=usual.rho, seed=usual.seed) == usual
+    cost = f", about {_time(count * SECONDS)} on one core" if as_usual else ""
+    _start(words_of(asked), title, f"{count} training{'s' * (count > 1)}{cost}")
 
 
 def own() -> None:
@@ -142,26 +141,31 @@ def own() -> None:
     try:
         found = open_dataset(data)
         st.caption(runs.plain(found.sentence))
+        labelled = [item for item in found.items if item.label is not None]
+        if labelled and how != BRIGHTNESS:  # which the run measures
+            st.caption(runs.plain(groups_of(labelled, how)[1]))
         if masks:
             _, told, misfits = with_masks(found.items, masks)
             st.caption(runs.plain(told))
             if misfits:
                 with st.expander(f"{len(misfits)} files that are no mask of an image"):
                     st.dataframe([{"file": each.key, "why": each.reason} for each in misfits], hide_index=True)
-    except XaiError as error:
-        st.warning(runs.plain(str(error)), icon=":material/info:")
+    except (XaiError, OSError) as error:
+        file = Path(data).name
+        told = str(error) if name == file else str(error).replace(file, name)  # not by its digest
+        st.warning(runs.plain(told), icon=":material/info:")
         return
     told = f"{int(seeds) * len(ARMS)} trainings" if mend else ""
-    _start(words, f"Own data: {name}, {net_title(model)}{', mended' * mend}", told, key="own")
+    title = f"Own data: {name}, {net_title(model)}{', mended' * mend}"
+    _start(words, title[: run_control.TITLE_LENGTH], told, key="own")
 
 
 def _own_data() -> tuple[str, str]:
     """(what `--data` takes, what people call it)"""
-    data = st.text_input(
-        "Folder, zip or sample:NAME", "sample:pets", key=f"{KEY}_own_data", persist_state="session"
-    ).strip()
-    upload: Any = st.file_uploader("or drop a zip", type=["zip"], max_upload_size=ZIP_MB, key=f"{KEY}_own_zip")
-    return (data, Path(data).name) if upload is None else (str(keep_upload(upload.getvalue())), upload.name)
+    usual = "sample:pets"
+    data = st.text_input("Folder, zip or sample:NAME", usual, key=f"{KEY}_own_data", persist_state="session").strip()
+    _drop("or drop a zip", ["zip"], ZIP_MB, f"{KEY}_own_zip", (f"{KEY}_own_data", usual, _kept_zip))
+    return data, st.session_state.get(_NAMES, {}).get(data, Path(data).name)
 
 
 def _own_network(mend: bool) -> tuple[str, str]:
@@ -200,19 +204,44 @@ def _own_groups() -> tuple[str, str]:
     )
     how = str(groups)
     if groups == "a CSV":
-        sheet: Any = st.file_uploader("CSV: file, group", type=["csv"], max_upload_size=CSV_MB, key=f"{KEY}_own_csv")
-        how = "" if sheet is None else _kept(sheet)
+        _drop("CSV: file, group", ["csv"], CSV_MB, f"{KEY}_own_csv", (f"{KEY}_own_sheet", "", _kept))
+        how = st.session_state.get(f"{KEY}_own_sheet", "")
     masks = st.text_input(
         "Masks (optional): folder or zip", "", key=f"{KEY}_own_masks", persist_state="session"
     ).strip()
-    dropped: Any = st.file_uploader(
-        "or drop a zip or PNG files",
-        ["zip", "png"],
-        accept_multiple_files=True,
-        max_upload_size=ZIP_MB,
-        key=f"{KEY}_own_masks_files",
-    )
-    return how, str(keep_upload(packed([(each.name, each.getvalue()) for each in dropped]))) if dropped else masks
+    taken = (f"{KEY}_own_masks", "", _kept_masks)
+    _drop("or drop a zip or PNG files", ["zip", "png"], ZIP_MB, f"{KEY}_own_masks_files", taken, True)
+    return how, masks
+
+
+def _drop(
+    label: str, kinds: list[str], most: int, key: str, taken: tuple[str, str, Callable[[Any], str]], many: bool = False
+) -> None:
+    """A place to drop files; taken: under which name the session keeps their path, the usual one, and how it is made.
+
+    An uploader forgets its files when another tab is looked at; their path stays.
+    """
+    place, usual, keep = taken
+
+    def take() -> None:
+        files = st.session_state.get(key)
+        st.session_state[place] = keep(files) if files else usual
+
+    st.file_uploader(label, kinds, accept_multiple_files=many, max_upload_size=most, key=key, on_change=take)
+
+
+_NAMES = f"{KEY}_own_names"
+"""Where the session keeps what dropped zips were called, by their path."""
+
+
+def _kept_zip(file: Any) -> str:
+    path = str(keep_upload(file.getvalue()))
+    st.session_state.setdefault(_NAMES, {})[path] = file.name
+    return path
+
+
+def _kept_masks(files: Any) -> str:
+    return str(keep_upload(packed([(each.name, each.getvalue()) for each in files])))
 
 
 def packed(files: Sequence[tuple[str, bytes]]) -> bytes:

@@ -32,17 +32,20 @@ def sweep(found: Result) -> None:
         st.info("This run has no sweep; begin one in the tab New run (rho slider), or show the shipped result.")
         return
     by_rho: dict[float, list[Audit]] = {}
+    seeds: dict[float, list[int]] = {}
     rows = []
     for each in points:
-        rho, audit = float(each["experiment"]["rho"]), Audit.of(each["audit"])
+        rho, seed, audit = float(each["experiment"]["rho"]), each["experiment"]["seed"], Audit.of(each["audit"])
         by_rho.setdefault(rho, []).append(audit)
-        rows.append(_row({"rho": rho, "seed": each["experiment"]["seed"]}, audit))
+        seeds.setdefault(rho, []).append(seed)
+        rows.append(_row({"rho": rho, "seed": seed}, audit))
     rhos = sorted(by_rho)
     chosen = st.select_slider(
         "rho, share of training images whose cue agrees",
         rhos,
         value=0.9 if 0.9 in rhos else rhos[-1],
         key=f"{KEY}_rho",
+        persist_state="session",
     )
     figure = go.Figure()
     for index, (name, value) in enumerate(_LINES):
@@ -65,8 +68,8 @@ def sweep(found: Result) -> None:
     count = len(by_rho[rhos[0]])
     bias.show(bias.styled(figure, f"Mean of {count} trainings, whiskers from the lowest to the highest", 380), "sweep")
     st.markdown(f"**At rho = {chosen:g}**")
-    for place, audit in zip(st.columns(len(by_rho[chosen])), by_rho[chosen], strict=True):
-        place.markdown(f":gray[network {audit.provenance['fingerprint'][:6]}] {audit.verdict}")
+    for place, seed, audit in zip(st.columns(len(seeds[chosen])), seeds[chosen], by_rho[chosen], strict=True):
+        place.markdown(f":gray[network of seed {seed}] {audit.verdict}")
     bias.table(sorted(rows, key=lambda row: (row["rho"], row["seed"])), "sweep")
 
 
@@ -192,17 +195,18 @@ def detector(found: Result) -> None:
     methods = sorted(mean, key=lambda name: (-mean[name], name))
     cells = {(row["method"], row["cue"]): row for row in rows}
     values = [[cells[m, c]["correlation"]["mean"] if (m, c) in cells else None for c in cues] for m in methods]
-    texts = [[_cell(cells.get((m, c))) for c in cues] for m in methods]
+    hover = [[_cell(cells.get((m, c))) for c in cues] for m in methods]
     titles = [METHODS.get(m).title + (" (baseline)" if METHODS.get(m).family == "baseline" else "") for m in methods]
+    st.markdown(trusted(rows))
     figure = go.Figure(
         go.Heatmap(
             z=values, x=[bias.factor_title(c) for c in cues], y=titles, zmin=-1, zmax=1, colorscale="RdBu",
-            text=texts, texttemplate="%{text}", hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
-            colorbar={"title": "rank correlation", "thickness": 12},
+            texttemplate="%{z:.2f}", text=hover, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
+            colorbar={"title": "rank correlation", "thickness": 12, "orientation": "h", "y": 1, "yanchor": "bottom"},
         )
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", title="Method")
-    figure.update_xaxes(title="Planted cue")
+    figure.update_xaxes(title="Planted cue", tickangle=0)
     count = rows[0]["correlation"]["n"]
     bias.show(bias.styled(figure, f"Mass on the cue against true reliance, {count} networks a cue", 620), "detector")
     st.caption(told["protocol"])
@@ -223,6 +227,19 @@ def detector(found: Result) -> None:
     )
 
 
+def trusted(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a cue: which methods can be trusted, and which at least say something, be it the opposite."""
+    lines = []
+    for cue in dict.fromkeys(row["cue"] for row in rows):
+        told = []
+        for word in ("trusted", "some", "reversed"):
+            names = [METHODS.get(row["method"]).title for row in rows if (row["cue"], row["word"]) == (cue, word)]
+            if names or word == "trusted":
+                told.append(f"{WORDS[word]}: {', '.join(names) or 'none'}")
+        lines.append(f"- **{bias.factor_title(cue).capitalize()}** {'; '.join(told)}")
+    return "\n".join(lines)
+
+
 def _scatter(readings: Sequence[Mapping[str, Any]], cues: Sequence[str], methods: Sequence[str]) -> None:
     """Every network as a point: what one method showed, against the truth."""
     method = st.selectbox(
@@ -230,6 +247,7 @@ def _scatter(readings: Sequence[Mapping[str, Any]], cues: Sequence[str], methods
         methods,
         format_func=lambda name: METHODS.get(name).title,
         key=f"{KEY}_reading",
+        persist_state="session",
     )
     figure = go.Figure()
     for index, cue in enumerate(cues):

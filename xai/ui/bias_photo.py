@@ -17,6 +17,7 @@ from xai.images import SUPPORTED_SUFFIXES, image_digest
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.recolour import box_mask, lightness, mirrored, recolour
+from xai.settings import MAX_UPLOAD_BYTES
 from xai.types import Attribution
 from xai.ui import runs
 from xai.ui.bias import KEY, Result
@@ -67,9 +68,23 @@ def photograph(found: Result) -> None:
 def _choice(found: Result) -> tuple[Photo, Classifier]:
     """The photograph and the classifier; raises what reading and loading raise."""
     names = list(samples())
-    name = st.selectbox("Photograph", names, index=names.index(FIRST) if FIRST in names else 0, key=f"{KEY}_photo")
+    own = f"{KEY}_photo_taken"  # the uploader forgets when another tab is looked at
+    name = st.selectbox(
+        "Photograph",
+        names,
+        index=names.index(FIRST) if FIRST in names else 0,
+        key=f"{KEY}_photo",
+        persist_state="session",
+        on_change=lambda: st.session_state.pop(own, None),
+    )
+
+    def take() -> None:
+        file: Any = st.session_state.get(f"{KEY}_photo_own")
+        st.session_state[own] = file and (file.name, file.getvalue())
+
     kinds = [suffix.removeprefix(".") for suffix in SUPPORTED_SUFFIXES]
-    upload: Any = st.file_uploader("or your own", type=kinds, key=f"{KEY}_photo_own")
+    most = MAX_UPLOAD_BYTES // 2**20
+    st.file_uploader("or your own", type=kinds, max_upload_size=most, key=f"{KEY}_photo_own", on_change=take)
     nets = [*net_names(), AUDITED]
     chosen = str(
         st.selectbox(
@@ -77,12 +92,14 @@ def _choice(found: Result) -> tuple[Photo, Classifier]:
             nets,
             format_func=lambda each: "The network of the audit above" if each == AUDITED else net_title(each),
             key=f"{KEY}_photo_model",
+            persist_state="session",
         )
     )
     photo = samples()[str(name)]
-    if upload is not None:
-        data = upload.getvalue()
-        photo = Photo(image_digest(data), upload.name, "", data)
+    if taken := st.session_state.get(own):
+        called, data = taken
+        st.caption(runs.plain(f"{called}, until another photograph is chosen"))
+        photo = Photo(image_digest(data), called, "", data)
     photo.decoded()
     network = found.classifier() if chosen == AUDITED else load_model(chosen)
     if network.random:
@@ -112,13 +129,13 @@ def _change(photo: Photo, image: Image.Image) -> Change:
         },
         on_box_change=drawn,
     )
-    across: Any = st.slider("Box, left to right", 0, 100, format="%d %%", key=across_key)
-    down: Any = st.slider("Box, top to bottom", 0, 100, format="%d %%", key=down_key)
+    across: Any = st.slider("Box, left to right", 0, 100, format="%d %%", key=across_key, persist_state="session")
+    down: Any = st.slider("Box, top to bottom", 0, 100, format="%d %%", key=down_key, persist_state="session")
     empty = Change(across, down, 0.0, 0, 0)
     mean = lightness(image, box_mask(_pixels(empty, image), image.size))
     name = f"{KEY}_lightness_{photo.sha[:12]}_{across}_{down}"
-    to = st.slider("Lightness L* inside", 0, 100, round(mirrored(mean)), key=name)
-    turn = st.slider("Hue, turned by degrees", -180, 180, 0, key=f"{KEY}_turn")
+    to = st.slider("Lightness L* inside", 0, 100, round(mirrored(mean)), key=name, persist_state="session")
+    turn = st.slider("Hue, turned by degrees", -180, 180, 0, key=f"{KEY}_turn", persist_state="session")
     return Change(across, down, mean, to, turn)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -114,6 +114,7 @@ def pairs(found: Result) -> None:
                 default=factor if factor in factors else factors[0],
                 format_func=factor_title,
                 key=f"{KEY}_factor",
+                persist_state="session",
                 required=True,
             )
         )
@@ -166,11 +167,13 @@ def mended(found: Result) -> None:
     if len(networks) < 2:
         return
     st.markdown("**The same pictures, network by network**")
-    if not exhibits(found):
-        st.info("Every held-out image has its class's usual group: there is nothing out of distribution to show.")
-        return
-    shown = [each for _, group in groupby(exhibits(found), lambda one: one.group) for each in list(group)[: SHOWN // 2]]
     try:
+        if not exhibits(found):
+            st.info("Every held-out image has its class's usual group: there is nothing out of distribution to show.")
+            return
+        groups = [list(group)[: SHOWN // 2] for _, group in groupby(exhibits(found), lambda one: one.group)]
+        given = not found.drawn and not found.summary["base"]["network"]
+        shown = [_as_in_data(each) if given else each for group in groups for each in group]
         method = pick_method(found.classifier(), SHOWN, f"{KEY}_mend_method")
         for title, load in networks.items():
             st.markdown(f"**{title}**")
@@ -180,6 +183,12 @@ def mended(found: Result) -> None:
                 _strip(network, shown, range(len(shown)), maps, found.view, PAIR)
     except XaiError as error:
         st.warning(runs.plain(str(error)), icon=":material/info:")
+
+
+def _as_in_data(shown: Exhibit) -> Exhibit:
+    """With the class as the data counts classes, and what is trained on them; a given classifier has its own order."""
+    label = None if shown.item is None else shown.item.label
+    return shown if label is None else replace(shown, label=label)
 
 
 def exhibits(found: Result) -> list[Exhibit]:
