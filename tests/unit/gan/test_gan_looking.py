@@ -39,7 +39,7 @@ from xai.gan.saved import (
 )
 from xai.gan.settings import LAPTOP, GanSettings, build_generator
 from xai.gan.step import Trainer
-from xai.studies.gan_quality import shares_of
+from xai.studies.gan_quality import judge_generator, labels_like, shares_of
 from xai.types import Run
 
 
@@ -196,6 +196,18 @@ def test_a_generator_is_judged_by_the_images_it_was_trained_on(finished, folder,
         Image.new("RGB", (40, 36)).save(tmp_path / path.parent.name / path.name)
     with pytest.raises(InputError, match=r"is not what the generator was trained on \(its training images are"):
         shares_of(made, Run(), str(tmp_path))
+
+
+def test_samples_are_judged_in_the_proportions_of_the_classes(finished) -> None:
+    unequal = torch.tensor([0] * 6 + [1] * 3 + [2])
+    assert torch.bincount(labels_like(unequal, 20)).tolist() == [12, 6, 2]
+    assert labels_like(unequal, 5).tolist() == [0, 1, 0, 0, 1]  # behind by 6, 3, 1; 2, 6, 2; 8, -1, 3; ...
+    assert labels_like(torch.tensor([2, 1, 0, 0, 1, 2]), 7).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    out, _ = finished
+    made = load_generator(out)
+    _, images, labels = judge_generator(made, Run(), count=20)
+    assert labels.tolist() == [0, 1] * 10
+    torch.testing.assert_close(images, sample(made, range(20))[0], rtol=0, atol=0)
 
 
 def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
