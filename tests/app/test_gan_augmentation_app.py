@@ -178,6 +178,27 @@ def test_a_run_on_a_zip_is_called_by_its_name(
     assert titles == ["Generator of mine.zip, 3,000 steps", "simple_cnn on mine.zip, 3 seeds"]
 
 
+def test_a_run_that_was_begun_here_is_shown_when_it_is_done(
+    open_page: OpenPage, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "gan-1", finished / "gan-2")
+    monkeypatch.setattr(run_control, "new_run", lambda kind, title: finished / "gan-3")
+    monkeypatch.setattr(run_control, "start", lambda words, path: None)
+    app = open_page("gan_augmentation")
+    before = app.selectbox(key="ga_generator").value
+    app.button(key="ga_train_go").click().run()
+    assert app.selectbox(key="ga_generator").value == before  # it is under way
+    shutil.copytree(finished / "gan-1", finished / "gan-3")
+    app.run()
+    assert app.selectbox(key="ga_generator").value == "gan-3"
+    app.selectbox(key="ga_generator").set_value("gan-1").run()
+    assert app.selectbox(key="ga_generator").value == "gan-1"  # once: then what is chosen holds
+    shutil.rmtree(finished / "gan-1")
+    app.run()
+    assert not app.exception
+    assert app.selectbox(key="ga_generator").value in ("gan-2", "gan-3")
+
+
 def test_what_is_chosen_is_there_after_another_page(open_page: OpenPage, finished: Path) -> None:
     app = open_page("gan_augmentation")
     name = next(each.key for each in app.get("button_group") if (each.key or "").startswith("ga_arms_"))

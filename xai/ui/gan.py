@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,10 @@ def _runs(kind: str, file: str) -> list[Source]:
     return [Source(r.id, r.title, r.path) for r in runs if r.status.state == "done" and (r.path / file).is_file()]
 
 
-def forget(key: str, options: Collection[str]) -> None:
-    """Let go of what a widget was left at where that is gone: a run that was deleted."""
-    if st.session_state.get(key) not in options:
-        st.session_state.pop(key, None)
+def settle(key: str, options: Sequence[str]) -> None:
+    """Have a widget stand at the first option where what it was left at is gone, as a run that was deleted."""
+    if key in st.session_state and st.session_state[key] not in options:
+        st.session_state[key] = options[0]  # said, not only forgotten: the browser would go on showing it
 
 
 def open_generator(source: Source) -> Generator:
@@ -206,16 +206,17 @@ def truncation_packet(made: Generator, first: int) -> tuple[str, bytes]:
 
     def make() -> bytes:
         names = class_names(made)
+        columns = names if len(names) > 1 else [f"seed {first + place}" for place in range(ROWS)]
         pictures, says = [], []
         for t in TRUNCATIONS:
             images, _ = samples_of(made, first, ROWS, t)
-            # the classes are the columns, as the slider's names stand above them
+            # the classes are the columns, as the slider's names stand above them; of one class the seeds are
             turned = images.view(len(names), ROWS, *images.shape[1:]).transpose(0, 1).flatten(0, 1)
-            pictures.append(sheet(turned, len(names)))
+            pictures.append(sheet(turned, len(columns)))
             says.append("no truncation" if t is None else f"cut off at ±{t:g}")
         about = {
-            "columns": len(names),
-            "names": list(names),
+            "columns": len(columns),
+            "names": list(columns),
             "title": f"Seeds {first} to {first + ROWS - 1}",
             "aria": "Where the latent numbers are cut off",
             "start": len(TRUNCATIONS) - 1,

@@ -105,7 +105,9 @@ def _train(key: str) -> Sent:
     words += ["--only", only] if only != EVERY else []
     refused = data is None or _refused(_check_split, sent, data, only)
     what = f"{data.name if data else place}{f', {only}' if only != EVERY else ''}"
-    _begin("gan", sent.told(f"Generator of {what}, {steps:,} steps"), words, f"{key}_train", refused)
+    _begin(
+        "gan", sent.told(f"Generator of {what}, {steps:,} steps"), words, f"{key}_train", refused, f"{key}_generator"
+    )
     return sent
 
 
@@ -139,7 +141,7 @@ def _refused(check: Callable[..., None], sent: Sent, *given: object) -> bool:
 def _augment(found: Sequence[Source], sent: Sent, key: str) -> None:
     """The form of a study. sent: a zip that was sent to train a generator on."""
     by_key = {each.key: each for each in found}
-    gan.forget(f"{key}_aug_generator", (*by_key, "first"))
+    gan.settle(f"{key}_aug_generator", (*by_key, "first"))
     chosen = st.selectbox(
         "Generator",
         [*by_key, "first"],
@@ -176,7 +178,7 @@ def _augment(found: Sequence[Source], sent: Sent, key: str) -> None:
     title = sent.told(f"{model} on {data.name if data else place}, {seeds} seeds")
     refused = data is None or _refused(check_classes, sent, data)
     refused = refused or (source is None and _refused(_check_split, sent, data, EVERY))
-    _begin("augment", title, words, f"{key}_augment", refused)
+    _begin("augment", title, words, f"{key}_augment", refused, f"{key}_study")
 
 
 def _data_of(source: Source | None) -> str:
@@ -187,13 +189,15 @@ def _data_of(source: Source | None) -> str:
         return FALLBACK
 
 
-def _begin(kind: str, title: str, words: list[str], key: str, refused: bool) -> None:
-    """The button, and the same command in the terminal."""
+def _begin(kind: str, title: str, words: list[str], key: str, refused: bool, shown: str) -> None:
+    """The button, and the same command in the terminal. shown: what chooses among the finished; it takes this run."""
 
     def start() -> None:
         st.session_state.pop(f"{key}_said", None)
         try:
-            run_control.start(words, run_control.new_run(kind, title[: run_control.TITLE_LENGTH]))
+            path = run_control.new_run(kind, title[: run_control.TITLE_LENGTH])
+            run_control.start(words, path)
+            st.session_state[f"{shown}_begun"] = path.name
         except XaiError as error:
             st.session_state[f"{key}_said"] = str(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -18,6 +18,12 @@ from xai.runs import RunFolder
 from xai.ui import gan, gan_live, runs
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.gan import Source
+
+PAIR = 132
+"""Width of a sample beside its nearest picture, in pixels: six in a row of a wide page, two of a narrow one."""
+
+FEW = 160
+"""Width of a reconstruction, in pixels, where there are too few for a row."""
 
 SEEDS = 10_000
 """Seeds that the page offers."""
@@ -33,7 +39,9 @@ def choose(found: list[Source], label: str, key: str) -> Source | None:
     if not found:
         return None
     by_key = {each.key: each for each in found}
-    gan.forget(key, by_key)
+    if st.session_state.get(f"{key}_begun") in by_key:
+        st.session_state[key] = st.session_state.pop(f"{key}_begun")  # it was begun here and is done
+    gan.settle(key, list(by_key))
     if len(found) == 1:
         st.caption(f"{label}: **{runs.plain(found[0].title)}**")
         return found[0]
@@ -97,8 +105,8 @@ def beside(made: Generator | None, key: str) -> None:
         _picture(picture, "Generated pictures, a row a class", f"generated-{first}.png", f"{key}_made")
 
 
-def _picture(picture: Any, alt: str, name: str, key: str) -> None:
-    st.image(picture, output_format="PNG", width="stretch", alt=alt)
+def _picture(picture: Any, alt: str, name: str, key: str, width: int | Literal["stretch"] = "stretch") -> None:
+    st.image(picture, output_format="PNG", width=width, alt=alt)
     st.download_button("PNG", png_bytes(picture), name, "image/png", key=f"{key}_png", on_click="ignore")
 
 
@@ -116,7 +124,7 @@ def sliders(made: Generator, key: str) -> None:
         gan.mount_frames(f"{key}_walk", walk)
         names = gan.class_names(made)
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            gan.forget(f"{key}_gif_class", names)
+            gan.settle(f"{key}_gif_class", names)
             name = st.selectbox("As an animation", names, key=f"{key}_gif_class", persist_state="session", width=180)
             label = names.index(name)
             file = safe_name(f"{name}-{first}-{second}.gif")
@@ -160,7 +168,10 @@ def nearest(made: Generator, key: str) -> None:
     place = f"{key}_nearest_{made.fingerprint}_{first}"
     if place not in st.session_state:
         count = f"{made.facts.get('train_images', 0):,}"
-        st.caption(f"Reads all {count} training pictures and compares their features: a minute or two on two cores.")
+        st.caption(
+            f"Reads all {count} training pictures and compares their features; thousands take a minute or two on two "
+            "cores."
+        )
         if not st.button("Look for them", key=f"{key}_nearest_go", icon=":material/search:"):
             return
         bar = st.progress(0.0, "reading")
@@ -178,16 +189,17 @@ def nearest(made: Generator, key: str) -> None:
         st.session_state[place] = found
     found = st.session_state[place]
     names = gan.class_names(made)
-    for column, index in zip(st.columns(6) * 2, range(len(found.pairs)), strict=False):
-        name = names[int(found.labels[index])]
-        caption = f"{name}, seed {first + index} | {found.keys[index]}, {found.distances[index]:.1f}"
-        column.image(
-            gan.sheet(found.pairs[index : index + 1], 1),
-            output_format="PNG",
-            width="stretch",
-            caption=caption,
-            alt=f"Sample and nearest picture: {caption}",
-        )
+    with st.container(horizontal=True):
+        for index in range(len(found.pairs)):
+            name = names[int(found.labels[index])]
+            caption = f"{name}, seed {first + index} | {found.keys[index]}, {found.distances[index]:.1f}"
+            st.image(
+                gan.sheet(found.pairs[index : index + 1], 1),
+                output_format="PNG",
+                width=PAIR,
+                caption=caption,
+                alt=f"Sample and nearest picture: {caption}",
+            )
     st.caption(f"Left the sample, right the training picture; the number is the {found.measure}.")
     st.download_button(
         "PNG", grid_png(found.pairs), f"nearest-{first}.png", "image/png", key=f"{key}_near_png", on_click="ignore"
@@ -202,7 +214,9 @@ def reconstructions(source: Source, made: Generator, key: str) -> None:
     except (XaiError, OSError) as error:
         st.caption(gan.sentence(error))
         return
-    _picture(picture, "Real pictures above their reconstructions", "reconstructed.png", f"{key}_again")
+    count = len(gan.class_names(made))
+    width: int | Literal["stretch"] = "stretch" if count > 4 else FEW * count
+    _picture(picture, "Real pictures above their reconstructions", "reconstructed.png", f"{key}_again", width)
     st.caption(
         "Above real pictures at the decoder's size, below what its decoder draws of the discriminator's features."
     )
