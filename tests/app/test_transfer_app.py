@@ -27,7 +27,7 @@ from xai.studies.review import seen
 from xai.studies.shipped import BRAIN
 from xai.studies.transfer import load_result
 from xai.types import Run
-from xai.ui import transfer, transfer_figures, transfer_form, transfer_maps
+from xai.ui import figures, transfer, transfer_figures, transfer_form, transfer_maps
 from xai.ui.jobs import BOARD
 from xai.ui.transfer import shipped
 
@@ -72,6 +72,7 @@ def test_the_threshold_moves_every_figure(open_page: OpenPage) -> None:
     app.run()
     assert not app.exception
     assert f"{sum(not row.correct for row in moved)} of all are wrong" in captions(app)
+    assert "“yes” is said from a probability of 0.05 on." in captions(app).replace("\\", "")
 
 
 def test_an_error_is_opened_tagged_and_kept(open_page: OpenPage) -> None:
@@ -84,7 +85,9 @@ def test_an_error_is_opened_tagged_and_kept(open_page: OpenPage) -> None:
     target = max(wrong, key=lambda row: row.confidence)
     app.button(key=f"tl_explain_{target.place}").click().run()
     assert not app.exception
-    assert target.key in [each.value for each in app.subheader]
+    assert target.key in [each.value.replace("\\", "") for each in app.subheader]
+    links = [each.value for each in app.markdown if each.value.endswith("[Explained below](#explained)")]
+    assert len(links) == 1
     app.selectbox(key=f"tl_tag_shipped_{target.place}").set_value("background").run()
     assert app.session_state["tl_notes_shipped"] == {target.key: ("background", "")}
 
@@ -186,6 +189,11 @@ def test_a_run_of_other_classes_is_not_in_the_curves_of_a_class() -> None:
     lines = {chart["layout"]["xaxis"]["title"]["text"]: len(chart["data"]) for chart in charts}
     assert lines["recall"] == 2  # the curve, and the point at the threshold
     assert lines["mean winning probability of the bin"] == 3  # both, and the diagonal
+    app = AppTest.from_function(_figures_of, kwargs={"several": [one, other, one]}).run(timeout=60)
+    drawn = [json.loads(each.proto.spec)["data"] for each in app.get("plotly_chart")[1:]]
+    assert {chart[-2]["line"]["color"] for chart in (drawn[0][:-1], drawn[1], drawn[2])} == {
+        f"rgb({figures.COLORS[2]})"  # the third run has its colour in every figure, whoever is not in it
+    }
 
 
 def _figures_of(several: "list[Any]") -> None:  # noqa: UP037 (AppTest takes this function out of its module)

@@ -28,7 +28,7 @@ from xai.ui.attack_set import SetRequest
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.controls import VIEW_TITLES, layer
 from xai.ui.jobs import BOARD, Job
-from xai.ui.live import Live
+from xai.ui.live import Live, sentence
 from xai.ui.nets import net_labels, net_names, net_title
 from xai.ui.session import link_of
 from xai.ui.work import Look, Net, Photo, Recent, Scene, look_key, samples
@@ -37,7 +37,7 @@ NORM_TITLES = {"linf": "L∞ (every pixel)", "l2": "L2 (all together)"}
 WAITING = {
     "": "Attacking. The first positions are there in a moment.",
     "load": "The network is being loaded.",
-    "ask": "Nothing is computed yet: the button above starts it.",
+    "ask": "Nothing is computed yet: a button above starts it.",
     "failed": "Nothing is attacked: the network could not be loaded.",
 }
 """What stands in the place of the pictures while there are none."""
@@ -77,7 +77,7 @@ def network(choice: AttackChoice, key: str) -> None:
     )
     job = BOARD.get(look_key(Scene(choice.photo, choice.view, choice.nets[0])))
     if job is not None and job.state == "failed":
-        st.warning(job.error)
+        st.warning(sentence(job.error))
 
         def use_random() -> None:
             choice.nets = (Net(choice.nets[0].name, "random:0"),)
@@ -178,7 +178,7 @@ def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, 
         return
     fine = Request(scene, choice.plan, layer_path)
     first = dataclasses.replace(fine, places=attack.FIRST_POSITIONS)
-    asks = st.container()  # above the slider, whose missing positions they are about
+    asks = st.container(horizontal=True)  # above the slider, whose missing positions they are about
     waits = {request: _waits(choice, request) for request in (first, fine)}
     sweep.mount(key, [fine.id, first.id], WAITING[known(scene) if known(scene) == "failed" else waits[first]])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import streamlit as st
 
 from xai.attack_bundle import csv_bytes, curve_table, smallest_text
@@ -54,10 +56,22 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
             "says": label,
             "probability": p,
             "smallest epsilon": smallest_text(value, norm),
+            "becomes": new,
         }
-        for name, label, p, value in zip(found.names, found.says, found.sure, found.smallest, strict=True)
+        for name, label, p, value, new in zip(
+            found.names, found.says, found.sure, found.smallest, found.becomes, strict=True
+        )
     ]
-    st.dataframe(rows, hide_index=True, column_config={"probability": st.column_config.NumberColumn(format="percent")})
+    views = [f"data:image/png;base64,{base64.b64encode(view).decode()}" for view in found.views]
+    st.dataframe(
+        [{"seen": view} | row for view, row in zip(views, rows, strict=True)],
+        hide_index=True,
+        row_height=64,
+        column_config={
+            "seen": st.column_config.ImageColumn(width=72),
+            "probability": st.column_config.NumberColumn(format="percent"),
+        },
+    )
     facts = {"network": choice.nets[0].title + mark.lower(), "protocol": f"{found.protocol} {curve.protocol}"}
     tables = {"Pictures": rows, "Curves": curve_table(curve)}
     with st.container(horizontal=True):

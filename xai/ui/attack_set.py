@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from xai.render import input_picture
 from xai.studies.adversarial import SecurityCurve, security_curve
 from xai.types import Run
 from xai.ui.attack import Plan
-from xai.ui.work import Net, Photo, Scene
+from xai.ui.work import Net, Photo, Scene, png
+
+VIEW = 96
+"""Side of the small pictures, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class SetRequest:
     def study(self, run: Run) -> SetFound:
         """One picture after another, of which only numbers are kept, on a copy of the network: nobody else waits."""
         classifier = self.net.load().private(run)
-        parts, says, sure = [], [], []
+        parts, says, sure, becomes, views = [], [], [], [], []
         for index, photo in enumerate(self.photos):
 
             def report(done: int, total: int, note: str, index: int = index, photo: Photo = photo) -> None:
@@ -53,19 +57,30 @@ class SetRequest:
             says.append(classifier.labels[int(before.argmax())])
             sure.append(float(before.max()))
             parts.append(made.numbers())
+            turned = bool(made.success.any())
+            place = int(made.success[:, 0].float().argmax())
+            becomes.append(classifier.labels[int(made.attacked[place].logits_after[0].argmax())] if turned else "")
+            views.append(png(input_picture(made.clean[0]).resize((VIEW, VIEW))))
         names = tuple(photo.name for photo in self.photos)
         smallest = torch.cat([part.smallest for part in parts]).tolist()
         curve = security_curve(parts)
-        return SetFound(curve, names, tuple(says), tuple(sure), tuple(smallest), made.protocol.sentence)
+        facts = (tuple(says), tuple(sure), tuple(smallest), tuple(becomes), tuple(views))
+        return SetFound(curve, names, *facts, made.protocol.sentence)
 
 
 @dataclass(frozen=True, eq=False)
 class SetFound:
-    """The curve over pictures and one fact a picture; smallest: NaN where no epsilon turned it."""
+    """The curve over pictures, and what became of each.
+
+    smallest: NaN where no epsilon turned it. becomes: what it is taken for there, or "". views: what the network saw,
+    small, as PNG.
+    """
 
     curve: SecurityCurve
     names: tuple[str, ...]
     says: tuple[str, ...]
     sure: tuple[float, ...]
     smallest: tuple[float, ...]
+    becomes: tuple[str, ...]
+    views: tuple[bytes, ...]
     protocol: str

@@ -168,7 +168,8 @@ def head(found: Result) -> None:
     )
     seen = ", none of them seen in training" if found.drawn else ""
     st.caption(runs.plain(f"{audit.images} test images{seen}; {audit.how}. {title}."))
-    st.markdown(agreement(found))
+    if seeds := agreement(found):
+        st.markdown(seeds)
     st.code(found.command, language=None, wrap_lines=True)
     if left := found.summary.get("left_out"):
         with st.expander(f"{len(left)} files that were left out, or used without their mask"):

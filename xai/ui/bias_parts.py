@@ -24,6 +24,9 @@ WORDS = {
     "reversed": "says the opposite",
 }
 
+PALE = ((0, "rgb(226, 132, 99)"), (0.5, "rgb(247, 247, 247)"), (1, "rgb(94, 160, 214)"))
+"""Colours of -1 to 1 that dark numbers can be read on."""
+
 
 def sweep(found: Result) -> None:
     """When does the shortcut take over? Curves over rho, and a slider that moves among the finished audits."""
@@ -200,15 +203,16 @@ def detector(found: Result) -> None:
     st.markdown(trusted(rows))
     figure = go.Figure(
         go.Heatmap(
-            z=values, x=[bias.factor_title(c) for c in cues], y=titles, zmin=-1, zmax=1, colorscale="RdBu",
-            texttemplate="%{z:.2f}", text=hover, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
-            colorbar={"title": "rank correlation", "thickness": 12, "orientation": "h", "y": 1, "yanchor": "bottom"},
+            z=values, x=[bias.factor_title(c) for c in cues], y=titles, zmin=-1, zmax=1, colorscale=PALE, showscale=False,
+            texttemplate="%{z:.2f}", textfont={"color": "rgb(20, 24, 28)"},
+            text=hover, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", title="Method")
     figure.update_xaxes(title="Planted cue", tickangle=0)
     count = rows[0]["correlation"]["n"]
-    bias.show(bias.styled(figure, f"Mass on the cue against true reliance, {count} networks a cue", 620), "detector")
+    named = f"Rank correlation of the mass on the cue with the true reliance, {count} networks a cue"
+    bias.show(bias.styled(figure, named, 620), "detector")
     st.caption(told["protocol"])
     st.code(told.get("command", found.command), language=None, wrap_lines=True)
     _scatter(told["readings"], cues, methods)
@@ -235,8 +239,8 @@ def trusted(rows: Sequence[Mapping[str, Any]]) -> str:
         for word in ("trusted", "some", "reversed"):
             names = [METHODS.get(row["method"]).title for row in rows if (row["cue"], row["word"]) == (cue, word)]
             if names or word == "trusted":
-                told.append(f"{WORDS[word]}: {', '.join(names) or 'none'}")
-        lines.append(f"- **{bias.factor_title(cue).capitalize()}** {'; '.join(told)}")
+                told.append(f"{WORDS[word].capitalize()}: {', '.join(names) or 'none'}.")
+        lines.append(f"- **{bias.factor_title(cue).capitalize()}.** {' '.join(told)}")
     return "\n".join(lines)
 
 

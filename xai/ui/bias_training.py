@@ -20,7 +20,7 @@ def live() -> None:
 
     def draw(record: run_control.Record, rows: Sequence[Mapping[str, Any]]) -> None:
         last = [row for row in rows if row["network"] == rows[-1]["network"]]
-        bias.show(learning(last, rows[-1]["network"]), f"live-{record.id}")
+        bias.show(learning(last, f"How {rows[-1]['network']} learns"), f"live-{record.id}")
 
     runs.watched("audit-bias", draw)
 

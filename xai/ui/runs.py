@@ -68,14 +68,22 @@ def panel(kind: str, key: str, on_pick: Picked | None = None) -> Record | None:
         return _pick([each for each in over if each.status.state == "done"], key, on_pick, bool(found))
 
 
+def await_run(key: str, run_id: str) -> None:
+    """Have the panel of this key pick a run that was just begun when it is done, unless a person picks one before."""
+    st.session_state[f"{key}_awaited"] = run_id
+
+
 def _pick(done: Sequence[Record], key: str, on_pick: Picked | None, some: bool) -> Record | None:
     if not done:
         st.caption("No finished run yet." if some else "No run yet; what you begin appears here.")
         return None
     by_id = {each.id: each for each in done}
-    name = f"{key}_picked"
+    name, awaited = f"{key}_picked", f"{key}_awaited"
+    if st.session_state.get(awaited) in by_id:
+        st.session_state[name] = st.session_state.pop(awaited)
 
     def changed() -> None:
+        st.session_state.pop(awaited, None)
         chosen = by_id.get(st.session_state[name])
         if on_pick is not None and chosen is not None:
             on_pick(chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from xai import run_control
-from xai.data._spec import DataSet
+from xai.data._spec import SAMPLES, DataSet
 from xai.data.call import dataset_stamp
 from xai.errors import XaiError
 from xai.models.classifier import Classifier
+from xai.runs import RunFolder
 from xai.studies._transfer_files import TransferResult, load_result
 from xai.studies.shipped import BRAIN, CHARACTERS, command, network_of_run
 from xai.ui import figures, runs
@@ -63,8 +64,7 @@ class Shown:
     @property
     def marks(self) -> tuple[str, ...]:
         """What has to be said wherever its numbers are."""
-        told = self.result.summary
-        return (*["synthetic images"] * told["synthetic"], *["began with random weights"] * told["random_base"])
+        return _marks(self.result.summary["synthetic"], self.result.summary["random_base"])
 
     @property
     def name(self) -> str:
@@ -77,6 +77,10 @@ class Shown:
         if self.id in PACKED:
             return command(self.result)
         return run_control.record(self.result.path).command
+
+
+def _marks(synthetic: bool, random_base: bool) -> tuple[str, ...]:
+    return (*["synthetic images"] * synthetic, *["began with random weights"] * random_base)
 
 
 def shipped(run_id: str = SHIPPED) -> Shown:
@@ -144,12 +148,19 @@ def own() -> None:
 def live() -> None:
     """Curves of what is being trained, as it learns."""
 
-    def draw(record: run_control.Record, rows: Sequence[object]) -> None:
-        st.markdown(f"**{runs.plain(record.title)}**, as it learns")
+    def draw(record: run_control.Record, rows: Sequence[Mapping[str, Any]]) -> None:
+        config = RunFolder(record.path).config()  # what was read when the page was drawn may be from before it
+        fold = max(int(row["fold"]) for row in rows)
+        of = f", fold {fold} of {config['folds']}" if config["folds"] else ""
+        st.markdown(f"**{runs.plain(record.title)}**, as it learns{of}")
+        sample = str(config["data"]).removeprefix("sample:")
+        synthetic = sample != config["data"] and SAMPLES.get(sample).synthetic
+        marks = ", ".join(_marks(synthetic, str(config["weights"]).startswith("random")))
         lines = [(record.title, rows)]
         left, right = st.columns(2)
-        left.plotly_chart(learning(lines, "accuracy"), width="stretch", key=f"{KEY}_live_a_{record.id}")
-        right.plotly_chart(learning(lines, "loss"), width="stretch", key=f"{KEY}_live_l_{record.id}")
+        for place, measure in ((left, "accuracy"), (right, "loss")):
+            made = learning(lines, measure, marks, fold)
+            place.plotly_chart(made, width="stretch", key=f"{KEY}_live_{measure}_{record.id}")
 
     runs.watched("train", draw)
 
@@ -164,14 +175,16 @@ def called(several: Sequence[Shown]) -> tuple[list[str], str]:
     return names, ", ".join(shared)
 
 
-def learning(lines: Sequence[tuple[str, Sequence[object]]], measure: str, marks: str = "") -> go.Figure:
-    """Accuracy or loss by epoch: training dashed, validation solid, a colour a run (fold 1 of a run with folds).
+def learning(
+    lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], measure: str, marks: str = "", fold: int = 1
+) -> go.Figure:
+    """Accuracy or loss by epoch: training dashed, validation solid, a colour a run. fold: of a run with folds.
 
     Losses that differ by more than `SPREAD` are drawn on a scale of powers of ten. marks: said in the figure.
     """
     figure, values = go.Figure(), [0.0]
     for place, (name, history) in enumerate(lines):
-        rows = [row for row in history if isinstance(row, dict) and row.get("fold", 1) == 1]
+        rows = [row for row in history if row.get("fold", 1) == fold]
         color = f"rgb({figures.COLORS[place % len(figures.COLORS)]})"
         x = [row["epoch"] for row in rows]
         values += [float(row[f"{part}_{measure}"]) for row in rows for part in ("train", "validation")]

@@ -47,13 +47,14 @@ def measured(several: Sequence[Shown]) -> float:
     positive = 1
     if not pair:
         names = list(main.result.classes)
-        positive = names.index(st.selectbox("Curves of the class, against the rest", names, key=f"{KEY}_positive"))
-    alike = [each for each in several if each.result.classes == main.result.classes]
+        positive = names.index(
+            st.selectbox("Curves of the class, against the rest", names, key=f"{KEY}_positive", persist_state="session")
+        )
     left, middle, right = st.columns(3)
     with left:
-        chart(_roc(alike, positive, told), "roc")
+        chart(_roc(several, positive, told), "roc")
     with middle:
-        chart(_precision_recall(alike, positive, told), "precision-recall")
+        chart(_precision_recall(several, positive, told), "precision-recall")
     with right:
         chart(_calibration(several), "calibration")
     st.caption(
@@ -62,7 +63,7 @@ def measured(several: Sequence[Shown]) -> float:
         + "".join(
             f" {runs.plain(each.title)} has other classes: only in the calibration."
             for each in several
-            if each not in alike
+            if each.result.classes != main.result.classes
         )
     )
     return threshold
@@ -123,9 +124,14 @@ def _rates(shown: Shown, told: Mapping[str, Any] | None) -> None:
     st.dataframe(rows, hide_index=True, height=height, column_config=decimals(names, "%.3f"))
 
 
+def _alike(several: Sequence[Shown]) -> list[tuple[int, Shown]]:
+    """The runs with the classes of the first, each with its place, which gives its colour in every figure."""
+    return [pair for pair in enumerate(several) if pair[1].result.classes == several[0].result.classes]
+
+
 def _roc(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None) -> go.Figure:
     figure = go.Figure()
-    for place, each in enumerate(several):
+    for place, each in _alike(several):
         found = roc(each.result.labels, each.result.probabilities[:, positive], positive)
         auc = each.result.figures().by_class[positive].auc
         _line(figure, found, place, f"AUC {auc:.3f}" if auc is not None else "AUC none", several)
@@ -137,7 +143,7 @@ def _roc(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None
 
 def _precision_recall(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None) -> go.Figure:
     figure = go.Figure()
-    for place, each in enumerate(several):
+    for place, each in _alike(several):
         found = precision_recall(each.result.labels, each.result.probabilities[:, positive], positive)
         area = each.result.figures().by_class[positive].average_precision
         _line(figure, found, place, f"AP {area:.3f}" if area is not None else "AP none", several)

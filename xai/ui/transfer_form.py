@@ -62,9 +62,14 @@ def panel() -> None:
         command = ["train", place, *words]
         problem = _problem(data, recipe)
         if problem:
-            st.warning(problem, icon=":material/info:")
+            st.warning(runs.plain(problem), icon=":material/info:")
         model = st.session_state[f"{KEY}_model"]
-        title = st.text_input("Title", f"{called or data.name}, {NETWORKS[model]}", key=f"{KEY}_title_{place}_{model}")
+        title = st.text_input(
+            "Title",
+            f"{called or data.name}, {NETWORKS[model]}",
+            key=f"{KEY}_title_{place}_{model}",
+            persist_state="session",
+        )
         st.button(
             "Train",
             icon=":material/play_arrow:",
@@ -75,7 +80,9 @@ def panel() -> None:
             args=(command, title),
         )
         if said := st.session_state.pop(f"{KEY}_said", ""):
-            st.warning(said, icon=":material/info:")
+            st.warning(runs.plain(said), icon=":material/info:")
+        if st.session_state.pop(f"{KEY}_begun", False):
+            st.caption(":material/arrow_downward: Begun; it stands under Runs, below.")
         st.caption("The same in the terminal")
         st.code(shlex.join(["python", "-m", "xai", *command, "--out", "runs/mine"]), language=None, wrap_lines=True)
 
@@ -83,13 +90,22 @@ def panel() -> None:
 def _source() -> tuple[str, str]:
     """Where the images are, as the command takes it, "" while nothing is chosen; the name of a zip that was sent."""
     source = st.segmented_control(
-        "Images", SOURCES, default="samples", format_func=SOURCE_TITLES.__getitem__, key=f"{KEY}_source", required=True
+        "Images",
+        SOURCES,
+        default="samples",
+        format_func=SOURCE_TITLES.__getitem__,
+        key=f"{KEY}_source",
+        persist_state="session",
+        required=True,
     )
     if source == "samples":
         labelled = [spec for spec in SAMPLES if spec.synthetic]
         titles = {spec.name: spec.title for spec in labelled}
         names = sorted(titles, key=lambda name: name != "brain")
-        return f"sample:{st.selectbox('Which', names, format_func=titles.__getitem__, key=f'{KEY}_sample')}", ""
+        name = st.selectbox(
+            "Which", names, format_func=titles.__getitem__, key=f"{KEY}_sample", persist_state="session"
+        )
+        return f"sample:{name}", ""
     if source == "zip":
         file = st.file_uploader(
             "A zip with a folder of images for each class",
@@ -106,6 +122,7 @@ def _source() -> tuple[str, str]:
     path = st.text_input(
         "Folder or zip on the server",
         key=f"{KEY}_path",
+        persist_state="session",
         placeholder="/data/brain_tumor_dataset",
         help="A folder with a folder of images for each class (such as yes and no), read in place.",
     )
@@ -143,7 +160,7 @@ def _about(data: DataSet) -> None:
     transfer.chart(chart, "balance")
     _preview(data)
     if data.problems:
-        with st.expander(f"{len(data.problems)} files left out"):
+        with st.expander(f"{len(data.problems)} file{'s' * (len(data.problems) > 1)} left out"):
             st.dataframe([{"file": p.key, "reason": p.reason} for p in data.problems], hide_index=True)
 
 
@@ -181,47 +198,73 @@ def _settings() -> tuple[list[str], Recipe | None]:
     """Words of the command, and the recipe; None where a setting is refused."""
     usual = Recipe()
     pair = st.columns(2)
-    model = pair[0].selectbox("Network", list(NETWORKS), format_func=NETWORKS.__getitem__, key=f"{KEY}_model")
+    model = pair[0].selectbox(
+        "Network", list(NETWORKS), format_func=NETWORKS.__getitem__, key=f"{KEY}_model", persist_state="session"
+    )
     weights = pair[1].selectbox(
         "Begins with",
         ("imagenet", "random:0"),
         key=f"{KEY}_weights",
+        persist_state="session",
         format_func=lambda name: "ImageNet weights" if name == "imagenet" else "random weights",
     )
     pair = st.columns(2)
     chosen: dict[str, Any] = {}
     heads = sorted(HEADS, key=lambda name: name != "study4")
     chosen["head"] = pair[0].selectbox(
-        "Head", heads, format_func={"study4": "Study 4's", "linear": "Linear"}.__getitem__, key=f"{KEY}_head"
+        "Head",
+        heads,
+        format_func={"study4": "Study 4's", "linear": "Linear"}.__getitem__,
+        key=f"{KEY}_head",
+        persist_state="session",
     )
     chosen["trainable"] = pair[1].selectbox(
         "What learns",
         TRAINABLE,
         key=f"{KEY}_trainable",
+        persist_state="session",
         format_func={"frozen": "the head only", "last_block": "head and last block", "all": "everything"}.__getitem__,
     )
     pair = st.columns(2)
-    chosen["epochs"] = pair[0].number_input("Epochs", 1, 1000, 30, key=f"{KEY}_epochs")
-    parts = pair[1].selectbox("Split", list(PARTS), key=f"{KEY}_parts", help="Seeded, each class in its share.")
+    chosen["epochs"] = pair[0].number_input("Epochs", 1, 1000, 30, key=f"{KEY}_epochs", persist_state="session")
+    parts = pair[1].selectbox(
+        "Split", list(PARTS), key=f"{KEY}_parts", persist_state="session", help="Seeded, each class in its share."
+    )
     with st.expander("More settings"):
         three = st.columns(3)
-        chosen["batch"] = three[0].number_input("Batch", 1, 1024, usual.batch, key=f"{KEY}_batch")
-        chosen["learning_rate"] = three[1].number_input(
-            "Learning rate", 1e-6, 1.0, usual.learning_rate, format="%g", key=f"{KEY}_rate"
+        chosen["batch"] = three[0].number_input(
+            "Batch", 1, 1024, usual.batch, key=f"{KEY}_batch", persist_state="session"
         )
-        chosen["seed"] = three[2].number_input("Seed", 0, LARGEST_SEED, 0, key=f"{KEY}_seed")
-        chosen["schedule"] = three[0].selectbox("Schedule", SCHEDULES, key=f"{KEY}_schedule")
-        chosen["class_weights"] = three[1].selectbox("Class weights", CLASS_WEIGHTS, key=f"{KEY}_balance")
+        chosen["learning_rate"] = three[1].number_input(
+            "Learning rate", 1e-6, 1.0, usual.learning_rate, format="%g", key=f"{KEY}_rate", persist_state="session"
+        )
+        chosen["seed"] = three[2].number_input("Seed", 0, LARGEST_SEED, 0, key=f"{KEY}_seed", persist_state="session")
+        chosen["schedule"] = three[0].selectbox("Schedule", SCHEDULES, key=f"{KEY}_schedule", persist_state="session")
+        chosen["class_weights"] = three[1].selectbox(
+            "Class weights", CLASS_WEIGHTS, key=f"{KEY}_balance", persist_state="session"
+        )
         chosen["patience"] = three[2].number_input(
-            "Patience", 0, 1000, 0, key=f"{KEY}_patience", help="Stop after so many epochs without gain; 0: never."
+            "Patience",
+            0,
+            1000,
+            0,
+            key=f"{KEY}_patience",
+            persist_state="session",
+            help="Stop after so many epochs without gain; 0: never.",
         )
         chosen["augment"] = tuple(
             st.multiselect(
-                "Augmentation", list(AUGMENTATIONS), key=f"{KEY}_augment", help="None: features are computed once."
+                "Augmentation",
+                list(AUGMENTATIONS),
+                key=f"{KEY}_augment",
+                persist_state="session",
+                help="None: features are computed once.",
             )
         )
-        chosen["precision"] = three[0].selectbox("Precision", PRECISIONS, key=f"{KEY}_precision")
-        view = three[1].selectbox("View", ("crop", "whole"), key=f"{KEY}_view")
+        chosen["precision"] = three[0].selectbox(
+            "Precision", PRECISIONS, key=f"{KEY}_precision", persist_state="session"
+        )
+        view = three[1].selectbox("View", ("crop", "whole"), key=f"{KEY}_view", persist_state="session")
     try:
         made = Recipe(**chosen)
     except InputError as error:
@@ -247,8 +290,11 @@ def _problem(data: DataSet, recipe: Recipe) -> str:
 
 def _begin(words: Sequence[str], title: str) -> None:
     try:
-        run_control.start(list(words), run_control.new_run("train", title))
+        path = run_control.new_run("train", title)
+        run_control.start(list(words), path)
         transfer.own()  # what was begun is shown when it is done
+        runs.await_run(transfer.KEY, path.name)
+        st.session_state[f"{KEY}_begun"] = True
     except XaiError as error:
         st.session_state[f"{KEY}_said"] = str(error)
 
@@ -262,5 +308,6 @@ def more(run_id: str, epochs: int, words: Sequence[str]) -> None:
         words += ["--epochs", str(epochs)]
     try:
         run_control.start(words, run_control.find_run(run_id))
+        runs.await_run(transfer.KEY, run_id)
     except XaiError as error:
         st.session_state[f"{KEY}_refused"] = str(error)

@@ -61,8 +61,18 @@ def look(key: str) -> Look:
         names.index("jet"),
         format_func=lambda name: COLORMAPS[name].title if name in COLORMAPS else "By the method's sign",
         key=f"{key}_colors",
+        persist_state="session",
     )
-    opacity = right.slider("Share of the map", 0.0, 1.0, OPACITY, 0.05, key=f"{key}_opacity", help="0.4 as in study 4.")
+    opacity = right.slider(
+        "Share of the map",
+        0.0,
+        1.0,
+        OPACITY,
+        0.05,
+        key=f"{key}_opacity",
+        persist_state="session",
+        help="0.4 as in study 4.",
+    )
     return Look(colors, opacity)
 
 

@@ -31,9 +31,16 @@ def panel(live: Watched, several: Sequence[Shown]) -> None:
     left, middle, right = st.columns(3)
     names = [spec.name for spec in METHODS if spec.family != "baseline"]
     method = left.selectbox(
-        "Method", names, names.index("gradcam"), format_func=lambda n: METHODS.get(n).title, key=f"{KEY}_inside"
+        "Method",
+        names,
+        names.index("gradcam"),
+        format_func=lambda n: METHODS.get(n).title,
+        key=f"{KEY}_inside",
+        persist_state="session",
     )
-    count = middle.slider("Validation images with an object", FEWEST, MOST, USUAL, key=f"{KEY}_inside_count")
+    count = middle.slider(
+        "Validation images with an object", FEWEST, MOST, USUAL, key=f"{KEY}_inside_count", persist_state="session"
+    )
     folds = max(len(each.result.summary["folds"]) for each in several)
     fold: int | None = None
     if folds:
@@ -42,6 +49,7 @@ def panel(live: Watched, several: Sequence[Shown]) -> None:
             [None, *range(1, folds + 1)],
             format_func=lambda k: "all, each on its own fold" if k is None else f"fold {k}",
             key=f"{KEY}_inside_fold",
+            persist_state="session",
         )
     measured: dict[str, tuple[Shown, Inside]] = {}
     live.gather(partial(_show, several, measured))

@@ -53,7 +53,9 @@ def flipped(live: Watched, several: Sequence[Shown]) -> None:
     if not shown or data is None:
         return
     labels = {flip.index: _named(flip, several) for flip in shown}
-    index = st.selectbox("Image", list(labels), format_func=labels.__getitem__, key=f"{KEY}_flip")
+    index = st.selectbox(
+        "Image", list(labels), format_func=labels.__getitem__, key=f"{KEY}_flip", persist_state="session"
+    )
     how = look(f"{KEY}_flip_look")
     _side_by_side(live, next(flip for flip in shown if flip.index == index), several, data, methods, how)
 

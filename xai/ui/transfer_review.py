@@ -25,6 +25,8 @@ PAGE = 24
 """Images of the gallery at first, and more of at a time."""
 THUMBNAIL = 150
 FIRST_METHODS = ("gradcam", "lrp")
+EXPLAINED = "explained"
+"""The anchor of the image that is explained."""
 
 _thumbnails: Recent[str] = Recent(600)
 
@@ -39,23 +41,30 @@ def panel(live: Watched, shown: Shown, threshold: float) -> None:
     wrong = sum(not row.correct for row in rows)
     st.caption(
         f"{len(kept)} of {len(rows)} validation images; {wrong} of all are wrong. Under each: what was said, with its "
-        "probability, and the label. " + ("Synthetic images." if data.synthetic else "")
+        f"probability, and the label. {runs.plain(_from(shown, threshold))}"
+        + ("Synthetic images." if data.synthetic else "")
     )
     if not kept:
         st.info("No image is in this cell with this confidence; widen the filter.", icon=":material/filter_alt:")
         return
+    picked = st.session_state.get(f"{KEY}_open_{shown.id}")
+    row = next((each for each in rows if each.place == picked), kept[0])
     count = st.session_state.setdefault(f"{KEY}_gallery_count", PAGE)
-    _gallery(kept[:count], data, shown)
+    _gallery(kept[:count], data, shown, row)
     if len(kept) > count:
         st.button(
             f"Show more ({len(kept) - count})",
             key=f"{KEY}_gallery_more",
             on_click=lambda: st.session_state.update({f"{KEY}_gallery_count": count + PAGE}),
         )
-    picked = st.session_state.get(f"{KEY}_open_{shown.id}")
-    row = next((each for each in rows if each.place == picked), kept[0])
     one(live, shown, row, data.items[row.index])
-    _export(shown, kept, data)
+    _export(shown, kept, data, threshold)
+
+
+def _from(shown: Shown, threshold: float) -> str:
+    """From which probability on the second of two classes is said; "" where there are more."""
+    classes = shown.result.classes
+    return f"“{classes[1]}” is said from a probability of {threshold:.2f} on. " if len(classes) == 2 else ""
 
 
 def _filtered(shown: Shown, rows: Sequence[Seen]) -> list[Seen]:
@@ -73,10 +82,18 @@ def _filtered(shown: Shown, rows: Sequence[Seen]) -> list[Seen]:
             format_func={"wrong": "Errors", "right": "Right", "all": "All"}.__getitem__,
         )
         label = st.selectbox(
-            "Label", places, format_func=lambda k: "any" if k is None else names[k], key=f"{KEY}_label"
+            "Label",
+            places,
+            format_func=lambda k: "any" if k is None else names[k],
+            key=f"{KEY}_label_{shown.id}",
+            persist_state="session",
         )
         said = st.selectbox(
-            "Predicted", places, format_func=lambda k: "any" if k is None else names[k], key=f"{KEY}_said"
+            "Predicted",
+            places,
+            format_func=lambda k: "any" if k is None else names[k],
+            key=f"{KEY}_said_{shown.id}",
+            persist_state="session",
         )
         low, high = st.slider(
             "Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key=f"{KEY}_confidence", persist_state="session"
@@ -93,7 +110,8 @@ def words(row: Seen, classes: Sequence[str]) -> str:
     return f"{sign}{kind} {said} {row.confidence:.2f}  \n:gray[label {label}]"
 
 
-def _gallery(rows: Sequence[Seen], data: DataSet, shown: Shown) -> None:
+def _gallery(rows: Sequence[Seen], data: DataSet, shown: Shown, opened: Seen) -> None:
+    """Thumbnails with what was said; the one that is explained has a link down to its maps."""
     with st.container(horizontal=True, gap="small", key=f"{KEY}_gallery"):
         for row in rows:
             with st.container(width=THUMBNAIL + 12, gap="xsmall", key=f"{KEY}_tile_{row.place}"):
@@ -105,6 +123,9 @@ def _gallery(rows: Sequence[Seen], data: DataSet, shown: Shown) -> None:
                 else:
                     st.caption(":material/broken_image: cannot be read")
                 st.markdown(words(row, shown.result.classes))
+                if row.place == opened.place:
+                    st.markdown(f":material/arrow_downward: [Explained below](#{EXPLAINED})")
+                    continue
                 st.button(
                     "Explain",
                     key=f"{KEY}_explain_{row.place}",
@@ -137,7 +158,7 @@ def thumbnail(shown: Shown, index: int, item: Item) -> str:
 def one(live: Watched, shown: Shown, row: Seen, item: Item) -> None:
     """An image with explanations of the class that was said and of the label, by the methods chosen."""
     classes = shown.result.classes
-    st.subheader(f"{row.key}", anchor=False)
+    st.subheader(runs.plain(row.key), anchor=EXPLAINED)
     st.markdown(words(row, classes))
     methods = pick_methods(f"{KEY}_methods", FIRST_METHODS)
     how = look(f"{KEY}_look")
@@ -179,13 +200,13 @@ def _notes(shown: Shown, row: Seen) -> None:
         notes(shown).pop(row.key, None)
 
 
-def _export(shown: Shown, rows: Sequence[Seen], data: DataSet) -> None:
+def _export(shown: Shown, rows: Sequence[Seen], data: DataSet, threshold: float) -> None:
     told = shown.result.summary
     about = {
         "run": shown.name,
         "made by": shown.command,
         "validation": told["protocol"]["validation"],
-        "confidence": "softmax probability of the class that was said",
+        "confidence": f"softmax probability of the class that was said. {_from(shown, threshold)}".strip(),
     }
     st.download_button(
         f"Export this list ({len(rows)} images, CSV with pictures)",

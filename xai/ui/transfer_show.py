@@ -186,9 +186,18 @@ def compared(several: Sequence[Shown]) -> None:
     )
     marks = transfer.called(several)[1]
     st.caption(
-        "Accuracy and loss of the validation images; parameters in all, and those that were trained."
-        + f" {'All are marked' if len(several) > 1 else 'Marked'}: {marks}." * bool(marks)
+        f"Accuracy and loss of the validation images; time on {_measured_on(several)}; parameters in all, and those "
+        "that were trained." + f" {'All are marked' if len(several) > 1 else 'Marked'}: {marks}." * bool(marks)
     )
+
+
+def _measured_on(several: Sequence[Shown]) -> str:
+    """The device and threads that the runs' times are of, each said once."""
+    told = [each.result.summary for each in several]
+    places = [f"{each['device']} with {each['threads']} thread{'s' * (each['threads'] > 1)}" for each in told]
+    if len(set(places)) == 1:
+        return places[0]
+    return ", ".join(f"{place} ({runs.plain(each.title)})" for place, each in zip(places, several, strict=True))
 
 
 def folds(shown: Shown) -> None:

@@ -1,0 +1,77 @@
+"""The transfer page without a browser: what is begun there, as it learns and when it is done."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import OpenPage
+from tests.app.test_transfer_app import captions, second_run
+from xai import run_control
+from xai.locks import locked
+from xai.run_files import Status
+from xai.runs import RunFolder
+from xai.ui import transfer
+from xai.ui.transfer import shipped
+from xai.ui.work import Recent
+
+
+def test_a_network_that_several_maps_ask_for_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def slow(result: object) -> object:
+        made.append(result)
+        time.sleep(0.05)
+        return result
+
+    monkeypatch.setattr(transfer, "network_of_run", slow)
+    monkeypatch.setattr(transfer, "_packed", Recent(2))
+    threads = [threading.Thread(target=transfer.network, args=(shipped(),)) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(made) == 1
+
+
+def test_what_was_begun_is_shown_when_it_is_done(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_control, "start", lambda words, path: None)
+    second_run(tmp_path / "runs" / "train-1")
+    app = open_page("transfer_learning")
+    app.session_state["tl_form"] = True
+    app.run()
+    app.button(key="tlf_go").click().run()
+    assert app.session_state["tl_picked"] == "train-1"
+    assert "Begun; it stands under Runs, below." in captions(app)
+    begun = app.session_state["tl_awaited"]
+    (tmp_path / "runs" / begun / "launch.json").unlink()
+    (tmp_path / "runs" / begun).rmdir()
+    second_run(tmp_path / "runs" / begun)
+    app.run()
+    assert not app.exception
+    assert app.session_state["tl_picked"] == begun
+    app.selectbox(key="tl_picked").set_value("train-1").run()
+    assert app.session_state["tl_picked"] == "train-1"
+
+
+def test_live_curves_are_those_of_the_fold_under_way_with_their_marks(open_page: OpenPage, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "train-1"
+    second_run(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "folds": 5, "weights": "random:0"}))
+    row = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    lines = [{**row, "fold": fold, "train_accuracy": fold / 10} for fold in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with locked(folder / ".lock", 1):
+        RunFolder(folder).set_status(Status("running", 20, 100))
+        app = open_page("transfer_learning")
+        assert any(each.value.endswith("as it learns, fold 2 of 5") for each in app.markdown)
+        chart = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert chart["data"][0]["y"] == [0.2]
+    assert chart["layout"]["legend"]["title"]["text"] == "synthetic images, began with random weights"
