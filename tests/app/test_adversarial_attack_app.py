@@ -60,7 +60,7 @@ def test_what_is_not_under_way_is_not_said_to_be(open_page: OpenPage, monkeypatc
     monkeypatch.setattr(sweep, "mount", lambda _key, _ids, words: said.append(words))
     monkeypatch.setattr(attack_forms, "LONG_SECONDS", 0.0)
     app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
-    assert said[-1] == "Nothing is computed yet: the button above starts it."
+    assert said[-1] == "Nothing is computed yet: a button above starts it."
     next(each for each in app.button if each.label.startswith("Compute the first positions")).click().run()
     assert said[-1].startswith("Attacking.")
 

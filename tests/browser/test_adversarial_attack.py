@@ -83,7 +83,7 @@ def test_many_pictures_give_a_rate_with_its_interval(server: AppServer, new_page
     with page.expect_download() as download:
         page.locator(".st-key-aa_set_csv button").click()
     lines = Path(download.value.path()).read_text().splitlines()
-    assert lines[0] == "picture,says,probability,smallest epsilon,network,protocol"
+    assert lines[0] == "picture,says,probability,smallest epsilon,becomes,network,protocol"
     assert len(lines) == 6
     expect(page.locator(".st-key-aa_rates")).to_contain_text("EfficientNet-Lite0, mean over 5 pictures")  # when saved
     with page.expect_download() as download:
