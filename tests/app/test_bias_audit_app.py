@@ -52,7 +52,7 @@ def test_the_slider_moves_among_finished_results(open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Mending", "**Balanced data**: worst group"), ("Detector", "**Corner mark** can be trusted: LRP, ")],
+    [("Mending", "**Balanced data**: worst group"), ("Detector", "**Corner mark.** Can be trusted: LRP, ")],
 )
 def test_the_other_parts_have_their_tables(open_page: OpenPage, name: str, said: str) -> None:
     app = tab(open_page("bias_audit"), name)
@@ -95,6 +95,17 @@ def test_own_data_says_what_it_would_run(open_page: OpenPage, tmp_path: Path) ->
         app.text_input(key="ba_own_data").set_value(place).run()
         assert not app.exception
         assert any(said in each.value for each in app.warning), place
+
+
+def test_a_table_that_does_not_fit_is_said_before_the_run(open_page: OpenPage) -> None:
+    app = tab(open_page("bias_audit"), "Your own data")
+    app.selectbox(key="ba_own_groups").set_value("a CSV").run()
+    assert any(each.value == "Drop the CSV to begin." for each in app.info)
+    sheet = ("g.csv", b"file,group\ncat/1.png,a\n", "text/csv")
+    app.file_uploader(key="ba_own_csv").set_value(sheet).run()
+    assert not app.exception
+    assert any(each.value.startswith("g\\.csv has no group for cat/light/") for each in app.warning)
+    assert not [each for each in app.button if each.key == "ba_begin_own"]
 
 
 def test_a_finished_run_of_ones_own_data_is_shown(open_page: OpenPage, tmp_path: Path) -> None:

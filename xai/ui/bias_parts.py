@@ -203,7 +203,8 @@ def detector(found: Result) -> None:
     st.markdown(trusted(rows))
     figure = go.Figure(
         go.Heatmap(
-            z=values, x=[bias.factor_title(c) for c in cues], y=titles, zmin=-1, zmax=1, colorscale=PALE, showscale=False,
+            z=values, x=[bias.factor_title(c) for c in cues], y=titles, zmin=-1, zmax=1,
+            colorscale=PALE, showscale=False,
             texttemplate="%{z:.2f}", textfont={"color": "rgb(20, 24, 28)"},
             text=hover, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
         )
