@@ -6,6 +6,7 @@ import io
 import shlex
 
 import pytest
+import streamlit as st
 import torch
 from PIL import Image
 from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -63,6 +64,25 @@ def test_what_is_not_under_way_is_not_said_to_be(open_page: OpenPage, monkeypatc
     assert said[-1] == "Nothing is computed yet: a button above starts it."
     next(each for each in app.button if each.label.startswith("Compute the first positions")).click().run()
     assert said[-1].startswith("Attacking.")
+
+
+def test_a_set_under_way_says_so_in_its_place(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    caption = st.delta_generator.DeltaGenerator.caption
+    monkeypatch.setattr(
+        st.delta_generator.DeltaGenerator,
+        "caption",
+        lambda at, text, **more: (shown.append(text), caption(at, text, **more)),
+    )
+    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app.session_state["aa_tabs"] = "Many pictures"
+    app.run()
+    app.button(key="aa_all").click().run()
+    assert any(text.startswith("One picture after another") for text in shown)
+    assert not any(each.value.startswith("One picture after another") for each in app.caption)  # the curves are there
+    shown.clear()
+    app.run()
+    assert not any(text.startswith("One picture after another") for text in shown)
 
 
 def test_the_command_attacks_at_the_same_epsilons() -> None:

@@ -232,8 +232,7 @@ def _send(job: Job) -> None:
     if isinstance(job.result, Found):
         with st.container(key=f"{HIDDEN}-{job.result.request.id}"):
             found: Found = job.result
-            data = _packets.get(found.request.id, lambda: sweep_packet(found))
-            carry(data, key=f"packet-{found.request.id}")
+            carry(_packets.get(found.request.id, lambda: sweep_packet(found)), key=f"packet-{found.request.id}")
     elif job.error:
         st.warning(job.error)
 
@@ -322,6 +321,7 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
         lambda job: show_set(job, choice, attack.command(choice, layer_path, photos, places)),
         seconds,
         scene.net.text,
+        "One picture after another: the bar at the top of the page says how far. The curves come here after the last.",
     )
 
 

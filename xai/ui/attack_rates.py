@@ -32,11 +32,13 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
     over = f"{choice.nets[0].title}, mean over {curve.success.n} pictures with its 95 %"
     left, right = st.columns(2, gap="large", vertical_alignment="bottom")
     with left:
-        what = "that reach the class" if choice.plan.target is not None else "whose class changes"
+        targeted = choice.plan.target is not None
+        what = "that reach the class" if targeted else "whose class changes"
         lines = [("attacked", curve.success), (NOISE, curve.noise_turns), (PNG, curve.survives_png)]
         made = figures.bands(x, lines, unit, f"share of pictures {what}", (-0.02, 1.02))
         made.update_traces(line_dash="dot", selector={"name": PNG})  # mostly it lies on the line of the attack
-        figures.chart(made, f"How many are turned{mark}", f"{over} Wilson interval. {found.protocol}", "aa_rates")
+        title = "How many reach the class" if targeted else "How many are turned"
+        figures.chart(made, f"{title}{mark}", f"{over} Wilson interval. {found.protocol}", "aa_rates")
     with right:
         measure = st.selectbox(
             "Shift of the explanation", list(SHIFTS), format_func=lambda n: SHIFTS[n].title, key="aa_measure"

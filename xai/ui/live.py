@@ -105,10 +105,20 @@ class Live:
         self.findings.append(Finding(tuple(names), show, st.empty(), whole))
 
     def work(
-        self, key: Hashable, title: str, work: Work, show: Callable[[Job], None], cost: float = 0.0, lane: str = ""
+        self,
+        key: Hashable,
+        title: str,
+        work: Work,
+        show: Callable[[Job], None],
+        cost: float = 0.0,
+        lane: str = "",
+        meanwhile: str = "",
     ) -> None:
-        """Do other work on the board, and call `show` with its job, here, when it has ended."""
-        self.tasks.append(Task(key, title, work, cost, lane, show, st.empty()))
+        """Do other work on the board, and call `show` with its job, here, when it has ended; `meanwhile` until then."""
+        place, job = st.empty(), BOARD.get(key)
+        if meanwhile and (job is None or job.active):
+            place.caption(meanwhile)
+        self.tasks.append(Task(key, title, work, cost, lane, show, place))
 
     def looked(self, scene: Scene) -> Look | None:
         """What is known about a scene now."""

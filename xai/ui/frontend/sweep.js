@@ -234,7 +234,7 @@ class Sweep {
     const [before, after] = [head.clean.top[0], frame.top[0]];
     this.tiles.clean.note.textContent = `says ${before.label}, ${percent(before.p)}`;
     const measured = frame.distance[head.norm];
-    const smaller = measured < 0.98 * head.epsilons[index] ? `, best found within ${(head.factor * measured).toPrecision(2)}${head.factor === 255 ? "/255" : ""}` : "";
+    const smaller = measured < 0.98 * head.epsilons[index] ? `, best found within ${+(head.factor * measured).toPrecision(3)}${head.factor === 255 ? "/255" : ""}` : "";
     this.tiles.attacked.note.textContent = `says ${after.label}, ${percent(after.p)}${smaller}`;
     this.tiles.attacked.note.title = smaller ? "A larger ball holds the smaller one: the attack keeps the best that it has found." : "";
     this.tiles.attacked.canvas.setAttribute("aria-label", `Attacked at epsilon ${ε}: says ${after.label}, ${percent(after.p)}`);
