@@ -41,11 +41,11 @@ CHARACTERS = {
 had. `python -m xai train sample:characters --model M --weights random:0 --learning-rate 0.01 --schedule cosine --epochs
 60 --out RUN` each, packed."""
 
-ALIKE = 0.01
-"""How far a network drawn anew by the same seed may be in a probability of the first validation image.
+ALIKE, ASKED = 0.1, 4
+"""How far a network drawn anew by the same seed may be in a probability of any of so many validation images.
 
-Machines differ in the last bits: on other vector kernels the three networks of `CHARACTERS` differ by 0.0006 at most
-(8 images), while with other seeds ResNet50 and DenseNet121 differ by 0.14 at least (3 seeds, 8 images).
+Machines differ in the last bits. Of 8 images, the largest differences of the three networks of `CHARACTERS`: on other
+vector kernels 0.0006, with convolutions rounded as TF32 does 0.035; with another seed 0.76 or more.
 """
 
 
@@ -113,10 +113,12 @@ def _held_once(trained: Classifier, base: Classifier) -> None:
 
 
 def _answers(network: Classifier, result: TransferResult) -> bool:
-    """Whether it gives the first validation image the probabilities of the run."""
-    x = network.preprocess(result.items()[0].open(), result.config["view"])
-    found = network.predict(x).softmax(1)[0].cpu().numpy()
-    return bool(np.abs(found - result.probabilities[0]).max() <= ALIKE)
+    """Whether it gives validation images from first to last the probabilities of the run."""
+    items, told = result.items(), result.probabilities
+    places = range(0, len(items), max(1, len(items) // ASKED))
+    x = network.preprocess([items[place].open() for place in places], result.config["view"])
+    found = network.predict(x).softmax(1).numpy()
+    return bool(np.abs(found - told[list(places)]).max() <= ALIKE)
 
 
 def recipe_of(result: TransferResult) -> Recipe:
