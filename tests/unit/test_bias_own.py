@@ -261,7 +261,9 @@ def test_answers_that_flip_are_relied_on_however_unsure_they_are(flips: int, sai
     assert verdict(found).startswith(said)
     strong = replace(shape, score=Interval(0.7, 0.6, 0.8, 200))
     by_shape = verdict(replace(found, reliance=(cue, strong)))
-    assert by_shape.startswith(f"Decides by shape, not by fur colour: flips in {flips} of 200 recoloured animals; wor")
+    most = " although the reliance is 0.09 (on shape 0.70)" if flips == 157 else ""
+    told = f"Decides by shape, not by fur colour: flips in {flips} of 200 recoloured animals{most}; worst group: acc"
+    assert by_shape.startswith(told)
 
 
 @pytest.mark.parametrize(

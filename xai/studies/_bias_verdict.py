@@ -30,11 +30,11 @@ def verdict(audit: Audit) -> str:
 
     "decides by": the lower end of the reliance or of the flips is at least `DECIDES`, and the reliance is not below
     that on the shape. "leans on": the reliance's lower end is at least `LEANS`. "decides by shape": the shape's lower
-    end is at least `DECIDES`. "leans on" also where only the flips' lower end is at least `LEANS`: answers that are
-    unsure flip by small shifts, and they flip. "does not rely on": none of these, and neither interval reaches
-    `DECIDES`; where one does, the images are too few to tell. Of one image there is no interval, and so nothing sure. A
-    network that has learned nothing (see `learned`) relies on nothing, which is said. Without counterfactuals only the
-    gap is told.
+    end is at least `DECIDES`; where most answers flip all the same, both reliances are told. "leans on" also where only
+    the flips' lower end is at least `LEANS`: answers that are unsure flip by small shifts, and they flip. "does not
+    rely on": none of these, and neither interval reaches `DECIDES`; where one does, the images are too few to tell. Of
+    one image there is no interval, and so nothing sure. A network that has learned nothing (see `learned`) relies on
+    nothing, which is said. Without counterfactuals only the gap is told.
     """
     worst = audit.worst
     ending = f"accuracy on {group_name(worst.value, worst.label)} {worst.accuracy.mean:.0%}"
@@ -55,7 +55,9 @@ def verdict(audit: Audit) -> str:
     if sure >= LEANS:
         return f"Leans on {name}: {told}; {ending}."
     if shape is not None and shape.score.low >= DECIDES:
-        return f"Decides by shape, not by {name}: {_flips(cue)}; worst group: {ending}."
+        scores = f" although the reliance is {cue.score.mean:.2f} (on shape {shape.score.mean:.2f})"
+        told = _flips(cue) + (scores if cue.flips.low >= DECIDES else "")
+        return f"Decides by shape, not by {name}: {told}; worst group: {ending}."
     if cue.flips.low >= LEANS:
         return f"Leans on {name}: {told}; {ending}."
     if not (cue.score.high < DECIDES and cue.flips.high < DECIDES):
