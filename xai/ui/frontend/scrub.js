@@ -4,13 +4,9 @@ const METRICS = { insertion: "Insertion", deletion: "Deletion" };
 
 export default function ({ data, parentElement }) {
   let scrub = parentElement.__scrub;
-  if (!scrub) {
-    scrub = parentElement.__scrub = new Scrub(parentElement);
-    bus.listeners.add(scrub.hear);
-  }
-  bus.listeners.add(scrub.hear);
+  if (!scrub) scrub = parentElement.__scrub = new Scrub(parentElement);
   scrub.take(data);
-  return () => bus.listeners.delete(scrub.hear);
+  return listen(scrub);
 }
 
 // A chart whose lines have colours of their own, one of them in front, and whose file says how it was measured.

@@ -8,13 +8,10 @@ const ROWS = ["old", "new"];
 
 export default function ({ data, parentElement, setStateValue }) {
   let sweep = parentElement.__sweep;
-  if (!sweep) {
-    sweep = parentElement.__sweep = new Sweep(parentElement, data);
-    bus.listeners.add(sweep.hear);
-  }
+  if (!sweep) sweep = parentElement.__sweep = new Sweep(parentElement, data);
   sweep.send = setStateValue;
   sweep.take(data);
-  return () => bus.listeners.delete(sweep.hear);
+  return listen(sweep);
 }
 
 function button(text, title, click) {
