@@ -14,7 +14,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from tests.app.conftest import OpenPage
 from tests.browser.helpers import ROOT
 from xai.commands.attack import parse_epsilons
-from xai.ui import attack_forms, picture, sweep
+from xai.ui import attack_forms, picture
 from xai.ui.attack import LIMITS, Plan, command, from_query, to_query
 from xai.ui.work import Photo
 
@@ -54,16 +54,6 @@ def test_a_method_that_does_not_apply_is_said_once(open_page: OpenPage) -> None:
     app.run()
     [told] = [each.value for each in app.warning]
     assert told.startswith("Attention rollout does not apply to ")
-
-
-def test_what_is_not_under_way_is_not_said_to_be(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(sweep, "mount", lambda _key, _ids, words: said.append(words))
-    monkeypatch.setattr(attack_forms, "LONG_SECONDS", 0.0)
-    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
-    assert said[-1] == "Nothing is computed yet: a button above starts it."
-    next(each for each in app.button if each.label.startswith("Compute the first positions")).click().run()
-    assert said[-1].startswith("Attacking.")
 
 
 def test_a_set_under_way_says_so_in_its_place(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:

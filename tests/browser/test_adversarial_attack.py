@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import NARROW, ROOT, AppServer, low_contrast, overflow, screenshot, settle
+from xai.ui.browser import text
 
 QUICK = "/adversarial_attack?attack=fgsm"
 ALL = 33
@@ -59,8 +60,8 @@ def test_opens_attacked_and_the_slider_moves_among_finished_results(server: AppS
     for _ in range(16):
         handle.press("ArrowRight")
         page.wait_for_timeout(30)  # keys pressed in one breath are let go once
-    text = page.locator(".readout").inner_text()
-    assert text == "4/255"
+    readout = page.locator(".readout").inner_text()
+    assert readout == "4/255"
     kept = np.asarray(Image.open(io.BytesIO(archive.read(f"{folder}/adversarial-4of255.png")))).astype(int)
     assert (pixels(page, "attacked") == kept).all()
     assert 0 < abs(pixels(page, "attacked") - clean).max() <= 4
@@ -116,6 +117,20 @@ def test_an_own_picture_and_a_link(server: AppServer, new_page: NewPage) -> None
     assert "reaches the chosen class" in restored.locator(".verdict").inner_text()
     assert "missile" in restored.locator('[data-tile="clean"] .klass').inner_text()
     assert "L2 norm" in (restored.locator(".plot").first.text_content() or "")
+
+
+def test_the_end_of_an_earlier_call_leaves_a_component_listening(new_page: NewPage) -> None:
+    """Streamlit cleans up a call whose data have changed meanwhile only after it has made the next one."""
+    page = new_page()
+    calls = """
+      const component = { hear: () => {} };
+      const [first, second] = [listen(component), listen(component)];
+      first();
+      const before = bus.listeners.has(component.hear);
+      second();
+      return [before, bus.listeners.has(component.hear)];
+    """
+    assert page.evaluate("() => {" + text("bus.js") + calls + "}") == [True, False]
 
 
 def test_dark_and_narrow(server: AppServer, new_page: NewPage) -> None:

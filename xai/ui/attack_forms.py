@@ -34,14 +34,6 @@ from xai.ui.session import link_of
 from xai.ui.work import Look, Net, Photo, Recent, Scene, look_key, samples
 
 NORM_TITLES = {"linf": "L∞ (every pixel)", "l2": "L2 (all together)"}
-WAITING = {
-    "": "Attacking. The first positions are there in a moment.",
-    "load": "The network is being loaded.",
-    "ask": "Nothing is computed yet: a button above starts it.",
-    "failed": "Nothing is attacked: the network could not be loaded.",
-}
-"""What stands in the place of the pictures while there are none."""
-
 LONG_SECONDS = 120.0
 """A study that is estimated to take longer waits for a yes."""
 
@@ -180,7 +172,7 @@ def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, 
     first = dataclasses.replace(fine, places=attack.FIRST_POSITIONS)
     asks = st.container(horizontal=True)  # above the slider, whose missing positions they are about
     waits = {request: _waits(choice, request) for request in (first, fine)}
-    sweep.mount(key, [fine.id, first.id], WAITING[known(scene) if known(scene) == "failed" else waits[first]])
+    sweep.mount(key, [fine.id, first.id])
 
     def go(request: Request) -> None:
         choice.stopped.discard(request.key)

@@ -16,14 +16,10 @@ START = POSITIONS.index(4 / 255)
 _sweep = component("olhar_sweep", ("paint.js", "chart.js", "sweep.js"), "tiles.css", "sweep.css")
 
 
-def mount(key: str, ids: Sequence[str], words: str) -> None:
-    """Mount the slider. ids: packets that it may show, the best first; the first that has arrived is shown.
-
-    words: why there is none yet.
-    """
+def mount(key: str, ids: Sequence[str]) -> None:
+    """Mount the slider. ids: packets that it may show, the best first; the first that has arrived is shown."""
     data = {
         "ids": list(ids),
-        "words": words,
         "count": len(POSITIONS),
         "place": place(key),
         "display": dict(DISPLAY),

@@ -65,7 +65,7 @@ class Sweep {
     const which = element("select", { "aria-label": "Class of the maps" }, element("option", { value: "old", text: "old class" }), element("option", { value: "new", text: "new class" }));
     which.addEventListener("change", () => { this.which = which.value; this.curves(); this.charts.shift.mark(this.index); });
     this.parts = { measure, which };
-    this.wait = element("div", { class: "hold" });
+    this.wait = element("div", { class: "hold", text: "The pictures come here as soon as the first positions are computed." });
     const side = element("div", { class: "side" },
       element("div", { class: "pair" }, element("div", {}, element("h4", { text: "Before" }), this.bars.before), element("div", {}, element("h4", { text: "After" }), this.bars.after)),
       this.facts, this.charts.p.root,
@@ -95,7 +95,6 @@ class Sweep {
 
   take(data) {
     this.ids = data.ids;
-    this.wait.textContent = data.words;
     this.refresh();
   }
 
