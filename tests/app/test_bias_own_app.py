@@ -13,6 +13,7 @@ from PIL import Image
 from tests.app.conftest import OpenPage
 from tests.app.test_bias_audit_app import WEIGHTS, tab
 from tests.unit.test_bias import pictures
+from xai import run_control
 from xai.data.pets import PetImage, balanced_pets
 from xai.studies.bias_mend import MendRequest, mend_own
 from xai.studies.bias_own import OwnRequest, audit_own
@@ -50,6 +51,24 @@ def test_own_images_stand_beside_their_recoloured_selves(open_page: OpenPage, tm
     assert all("→" in each for each in told)
     (table,) = [each.value for each in app.dataframe if list(each.value.columns) == ["file", "why"]]
     assert table.to_dict("records") == [{"file": "other.png", "why": "mask left out: no image's name"}]
+
+
+def test_what_was_begun_is_shown_when_it_is_done(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_control, "start", lambda words, path: None)
+    mine(tmp_path)
+    request = OwnRequest(str(tmp_path / "mine"), "simple_cnn", f"file:{WEIGHTS}", masks=str(tmp_path / "masks"))
+    audit_own(request, tmp_path / "runs" / "mine", device="cpu")
+    app = tab(open_page("bias_audit"), "New run")
+    assert app.session_state["ba_picked"] == "mine"
+    app.toggle(key="ba_shipped").set_value(True).run()
+    app.button(key="ba_begin_study").click().run()
+    [begun] = [each for each in (tmp_path / "runs").iterdir() if each.name != "mine"]
+    shutil.copytree(tmp_path / "runs" / "mine", begun, dirs_exist_ok=True)
+    app.run()
+    assert app.session_state["ba_picked"] == begun.name
+    assert not app.toggle(key="ba_shipped").value
 
 
 def test_drawn_pets_as_own_data_have_their_gallery_and_pairs(open_page: OpenPage, tmp_path: Path) -> None:

@@ -45,9 +45,12 @@ SIZES = (
 
 
 def begin(words: Sequence[str], title: str) -> None:
-    """Start a run; what is refused is said."""
+    """Start a run, which is shown when it is done; what is refused is said."""
     try:
-        run_control.start(words, run_control.new_run("audit-bias", title))
+        path = run_control.new_run("audit-bias", title)
+        run_control.start(words, path)
+        runs.await_run(KEY, path.name)
+        st.session_state[f"{KEY}_shipped"] = False
     except XaiError as error:
         st.session_state[f"{KEY}_said"] = str(error)
 
