@@ -60,7 +60,7 @@ def headline(shown: Shown) -> None:
         f"{told['images']['training']} images for training, "
         f"{told['images']['validation']} for validation; {told['epochs']} epochs{_early(told)} on {told['device']}; "
         f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}. "
-        f"Saying the commonest class to all would give {shown.result.commonest:.1%}."
+        f"Saying the commonest class to all would give {shown.result.commonest:.1%}.{transfer.CHOSEN.get(shown.id, '')}"
     )
     if repeated := told.get("repeated", 0):
         st.warning(f"{repeated} of these are {runs.plain(told['protocol']['repeated'])}.", icon=":material/warning:")
