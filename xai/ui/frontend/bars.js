@@ -1,16 +1,13 @@
 // What each network says: its likeliest classes as bars. A click on a class explains it.
 export default function ({ data, parentElement, setTriggerValue }) {
   let bars = parentElement.__bars;
-  if (!bars) {
-    bars = parentElement.__bars = new Bars(parentElement);
-    bus.listeners.add(bars.hear);
-  }
+  if (!bars) bars = parentElement.__bars = new Bars(parentElement);
   bars.choose = (slot, index) => setTriggerValue("target", { slot, index });
   bars.random = (slot) => setTriggerValue("random", { slot });
   bars.again = (slot) => setTriggerValue("again", { slot });
   bars.rows = data.rows;
   bars.refresh();
-  return () => bus.listeners.delete(bars.hear);
+  return listen(bars);
 }
 
 class Bars {

@@ -25,14 +25,12 @@ function receive(bytes) {
   for (const listener of [...bus.listeners]) listener(packet.head);
 }
 
-// Let a component hear of packets; gives what ends that. Where its data change while it is still being loaded, Streamlit
-// calls it again and only then cleans up the earlier call: the latest call alone may end it.
+// Let a component hear of packets; gives what ends that, and says whether it did. Where its data change while it is still
+// being loaded, Streamlit calls it again and only then cleans up the earlier call: the latest call alone may end it.
 function listen(component) {
   const turn = (component.turn = (component.turn ?? 0) + 1);
   bus.listeners.add(component.hear);
-  return () => {
-    if (component.turn === turn) bus.listeners.delete(component.hear);
-  };
+  return () => component.turn === turn && bus.listeners.delete(component.hear);
 }
 
 // Keep the choices in the address, so that a reload or a bookmark restores them; no entry in the history.

@@ -2,9 +2,8 @@
 export default function ({ data, parentElement }) {
   let frames = parentElement.__frames;
   if (!frames) frames = parentElement.__frames = new Frames(parentElement);
-  bus.listeners.add(frames.hear);
   frames.take(data.id);
-  return () => bus.listeners.delete(frames.hear);
+  return listen(frames);
 }
 
 class Frames {

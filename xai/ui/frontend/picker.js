@@ -2,13 +2,11 @@
 // the page go to the page's uploader, which is streamlit's own.
 export default function ({ data, parentElement, setTriggerValue }) {
   let picker = parentElement.__picker;
-  if (!picker) {
-    picker = parentElement.__picker = new Picker(parentElement);
-    bus.listeners.add(picker.hear);
-  }
+  if (!picker) picker = parentElement.__picker = new Picker(parentElement);
   picker.choose = (name) => setTriggerValue("sample", name);
   picker.show(data);
-  return () => picker.leave();
+  const end = listen(picker);
+  return () => end() && picker.leave();
 }
 
 class Picker {
@@ -37,7 +35,6 @@ class Picker {
   }
 
   leave() {
-    bus.listeners.delete(this.hear);
     for (const [name, handler] of Object.entries(this.handlers)) window.removeEventListener(name, handler);
     this.veil.remove();
   }

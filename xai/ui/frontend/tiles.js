@@ -16,15 +16,13 @@ const SCALES = [
 
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   let grid = parentElement.__grid;
-  if (!grid) {
-    grid = parentElement.__grid = new Grid(parentElement, data);
-    bus.listeners.add(grid.hear);
-    bus.grids.add(grid);
-  }
+  if (!grid) grid = parentElement.__grid = new Grid(parentElement, data);
+  bus.grids.add(grid);
   grid.send = { state: setStateValue, trigger: setTriggerValue };
   grid.arrange(data);
+  const end = listen(grid);
   return () => {
-    bus.listeners.delete(grid.hear);
+    if (!end()) return;
     bus.grids.delete(grid);
     grid.watch.disconnect();
   };
