@@ -37,6 +37,22 @@ def test_a_second_copy_of_the_class_folders_is_left_out_and_listed(tmp_path):
     assert (groups.classes, len(groups)) == (("cat", "dog"), 3)  # groups inside classes are no copy
 
 
+def test_the_whole_archive_of_the_simpsons_works_as_it_is(tmp_path):
+    """Kaggle's archive: the class folders, once more under their folder's own name, and flat test images beside it."""
+    classes = [f"simpsons_dataset/{name}/pic_{i}.png" for name in ("bart_simpson", "lisa_simpson") for i in range(2)]
+    again = [f"simpsons_dataset/{name}" for name in classes]
+    beside = ["kaggle_simpson_testset/kaggle_simpson_testset/bart_simpson_0.png", "characters_illustration.png"]
+    data = open_dataset(folder_of(tmp_path / "whole", [*classes, *again, *beside]))
+    assert labels(data) == {name: int("lisa" in name) for name in classes}
+    assert data.classes == ("bart_simpson", "lisa_simpson")
+    assert {problem.key: problem.reason for problem in data.problems} == {
+        **dict.fromkeys(again, "a second copy of the class folders beside it"),
+        **dict.fromkeys(beside, "beside the class folders in simpsons_dataset"),
+    }
+    same = open_dataset(folder_of(tmp_path / "same", ["cat/cat/1.png", "cat/kitten/1.png", "dog/dog/1.png"]))
+    assert same.classes == ("cat", "dog")  # a group that is called like its class is no archive
+
+
 def test_classes_without_images_are_left_away_for_training(tmp_path):
     data = open_dataset(folder_of(tmp_path, ["n02123045/1.png", "n02123045/2.png", "n01440764/1.png"]))
     assert len(data.classes) == 1000

@@ -55,8 +55,8 @@ def rubbish(path: PurePosixPath) -> bool:
 def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto") -> Layout:
     """Labels for `files`, paths with forward slashes inside the data set; `read_table(name)` reads one of `TABLES`.
 
-    One folder around everything is passed through. A single folder of images whose name is no index or WordNet id
-    holds unlabelled images. layout: "auto", or one of `LAYOUTS` to insist on it.
+    One folder around everything is passed through, and one that holds its class folders twice. A single folder of images
+    whose name is no index or WordNet id holds unlabelled images. layout: "auto", or one of `LAYOUTS` to insist on it.
 
     Raises `InputError` where nothing is an image, where the top folders are splits, and where labels cannot be read.
     """
@@ -75,8 +75,9 @@ def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto
     if not images:
         raise InputError(f"there is no image in it ({len(files)} files); give PNG, JPEG, WebP, BMP, TIFF or GIF files.")
     depth = _wrapping(images)
+    images, beside, depth = _packed_twice(images, depth)
     images, copies = _without_copies(images, depth)
-    problems += copies
+    problems += [*beside, *copies]
     tops = [path.parts[depth] if len(path.parts) > depth + 1 else "" for path in images]
     folders = sorted({top for top in tops if top})
     found = _named(folders) if layout == "auto" else layout
@@ -92,6 +93,27 @@ def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto
     index, classes = _indexed(folders, found, read_table)
     kept = [(str(path), index[top]) for path, top in zip(images, tops, strict=True) if top]
     return Layout(found, tuple(p for p, _ in kept), tuple(n for _, n in kept), classes, tuple(problems))
+
+
+def _packed_twice(images: list[PurePosixPath], depth: int) -> tuple[list[PurePosixPath], list[Problem], int]:
+    """(images of the one folder that is all of the data, what lies beside it, the level of its class folders).
+
+    Such a folder holds class folders and, under its own name, two or more of them once more, as Kaggle's archive of the
+    Simpsons has it beside its test images.
+    """
+    inner: dict[str, set[str]] = {}
+    again: dict[str, set[str]] = {}
+    for path in images:
+        top, *rest = path.parts[depth:-1] or ("",)
+        inner.setdefault(top, set()).update(rest[:1])
+        if rest[:1] == [top]:
+            again.setdefault(top, set()).update(rest[1:2])
+    found = [top for top, names in again.items() if len(names) > 1 and names <= inner[top] - {top}]
+    if len(found) != 1:
+        return images, [], depth
+    within = [path for path in images if path.parts[depth] == found[0]]
+    reason = f"beside the class folders in {found[0]}"
+    return within, [Problem(str(path), reason) for path in images if path.parts[depth] != found[0]], depth + 1
 
 
 def _without_copies(images: list[PurePosixPath], depth: int) -> tuple[list[PurePosixPath], list[Problem]]:
