@@ -15,7 +15,6 @@ from PIL import Image
 
 from xai.data import SAMPLES, Item, imagenet_wnids, keep_upload, list_samples, open_dataset
 from xai.data import archive as archive_module
-from xai.data.call import dataset_stamp
 from xai.data.loader import read_batches
 from xai.errors import ImageError, InputError, UnknownNameError
 from xai.models._spec import imagenet_labels
@@ -177,16 +176,6 @@ def test_refusals_say_what_to_do(tmp_path):
     (tmp_path / "not.zip").write_bytes(b"hello")
     with pytest.raises(InputError, match=r"not\.zip cannot be read as a zip"):
         open_dataset(tmp_path / "not.zip")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("", r"^data '' does not exist; give a folder"), ("~nobody-of-this-name/x", r"^~nobody-of-this-name/x cannot be")],
-)
-def test_what_a_person_types_that_is_no_place_is_said(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        open_dataset(text)
-    assert dataset_stamp("~nobody-of-this-name/x") == ()
 
 
 # --- zips --------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from xai.data import open_dataset
+from xai.data.call import dataset_stamp
 from xai.errors import InputError
 
 
@@ -94,3 +95,13 @@ def test_a_zip_that_lists_too_many_files_is_refused_while_it_is_read(tmp_path, m
     ):
         open_dataset(tmp_path / "many.zip")
     assert len(made) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", r"^data '' does not exist; give a folder"), ("~nobody-of-this-name/x", r"^~nobody-of-this-name/x cannot be")],
+)
+def test_what_a_person_types_that_is_no_place_is_said(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        open_dataset(text)
+    assert dataset_stamp("~nobody-of-this-name/x") == ()

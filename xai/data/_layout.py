@@ -55,8 +55,9 @@ def rubbish(path: PurePosixPath) -> bool:
 def read_layout(files: Sequence[str], read_table: ReadTable, layout: str = "auto") -> Layout:
     """Labels for `files`, paths with forward slashes inside the data set; `read_table(name)` reads one of `TABLES`.
 
-    One folder around everything is passed through, and one that holds its class folders twice. A single folder of images
-    whose name is no index or WordNet id holds unlabelled images. layout: "auto", or one of `LAYOUTS` to insist on it.
+    One folder around everything is passed through, and one that holds its class folders twice. A single folder of
+    images whose name is no index or WordNet id holds unlabelled images. layout: "auto", or one of `LAYOUTS` to insist
+    on it.
 
     Raises `InputError` where nothing is an image, where the top folders are splits, and where labels cannot be read.
     """
