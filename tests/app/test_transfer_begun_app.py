@@ -64,7 +64,8 @@ def test_live_curves_are_those_of_the_fold_under_way_with_their_marks(open_page:
     folder = tmp_path / "runs" / "train-1"
     second_run(folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "folds": 5, "weights": "random:0"}))
+    options = {"folds": 5, "weights": "random:0", "data": "sample:brain?slices=40"}
+    (folder / "config.json").write_text(json.dumps({**config, **options}))
     row = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
     lines = [{**row, "fold": fold, "train_accuracy": fold / 10} for fold in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

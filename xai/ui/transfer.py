@@ -160,8 +160,8 @@ def live() -> None:
         fold = max(int(row["fold"]) for row in rows)
         of = f", fold {fold} of {config['folds']}" if config["folds"] else ""
         st.markdown(f"**{runs.plain(record.title)}**, as it learns{of}")
-        sample = str(config["data"]).removeprefix("sample:")
-        synthetic = sample != config["data"] and SAMPLES.get(sample).synthetic
+        kind, _, sample = str(config["data"]).partition(":")
+        synthetic = kind == "sample" and SAMPLES.get(sample.partition("?")[0]).synthetic
         marks = ", ".join(_marks(synthetic, str(config["weights"]).startswith("random")))
         lines = [(record.title, rows)]
         left, right = st.columns(2)
