@@ -27,7 +27,7 @@ def zennit_values(net: nn.Module, x: Tensor, composite: str, canonizer: Any, exa
     for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_var += norm.eps
-            norm.eps = 0.0
+            norm.eps = 1e-30  # torch 2.11 takes no 0
     mean, std = (torch.tensor(v, dtype=x.dtype).view(1, 3, 1, 1) for v in (MEAN, STD))
     e: Any = Stabilizer(E, norm_scale=True) if exact else E
     rest = {"epsilon": e, "stabilizer": e, "canonizers": [canonizer()]}
