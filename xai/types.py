@@ -54,6 +54,10 @@ class Run:
 
         return replace(self, on_progress=on_progress)
 
+    def quiet(self) -> Run:
+        """A run whose progress is not told: work within work that tells its own."""
+        return replace(self, on_progress=_silent)
+
     def aside(self) -> Run:
         """A run whose progress is told, but counts for nothing: what comes before the work, at a pace of its own."""
 

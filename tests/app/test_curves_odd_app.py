@@ -221,6 +221,13 @@ def test_freeing_the_memory_forgets_what_was_measured(monkeypatch: pytest.Monkey
     assert len(asked) == 4
 
 
+def test_what_could_not_be_made_is_made_by_the_next_who_asks() -> None:
+    memory: Recent[int] = Recent(2)
+    with pytest.raises(ZeroDivisionError):
+        memory.get("a", lambda: 1 // 0)
+    assert memory.get("a", lambda: 3) == 3
+
+
 def test_freeing_the_memory_while_the_page_measures_loses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
     measure = curves_sight.measure
 

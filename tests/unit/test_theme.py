@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torchvision
 
-from xai.ui import browser, curves_forms, gan_forms, transfer_form
+from xai.ui import browser, curves_forms, uploads
 
 CONFIG: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
 TEXT, GRAPHIC = 4.5, 3.0  # least contrast of text, and of what is not text (1.4.3 and 1.4.11)
@@ -47,7 +47,7 @@ def test_the_first_column_of_a_table_stands_on_the_themes_background() -> None:
 def test_the_server_takes_what_the_pages_ask_for() -> None:
     networks = [torchvision.models.get_model_weights(name) for name in ("vgg16", "vgg19", "vit_b_16")]
     largest = max(weights.DEFAULT.meta["_file_size"] for weights in networks)  # MB
-    zips = max(curves_forms.ZIP_BYTES, transfer_form.ZIP_BYTES, gan_forms.ZIP_BYTES) / 2**20
+    zips = max(curves_forms.ZIP_BYTES, uploads.ZIP_BYTES) / 2**20
     assert CONFIG["server"]["maxUploadSize"] >= max(largest, zips)
 
 

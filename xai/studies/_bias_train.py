@@ -120,7 +120,7 @@ def teach(
         )
     )
     train = _pictures(drawn, experiment, network.base, run.part(0, 1, 10, "drawing"))
-    validation = _pictures(held_out, experiment, network.base, replace(run, on_progress=_quiet))
+    validation = _pictures(held_out, experiment, network.base, run.quiet())
     weights = group_weights(drawn, experiment.cue) if experiment.arm == "weights" else None
     own = replace(run.part(1, 9, 10, "training"), seed=experiment.seed)
     history = fit(network, train, validation, recipe, own, checkpoint, on_epoch, weights)
@@ -159,7 +159,3 @@ def _pictures(drawn: tuple[Pet, ...], experiment: Experiment, sight: Classifier,
     if not isinstance(found, Images):
         raise InputError(f"{len(drawn)} images of {sight.title} do not fit into memory; draw fewer.")
     return found
-
-
-def _quiet(done: int, total: int, note: str) -> None:
-    del done, total, note

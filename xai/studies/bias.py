@@ -248,7 +248,7 @@ def explanation_shares(
     maps, blank = [], []
     for start in range(0, len(subjects), BATCH):
         x = subjects.x[start : start + BATCH]
-        found = attribute(classifier, x, method, target[start : start + BATCH], run=replace(run, on_progress=_quiet))
+        found = attribute(classifier, x, method, target[start : start + BATCH], run=run.quiet())
         maps.append(found.maps())
         blank += [bool(reason) for reason in found.facts["blank"]]
         run.report(min(start + BATCH, len(subjects)), len(subjects))
@@ -314,10 +314,6 @@ def _rows(subjects: Subjects, before: Tensor, after: Mapping[str, Tensor]) -> tu
             rows[place][f"{swap.factor}_predicted"] = int(then.argmax())
             rows[place][f"{swap.factor}_probability"] = round(float(then[answer]), 5)
     return tuple(rows)
-
-
-def _quiet(done: int, total: int, note: str) -> None:
-    del done, total, note
 
 
 def _interval(saved: Mapping[str, Any]) -> Interval:

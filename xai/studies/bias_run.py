@@ -158,9 +158,7 @@ def test_subjects(cue: Cue, per_group: int, pixels: int, classifier: Classifier,
     """The test set, the same for every network that sees alike; the last few are kept."""
     key = (cue, per_group, pixels, classifier.preset, classifier.input_size)
     if key not in _sights:
-        found = of_pets(
-            balanced_pets(per_group, cue, TEST_SEED), cue, classifier, pixels, replace(run, on_progress=_quiet)
-        )
+        found = of_pets(balanced_pets(per_group, cue, TEST_SEED), cue, classifier, pixels, run.quiet())
         while len(_sights) >= len(CUES):
             _sights.pop(next(iter(_sights)))
         _sights[key] = found
@@ -183,7 +181,7 @@ def _readings(
     readings = []
     methods = [each for each in detector.METHODS if applicability(classifier, each).status != "refused"]
     drawn = Run(seed=experiment.seed).generator("readings", experiment.name).initial_seed()
-    inner = replace(run, on_progress=_quiet, seed=drawn)
+    inner = replace(run.quiet(), seed=drawn)
     for index, method in enumerate(methods):
         maps = torch.cat(
             [attribute(classifier, x[i : i + BATCH], method, run=inner).maps() for i in range(0, len(x), BATCH)]
@@ -277,7 +275,3 @@ def _offer(request: BiasRequest, folder: RunFolder, summary: Mapping[str, Any]) 
 def piece_json(value: Mapping[str, Any]) -> bytes:
     """What a finished piece's file holds."""
     return (json.dumps(dict(value), allow_nan=False, separators=(",", ":")) + "\n").encode()
-
-
-def _quiet(done: int, total: int, note: str) -> None:
-    del done, total, note

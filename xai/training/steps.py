@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -90,7 +90,7 @@ def passed(network: Network, sources: Sequence[Pictures | Stored], recipe: Recip
     if not recipe.features_do:
         return list(sources)
     return [
-        each if isinstance(each, Stored) else stored_features(network, each, _quiet(run), recipe.precision)
+        each if isinstance(each, Stored) else stored_features(network, each, run.quiet(), recipe.precision)
         for each in sources
     ]
 
@@ -176,8 +176,4 @@ def _predicted(network: Network, watched: Pictures | Stored, recipe: Recipe, run
         with torch.no_grad(), precision_of(recipe.precision, network.base.device):
             found: Tensor = head(watched.values).argmax(1).cpu()
         return found
-    return predict(network, watched, _quiet(run), recipe.precision).argmax(1)
-
-
-def _quiet(run: Run) -> Run:
-    return replace(run, on_progress=lambda done, total, note: None)
+    return predict(network, watched, run.quiet(), recipe.precision).argmax(1)

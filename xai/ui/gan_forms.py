@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import streamlit as st
 
 from xai import run_control
-from xai.data import keep_upload
 from xai.data._spec import DataSet
 from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import XaiError
@@ -19,6 +16,7 @@ from xai.gan.settings import SIZES
 from xai.studies.augmentation import check_classes
 from xai.ui import gan, gan_live, runs
 from xai.ui.gan import FALLBACK, Source
+from xai.ui.uploads import Sent, class_zip
 from xai.ui.work import Recent
 
 MODELS = ("simple_cnn", "mobilenet_v3_large", "vgg16")
@@ -26,23 +24,7 @@ MODELS = ("simple_cnn", "mobilenet_v3_large", "vgg16")
 
 EVERY = "all, in one network"
 
-ZIP_BYTES = 500 * 2**20
-
 _opened: Recent[DataSet] = Recent(4)
-_uploads: Recent[Path] = Recent(8)
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A zip that was sent: where it lies, which is named by its digest, and its own name; "" without one."""
-
-    place: str = ""
-    name: str = ""
-
-    def told(self, text: str) -> str:
-        """A sentence about data, with the zip's own name in the place of the digest."""
-        digest = Path(self.place)
-        return text.replace(digest.name, self.name).replace(digest.stem, self.name) if self.place else text
 
 
 def own(found: Sequence[Source], key: str) -> None:
@@ -67,17 +49,12 @@ def _show(widget: str, run_id: str) -> None:
 
 def _train(key: str) -> Sent:
     """The form of a training; the zip that was sent."""
-    file = st.file_uploader(
-        "A zip with a folder of images for each class", ["zip"], key=f"{key}_zip", max_upload_size=ZIP_BYTES // 2**20
-    )
-    if file is not None and file.size > ZIP_BYTES:
-        st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
+    sent = class_zip(f"{key}_zip")
+    if sent is None:
         return Sent()
-    sent = Sent()
-    if file is not None:
-        sent = Sent(str(_uploads.get(file.file_id, lambda: keep_upload(file.getvalue()))), file.name)
+    if sent.place:
         place = sent.place
-        st.caption(f"Data: {runs.plain(file.name)}")
+        st.caption(f"Data: {runs.plain(sent.name)}")
     else:
         place = st.text_input(
             "Or a folder or zip on the server, or sample:NAME", FALLBACK, key=f"{key}_data", persist_state="session"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,6 @@ MOST = 4
 _results: Recent[TransferResult] = Recent(64)
 _data: Recent[DataSet] = Recent(4)
 _packed: Recent[Classifier] = Recent(len(PACKED))
-_packing = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,8 +252,7 @@ def network(shown: Shown, fold: int = 1) -> Classifier:
     """The network of a run; `load_model` keeps those of run folders, the packed one is kept here."""
     if shown.id not in PACKED:
         return network_of_run(shown.result, fold)
-    with _packing:  # several maps ask at once: one network is made at a time, and each once
-        return _packed.get(shown.ident, lambda: network_of_run(shown.result))
+    return _packed.get(shown.ident, lambda: network_of_run(shown.result))
 
 
 def tried(shown: Shown) -> DataSet | None:

@@ -13,7 +13,7 @@ import streamlit as st
 from PIL import ImageOps
 
 from xai import run_control
-from xai.data import SAMPLES, keep_upload
+from xai.data import SAMPLES
 from xai.data._spec import DataSet
 from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import InputError, XaiError
@@ -23,6 +23,7 @@ from xai.training.augment import AUGMENTATIONS
 from xai.training.recipe import CLASS_WEIGHTS, LARGEST_SEED, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
 from xai.ui import runs, transfer
 from xai.ui.live import sentence
+from xai.ui.uploads import Sent, class_zip
 from xai.ui.work import Recent
 
 KEY = "tlf"
@@ -40,10 +41,8 @@ SOURCE_TITLES = {"samples": "Shipped images", "zip": "Your zip", "server": "Serv
 PARTS = {"80/20": 0.8, "70/30": 0.7, "5 folds": 5, "10 folds": 10}
 PREVIEW = 12
 _Preview = tuple[list[Any], list[str], list[str]]
-ZIP_BYTES = 512 * 2**20
 
 _opened: Recent[DataSet] = Recent(4)
-_uploads: Recent[Path] = Recent(8)
 _previews: Recent[_Preview] = Recent(8)
 
 
@@ -107,18 +106,8 @@ def _source() -> tuple[str, str]:
         )
         return f"sample:{name}", ""
     if source == "zip":
-        file = st.file_uploader(
-            "A zip with a folder of images for each class",
-            type=["zip"],
-            key=f"{KEY}_upload_zip",
-            max_upload_size=ZIP_BYTES // 2**20,
-        )
-        if file is None:
-            return "", ""
-        if file.size > ZIP_BYTES:
-            st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
-            return "", ""
-        return str(_uploads.get(file.file_id, lambda: keep_upload(file.getvalue()))), file.name
+        sent = class_zip(f"{KEY}_upload_zip") or Sent()
+        return sent.place, sent.name
     path = st.text_input(
         "Folder or zip on the server",
         key=f"{KEY}_path",

@@ -1,0 +1,42 @@
+"""A zip of class folders that a person sends: kept once, and called by its own name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from xai.data import keep_upload
+from xai.ui.work import Recent
+
+ZIP_BYTES = 500 * 2**20
+"""The largest zip that is taken; larger ones are opened where they lie. (Streamlit would say 1GB of 512 MB.)"""
+
+_kept: Recent[Path] = Recent(8)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A zip that was sent: where it lies, which is named by its digest, and its own name; "" without one."""
+
+    place: str = ""
+    name: str = ""
+
+    def told(self, text: str) -> str:
+        """A sentence about data, with the zip's own name in the place of the digest."""
+        digest = Path(self.place)
+        return text.replace(digest.name, self.name).replace(digest.stem, self.name) if self.place else text
+
+
+def class_zip(key: str) -> Sent | None:
+    """The zip that was sent, none where nothing was; None where it is too large, which is said."""
+    file = st.file_uploader(
+        "A zip with a folder of images for each class", ["zip"], key=key, max_upload_size=ZIP_BYTES // 2**20
+    )
+    if file is None:
+        return Sent()
+    if file.size > ZIP_BYTES:
+        st.warning(f"The zip is larger than {ZIP_BYTES // 2**20} MB; put it on the server.", icon=":material/info:")
+        return None
+    return Sent(str(_kept.get(file.file_id, lambda: keep_upload(file.getvalue()))), file.name)
