@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from xai.crossed import crossed_band, crossed_mean
+from xai.crossed import crossed_mean
 from xai.data._spec import DataSet
 from xai.errors import InputError, WeightsError
 from xai.gan.saved import Generator
@@ -22,49 +22,17 @@ from xai.runs import RunFolder
 from xai.statistics import Interval, bootstrap_mean, compare
 from xai.studies._augmentation_arm import HEAD_RATE, MEASURES, TRADITIONAL, Found, Looked, Unit
 from xai.studies._augmentation_data import Shares
+from xai.studies._augmentation_tested import Tested, Units, chosen_ratio, mean_validation, plain
 from xai.training import AUGMENTATIONS
 from xai.types import Run
 
 SHOWN = 4
 """Images of each kind in the figure of attention."""
 
-TITLES = {
-    "real": "real only",
-    "traditional": "real + traditional",
-    "synthetic": "real + synthetic",
-    "both": "real + traditional + synthetic",
-    "pretrained": "pre-trained",
-}
-
 SETS = ("real", "generated")
 
 CROSSED = "seeds and images"
 """What an interval of the attention is over where every pair counts."""
-
-Units = Mapping[Unit, Found]
-
-
-def arm_title(unit: Unit) -> str:
-    """What a legend calls an arm."""
-    return f"{TITLES[unit.arm]}{f', {unit.ratio} %' if unit.ratio else ''}"
-
-
-def arms_of(found: Units) -> dict[tuple[int, str, int], list[Found]]:
-    """The units of each (percent, arm, ratio), by seed."""
-    arms: dict[tuple[int, str, int], list[Found]] = {}
-    for unit in sorted(found, key=lambda each: each.seed):
-        arms.setdefault((unit.percent, unit.arm, unit.ratio), []).append(found[unit])
-    return arms
-
-
-def chosen_ratio(found: Units, percent: int) -> int:
-    """The ratio with the best mean accuracy on validation images; of equal ones the smallest. Test is not looked at."""
-    means = {
-        ratio: sum(each.validation for each in units) / len(units)
-        for (share, arm, ratio), units in arms_of(found).items()
-        if share == percent and arm == "synthetic"
-    }
-    return min(means, key=lambda ratio: (-means[ratio], ratio))
 
 
 def summarise(
@@ -75,15 +43,24 @@ def summarise(
     found: Units,
     command: str,
 ) -> dict[str, Any]:
-    """Everything that a page, the terminal and a reader need; JSON-able."""
-    arms = arms_of(found)
-    right = {key: _right(units, shares.test.labels) for key, units in arms.items()}
-    rows = [_row(key, units, right, arms) for key, units in arms.items()]
-    ratios = {p: chosen_ratio(found, p) for p in request["percents"] if any(k[:2] == (p, "synthetic") for k in arms)}
-    small = {p: ratios[100] for p in request["percents"] if p not in ratios and 100 in ratios}
-    verdicts = [_verdict(p, {**ratios, **small}[p], arms, right) for p in sorted({**ratios, **small}, reverse=True)]
-    attention = _attention(arms[100, "real", 0], arms[100, "synthetic", ratios[100]]) if 100 in ratios else []
-    first = next(iter(found.values()))
+    """Everything that a page, the terminal and a reader need; JSON-able.
+
+    The networks that chose a ratio do not tell what it brings: verdict and attention are of those tested anew.
+    """
+    seeds = request["seeds"]
+    choosing = {unit: each for unit, each in found.items() if unit.seed < seeds}
+    others = {unit: each for unit, each in found.items() if unit.seed >= seeds}
+    first, anew = (Tested.of(some, shares.test.labels, begin) for some, begin in ((choosing, 0), (others, seeds)))
+    told = {p: anew if (p, "real", 0) in anew.arms else first for p in request["percents"]}
+    ratios = {
+        p: chosen_ratio(choosing, p)
+        for p in sorted(request["percents"], reverse=True)
+        if any(key[:2] == (p, "synthetic") for key in first.arms)
+    }
+    verdicts = [_verdict(p, ratio, told[p]) for p, ratio in ratios.items()]
+    whole = told[100].arms
+    attention = _attention(whole[100, "real", 0], whole[100, "synthetic", ratios[100]]) if ratios else []
+    one = next(iter(found.values()))
     return {
         "kind": "augment",
         "protocol": _protocol(request, shares, found, generators),
@@ -95,11 +72,12 @@ def summarise(
         "images": {name: len(getattr(shares, name).keys) for name in ("pool", "validation", "test")},
         "unseen": shares.unseen,
         "generators": [{"fingerprint": each.fingerprint, **_known(each)} for each in generators],
-        "model": first.facts["model"],
-        "title": first.facts["title"],
-        "arms": rows,
-        "curves": [_curve(key, units, shares.test.labels) for key, units in arms.items()],
-        "chosen": {str(p): ratio for p, ratio in {**ratios, **small}.items()},
+        "model": one.facts["model"],
+        "title": one.facts["title"],
+        "arms": [each.row(key) for each in (first, anew) for key in each.arms],
+        "curves": [each.curve(key) for each in (first, anew) for key in each.arms],
+        "chosen": {str(p): ratio for p, ratio in ratios.items()},
+        "told_by_seeds": [told[100].begin + place for place in range(seeds)],
         "verdicts": verdicts,
         "verdict": verdicts[0]["sentence"] if verdicts else "no synthetic arm was asked for",
         "attention": attention,
@@ -131,11 +109,13 @@ def _protocol(
     if any(unit.arm == "pretrained" for unit in found):
         title = next(each.facts["title"] for unit, each in found.items() if unit.arm == "pretrained")
         words.append(f"Pre-trained: {title} with ImageNet weights, a new head learns (at {HEAD_RATE:g}).")
-    if any(unit.ratio for unit in found):
+    if any(unit.seed >= request["seeds"] for unit in found):
         words.append(
-            "A ratio is chosen by the networks that are tested: with other seeds a gain may be smaller. No interval "
-            "speaks of another training of the generator."
+            f"The networks that chose a ratio (seeds from 0) do not tell what it brings: verdict and attention are of "
+            f"{request['seeds']} others, tested anew (seeds from {request['seeds']})."
         )
+    if any(unit.ratio for unit in found):
+        words.append("No interval speaks of another training of the generator.")
     if generators and len(request["percents"]) > 1:
         words.append(
             "The generator saw all the real training images: on a share of them it brings what the others taught it"
@@ -146,68 +126,16 @@ def _protocol(
     return {"name": "augmentation study", "settings": settings, "sentence": " ".join(words)}
 
 
-def _right(units: Sequence[Found], labels: Tensor) -> Tensor:
-    """Whether each test image is named rightly in each round: (seeds, images, rounds) float64."""
-    return torch.stack([(each.tensors["test"].long() == labels).double().T for each in units])
-
-
-def _row(
-    key: tuple[int, str, int],
-    units: Sequence[Found],
-    right: Mapping[tuple[int, str, int], Tensor],
-    arms: Mapping[tuple[int, str, int], Sequence[Found]],
-) -> dict[str, Any]:
-    """One arm in numbers; its difference from real only of the same share, in points."""
-    percent, arm, ratio = key
-    facts = units[0].facts
-    base = (percent, "real", 0)
-    difference = None if key == base or base not in arms else crossed_mean(100 * (right[key] - right[base])[:, :, -1])
-    return {
-        "percent": percent,
-        "arm": arm,
-        "ratio": ratio,
-        "title": arm_title(units[0].unit),
-        "network": facts["title"],
-        "real": facts["real"],
-        "synthetic": facts["synthetic"],
-        "validation": 100 * sum(each.validation for each in units) / len(units),
-        "test": _share(crossed_mean(100 * right[key][:, :, -1])),
-        "difference": None if difference is None else _plain(difference),
-        "seeds": [100 * each.facts["test_accuracy"][-1] for each in units],
-        "train": 100 * sum(each.facts["train_accuracy"][-1] for each in units) / len(units),
-        "seconds": sum(each.facts["seconds"] for each in units),
-    }
-
-
-def _curve(key: tuple[int, str, int], units: Sequence[Found], labels: Tensor) -> dict[str, Any]:
-    band = crossed_band(100 * _right(units, labels))
-    return {
-        "percent": key[0],
-        "arm": key[1],
-        "ratio": key[2],
-        "title": arm_title(units[0].unit),
-        "step": units[0].facts["step"],
-        "mean": band.mean.tolist(),
-        "low": _numbers(band.low.clamp(0, 100)),
-        "high": _numbers(band.high.clamp(0, 100)),
-    }
-
-
-def _verdict(
-    percent: int,
-    ratio: int,
-    arms: Mapping[tuple[int, str, int], Sequence[Found]],
-    right: Mapping[tuple[int, str, int], Tensor],
-) -> dict[str, Any]:
+def _verdict(percent: int, ratio: int, tested: Tested) -> dict[str, Any]:
     """Synthetic at the chosen ratio against real only, on the test images."""
     augmented, base = (percent, "synthetic", ratio), (percent, "real", 0)
-    difference = crossed_mean(100 * (right[augmented] - right[base])[:, :, -1])
-    by_image = compare(right[augmented][:, :, -1].mean(0), right[base][:, :, -1].mean(0))
-    kept = _mean(arms[augmented]) > _mean(arms[base])
+    difference = tested.difference(augmented)
+    by_image = compare(tested.right[augmented][:, :, -1].mean(0), tested.right[base][:, :, -1].mean(0))
+    kept = mean_validation(tested.arms[augmented]) > mean_validation(tested.arms[base])
     return {
         "percent": percent,
         "ratio": ratio,
-        "difference": _plain(difference),
+        "difference": plain(difference),
         "sentence": verdict_sentence(difference, ratio, kept),
         "images": by_image.sentence,
         "validation_prefers": "synthetic" if kept else "real only",
@@ -227,10 +155,6 @@ def verdict_sentence(difference: Interval, ratio: int, kept: bool) -> str:
     return said if kept else f"{said}; validation prefers no synthetic image"
 
 
-def _mean(units: Sequence[Found]) -> float:
-    return sum(each.validation for each in units) / len(units)
-
-
 def _attention(base: Sequence[Found], other: Sequence[Found]) -> list[dict[str, Any]]:
     """Each measure of both networks' maps, per image, paired: all images, those both name rightly, and wrongly."""
     rows = []
@@ -242,7 +166,7 @@ def _attention(base: Sequence[Found], other: Sequence[Found]) -> list[dict[str, 
         right = [(a.tensors[f"{kind}.predicted"] == labels, b.tensors[f"{kind}.predicted"] == labels) for a, b in pairs]
         shown = torch.stack([~(a.tensors[f"{kind}.blank"] | b.tensors[f"{kind}.blank"]) for a, b in pairs])
         cases = {
-            "all": torch.ones_like(shown),
+            "all": shown.all(0).expand_as(shown),  # an image with a blank map is left out whole: seeds stay crossed
             "right": torch.stack([a & b for a, b in right]),
             "wrong": torch.stack([~a & ~b for a, b in right]),
         }
@@ -272,7 +196,7 @@ def _paired(base: Tensor, other: Tensor, kept: Tensor, measure: str) -> dict[str
         "title": METRICS.get(measure).title,
         "baseline": float(means[0].mean()),
         "augmented": float(means[1].mean()),
-        "difference": _plain(interval),
+        "difference": plain(interval),
         "over": CROSSED if whole else "images, their seeds averaged",
         "images": int(images.sum()),
         "pairs": int(kept.sum()),
@@ -298,15 +222,16 @@ def _finding(attention: Sequence[Mapping[str, Any]]) -> str:
 
 
 def examples(looked: Mapping[str, Looked], found: Units, summary: Mapping[str, Any]) -> bytes:
-    """Pictures and maps for the figure of attention: the first seed's networks, {real, generated} x {right, wrong}.
+    """Pictures and maps for the figure of attention: {real, generated} x {right, wrong}, of the first seed that tells.
 
     For each network and kind the first `SHOWN` images that it names rightly, and wrongly, in an order drawn by a seed:
     none is picked by hand, nor are all of the first class. Tensors: "KIND.images", "KIND.label", "KIND.place",
     "KIND.NETWORK.maps", ".predicted" and ".probability".
     """
-    pairs = {"baseline": found[Unit(100, "real", 0, 0)]}
+    seed = summary["told_by_seeds"][0]
+    pairs = {"baseline": found[Unit(100, "real", 0, seed)]}
     if "100" in summary["chosen"]:
-        pairs["augmented"] = found[Unit(100, "synthetic", summary["chosen"]["100"], 0)]
+        pairs["augmented"] = found[Unit(100, "synthetic", summary["chosen"]["100"], seed)]
     kept: dict[str, Tensor] = {}
     for kind, each in looked.items():
         labels = each.images.labels
@@ -353,18 +278,3 @@ def open_study(path: Path) -> Study:
         raise InputError(f"{file} is missing; resume the study to make it again.") from None
     except Exception as error:  # safetensors has an error class of its own
         raise WeightsError(f"{file} is damaged ({error}); resume the study to make it again.") from error
-
-
-def _plain(value: Interval) -> dict[str, Any]:
-    low, high = (None if math.isnan(each) else each for each in (value.low, value.high))
-    return {"mean": value.mean, "low": low, "high": high, "n": value.n}
-
-
-def _share(value: Interval) -> dict[str, Any]:
-    """An accuracy in percent: the interval ends where accuracies do."""
-    held = _plain(value)
-    return held if held["low"] is None else {**held, "low": max(0.0, held["low"]), "high": min(100.0, held["high"])}
-
-
-def _numbers(values: Tensor) -> list[float | None]:
-    return [None if value != value else value for value in values.tolist()]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xai.types import AttackResult, Run
+from xai.types import AttackResult, Run, pixel_digest
 
 
 def noise_of_equal_norm(x: Tensor, result: AttackResult, norm: str, run: Run) -> Tensor:
     """The control: x (N,3,H,W) plus random noise of the norm that the attack measured, in the box [0, 1].
 
     linf: every pixel moves by that norm, up or down at random (the other way where the box is in the way). l2: a
-    Gaussian direction of that length. One direction an image for all epsilons.
+    Gaussian direction of that length. The direction depends on the seed and the image's pixels alone: it is one for all
+    epsilons of an image, and another for every other image.
     """
     noisy = []
     for index, image in enumerate(result.clean):
-        generator = run.generator("noise control", index)
+        generator = run.generator("noise control", pixel_digest(image))
         if norm == "linf":
             size = result.linf[index]
             sign = torch.randint(0, 2, image.shape, generator=generator).float() * 2 - 1

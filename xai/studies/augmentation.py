@@ -39,7 +39,8 @@ from xai.studies._augmentation_data import (
     synthesise,
     synthetic_labels,
 )
-from xai.studies._augmentation_summary import SHOWN, Study, chosen_ratio, examples, open_study, summarise
+from xai.studies._augmentation_summary import SHOWN, Study, examples, open_study, summarise
+from xai.studies._augmentation_tested import chosen_ratio
 from xai.studies.gan_training import GanRequest, train_gan
 from xai.training import Images, Stored
 from xai.training.features import precision_of
@@ -68,11 +69,12 @@ class AugmentRequest:
 
     arms: of `ARMS`. ratios: generated images in percent of the real ones. percents: of the real training images.
     everywhere: all arms and ratios at every share, each with its own choice of ratio; else `SMALL_ARMS`, with the ratio
-    that validation chose on all images. generators: run folders or saved generators, one with all classes or one for
-    each; "" with generator_steps trains one first. size: side of the images where no generator says it. share,
-    split_seed: cut the data where no generator has. validation: share of the other images that choose; the rest test.
-    truncation: of what is generated. pretrained, learning_rate: "" and 0: by network. look: images of each kind whose
-    maps are measured.
+    that validation chose on all images. seeds: networks of every arm; where a ratio is chosen, as many more of it and
+    of real images alone, which chose nothing, tell what it brings. generators: run folders or saved generators, one
+    with all classes or one for each; "" with generator_steps trains one first. size: side of the images where no
+    generator says it. share, split_seed: cut the data where no generator has. validation: share of the other images
+    that choose; the rest test. truncation: of what is generated. pretrained, learning_rate: "" and 0: by network. look:
+    images of each kind whose maps are measured.
     """
 
     data: str
@@ -137,6 +139,11 @@ class AugmentRequest:
     def synthetic(self) -> bool:
         """Whether generated images are needed."""
         return "synthetic" in self.arms
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a ratio is chosen: then other networks than those that chose it tell what it brings."""
+        return self.synthetic and len(self.ratios) > 1
 
     @property
     def terms(self) -> Terms:
@@ -297,7 +304,7 @@ class _Job:
         request = self.request
         small = sum(percent < 100 for percent in request.percents)
         later = 0 if request.everywhere or not request.synthetic else small
-        later += (len(request.percents) if request.everywhere else 1) if "both" in request.arms else 0
+        later += (("both" in request.arms) + 2 * request.chooses) * (1 + small * request.everywhere)
         return (len(_first_units(request)) + later * request.seeds) * request.steps
 
     def all(self) -> Iterator[tuple[Unit, Found]]:
@@ -311,7 +318,10 @@ class _Job:
         yield from found.items()
 
     def chosen_units(self, found: Mapping[Unit, Found]) -> list[Unit]:
-        """The units whose ratio is chosen on validation images, after all that could be chosen are measured."""
+        """The units whose ratio is chosen on validation images, after all that could be chosen are measured.
+
+        Those of a choice are tested anew, beside real images alone: seeds that chose would flatter what they chose.
+        """
         request = self.request
         if not request.synthetic:
             return []
@@ -321,7 +331,16 @@ class _Job:
             ratio = chosen_ratio(found, percent if whole else 100)
             arms = ["both"] if whole and "both" in request.arms else [] if whole else ["synthetic"]
             units += [Unit(percent, arm, ratio, seed) for arm in arms for seed in range(request.seeds)]
+            if whole and request.chooses:
+                anew = range(request.seeds, 2 * request.seeds)
+                pair = (("real", 0), ("synthetic", ratio))
+                units += [Unit(percent, arm, generated, seed) for arm, generated in pair for seed in anew]
         return units
+
+    def looks(self, unit: Unit) -> bool:
+        """Whether the unit's network is one of those whose maps are compared."""
+        told = unit.seed >= self.request.seeds if self.request.chooses else unit.arm in ("real", "synthetic")
+        return unit.percent == 100 and told
 
     def one(self, unit: Unit, before: int) -> Found:
         """The unit's result."""
@@ -336,7 +355,7 @@ class _Job:
         run = dataclasses.replace(self.run, on_progress=show)
         self.run.report(before * steps, total, unit.name)
         train, counts = self.images(unit, run)
-        looked = self.looked if unit.percent == 100 else {}
+        looked = self.looked if self.looks(unit) else {}
         validation, test = (Images(each.images, each.labels) for each in (self.shares.validation, self.shares.test))
         classes = self.shares.pool.classes
         made = do_unit(

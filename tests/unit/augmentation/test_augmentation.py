@@ -2,38 +2,20 @@
 
 import dataclasses
 import json
-import math
 import shutil
 
 import pytest
-import torch
-from safetensors.torch import load
 
 from tests.unit.augmentation_helpers import generator, request, shares_of
 from xai.cli import main
 from xai.errors import Cancelled, InputError, WeightsError, XaiError
 from xai.runs import RunFolder
-from xai.statistics import Interval
 from xai.studies import augmentation
-from xai.studies._augmentation_arm import Found, Looked, Unit, read_unit, unit_path
-from xai.studies._augmentation_summary import SHOWN, _paired, chosen_ratio, examples, open_study, verdict_sentence
+from xai.studies._augmentation_arm import Unit, read_unit, unit_path
+from xai.studies._augmentation_summary import open_study
 from xai.studies.augmentation import AugmentRequest, augment
-from xai.training import Images, steps
+from xai.training import steps
 from xai.types import Run
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _alone(tmp_path_factory):
-    """Runs take turns on a device by locks in the cache: whatever else runs on this machine is not waited for."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XAI_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def study(data, made, tmp_path_factory):
-    return augment(request(data, made), tmp_path_factory.mktemp("study") / "run", command="python -m xai augment")
-
 
 # --- the study ------------------------------------------------------------------------------
 
@@ -44,6 +26,7 @@ def test_every_arm_is_there_with_equal_steps(study):
     expected = {(100, "real", 0), (100, "traditional", 0), (100, "synthetic", 50), (100, "synthetic", 100)}
     expected |= {(100, "both", ratio), (50, "real", 0), (50, "traditional", 0), (50, "synthetic", ratio)}
     assert set(rows) == expected
+    assert len(study.summary["arms"]) == len(expected) + 2  # real images and the chosen ratio, tested anew
     assert rows[100, "synthetic", 50]["real"] == 22
     assert rows[100, "synthetic", 50]["synthetic"] == 11
     assert rows[50, "real", 0]["real"] == 12
@@ -61,106 +44,6 @@ def test_accuracies_are_those_of_the_predictions(study, data, made):
     assert 0 <= row["test"]["low"] <= row["test"]["mean"] <= row["test"]["high"] <= 100
     curve = next(c for c in study.summary["curves"] if (c["percent"], c["arm"]) == (100, "real"))
     assert curve["mean"][-1] == pytest.approx(row["test"]["mean"])
-
-
-def test_the_verdict_is_the_difference_at_the_chosen_ratio(study):
-    verdict = study.summary["verdicts"][0]
-    rows = {(row["percent"], row["arm"], row["ratio"]): row for row in study.summary["arms"]}
-    other, base = rows[100, "synthetic", verdict["ratio"]], rows[100, "real", 0]
-    assert verdict["difference"]["mean"] == pytest.approx(other["test"]["mean"] - base["test"]["mean"])
-    assert study.summary["verdict"] == verdict["sentence"]
-    assert [each["percent"] for each in study.summary["verdicts"]] == [100, 50]
-
-
-def fake(percent, ratio, seed, validation, test):
-    arm = "synthetic" if ratio else "real"
-    facts = {"validation_accuracy": [0.9, validation], "test_accuracy": [test]}
-    unit = Unit(percent, arm, ratio, seed)
-    return unit, Found(unit, facts, {})
-
-
-def test_the_ratio_is_chosen_on_validation_and_never_on_test():
-    found = dict(
-        [
-            fake(100, 0, 0, 0.99, 0.0),
-            fake(100, 20, 0, 0.5, 1.0),
-            fake(100, 20, 1, 0.5, 1.0),
-            fake(100, 50, 0, 0.6, 0.1),
-            fake(100, 50, 1, 0.5, 0.1),
-            fake(100, 75, 0, 0.55, 0.9),
-            fake(100, 75, 1, 0.55, 0.9),
-            fake(50, 20, 0, 1.0, 1.0),
-        ]
-    )
-    assert chosen_ratio(found, 100) == 50  # 50 and 75 are as good: the smaller
-    assert chosen_ratio(found, 50) == 20
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "kept", "told"),
-    [
-        (0.4, 3.1, True, "+1.8 points [0.4, 3.1] at 125 %"),
-        (-0.4, 3.1, True, "no gain: +1.8 points [-0.4, 3.1] at 125 %"),
-        (0.4, 3.1, False, "+1.8 points [0.4, 3.1] at 125 %; validation prefers no synthetic image"),
-        (math.nan, math.nan, True, "+1.8 points at 125 %; one seed says nothing about others, so there is no verdict"),
-    ],
-)
-def test_the_verdict_is_a_sentence(low, high, kept, told):
-    assert verdict_sentence(Interval(1.8, low, high, 9), 125, kept) == told
-
-
-def test_a_loss_is_called_one():
-    assert verdict_sentence(Interval(-2.0, -3.0, -1.0, 9), 20, True) == "a loss: -2.0 points [-3.0, -1.0] at 20 %"
-
-
-def test_attention_is_paired_image_by_image():
-    base = torch.tensor([[0.1, 0.2, 0.9], [0.3, 0.4, 0.9]])
-    other = torch.tensor([[0.2, 0.2, 0.0], [0.4, 0.8, 0.0]])
-    kept = torch.tensor([[True, True, False], [True, False, False]])
-    found = _paired(base, other, kept, "area")
-    # image 0: both seeds, image 1: the first alone, image 2 never
-    assert found["baseline"] == pytest.approx((0.2 + 0.2) / 2)
-    assert found["augmented"] == pytest.approx((0.3 + 0.2) / 2)
-    assert found["difference"]["mean"] == pytest.approx(0.05)
-    assert (found["images"], found["pairs"], found["left_out"]) == (2, 3, 3)
-    assert found["over"] == "images, their seeds averaged"
-
-
-def test_the_protocol_says_what_the_intervals_do_not_hold(study):
-    told = study.summary["protocol"]
-    assert told["settings"]["learning_rate"] == 2e-3
-    assert "8 steps of Adam (0.002, falling as a cosine), 6 images each" in told["sentence"]
-    assert (
-        "A ratio is chosen by the networks that are tested: with other seeds a gain may be smaller." in told["sentence"]
-    )
-    assert "at the ratio that was chosen on all of them." in told["sentence"]
-
-
-def test_attention_is_measured_and_shown(study):
-    rows = study.summary["attention"]
-    assert {(row["set"], row["measure"]) for row in rows if row["case"] == "all"} == {
-        (kind, measure) for kind in ("real", "generated") for measure in ("area", "entropy")
-    }
-    assert study.summary["finding"].startswith("On real test images half of the map's energy lies on ")
-    for network in ("baseline", "augmented"):
-        for kind in ("real", "generated"):
-            predicted = study.pictures[f"{kind}.{network}.predicted"]
-            for case in ("right", "wrong"):
-                for place in study.cases(network, kind, case):
-                    assert (predicted[place] == study.pictures[f"{kind}.label"][place]) == (case == "right")
-    assert study.pictures["real.images"].dtype == torch.uint8
-
-
-def test_the_pictures_of_the_figure_are_not_all_of_the_first_class():
-    labels = torch.arange(5).repeat_interleave(8)  # class by class, as test images are
-    tensors = {"real.predicted": labels, "real.maps": torch.zeros(40, 2, 2), "real.probability": torch.ones(40)}
-    looked = {"real": Looked(Images(torch.zeros(40, 3, 4, 4, dtype=torch.uint8), labels), None)}
-    kept = load(
-        examples(looked, {Unit(100, "real", 0, 0): Found(Unit(100, "real", 0, 0), {}, tensors)}, {"chosen": {}})
-    )
-    assert len(kept["real.place"]) == SHOWN
-    assert len(set(kept["real.label"].tolist())) > 1
-    assert torch.equal(labels[kept["real.place"]], kept["real.label"])
 
 
 def test_masks_give_the_energy_on_the_object(tmp_path):
