@@ -73,6 +73,11 @@ class Run:
         return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+def pixel_digest(image: Tensor) -> str:
+    """SHA-256 over an image's pixels as float32 bytes: a name that is the same on every device and in every batch."""
+    return hashlib.sha256(image.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Explained:
     """What an explainer returns: signed relevance, with the logits of the same forward pass.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shlex
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +16,11 @@ import torch
 from PIL import Image
 
 from xai.attack_bundle import scale
+from xai.cli import main
 from xai.render import PIXEL_PERCENTILE
 from xai.types import Run
 from xai.ui import attack_packet
-from xai.ui.attack import Found, Plan, Request
+from xai.ui.attack import Found, Plan, Request, bundle, command, from_query
 from xai.ui.attack_packet import sweep_packet
 from xai.ui.work import Net, Scene, samples
 
@@ -48,6 +52,19 @@ def test_a_change_of_more_than_127_levels_arrives() -> None:
     for frame, result in zip(head["frames"], made.study.attacked, strict=True):
         moved = (clean + picture(body, frame["change"]) - 128) % 256  # as the browser adds them
         assert (moved == result.levels[0].permute(1, 2, 0).numpy()).all()
+
+
+def test_the_command_over_a_set_gives_the_bytes_of_each_picture_alone(tmp_path: Path) -> None:
+    made = found(Plan(steps=2))
+    choice = from_query({"model": made.request.scene.net.text, "steps": "2"})
+    photos = [samples()[name] for name in ("rocket", "coffee")]  # not in its place among others
+    words = shlex.split(command(choice, None, photos, made.request.places))[3:]
+    assert main([*words, "--device", "cpu", "--out", str(tmp_path)]) == 0
+    archive = zipfile.ZipFile(io.BytesIO(bundle(made, samples()["coffee"], "")))
+    names = [name for name in archive.namelist() if name != "manifest.json"]
+    assert len(names) > 8
+    for name in names:
+        assert archive.read(name) == (tmp_path / name).read_bytes(), name
 
 
 def test_fine_maps_keep_their_steps_below_an_outlier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from xai.batching import in_batches
 from xai.errors import InputError
 from xai.models.classifier import Classifier
 from xai.provenance import provenance
-from xai.types import AttackResult, Run, class_indices, resolve_target
+from xai.types import AttackResult, Run, class_indices, pixel_digest, resolve_target
 
 
 def attack(
@@ -32,7 +32,8 @@ def attack(
 
     labels: the class to leave (None: the predicted class of each image), or the class to reach where the parameters
     say `targeted`. epsilon: pixel units of [0, 1], one for all or one per sample; 0 is the identity, and the
-    L-infinity ball ends at 1. run: progress, cancel and seed; made from `seed` if not given.
+    L-infinity ball ends at 1. run: progress, cancel and seed; made from `seed` if not given. A random start depends on
+    the seed and the image's pixels alone, so an image is attacked the same wherever it stands among others.
 
     Raises `InputError` for a bad image, label or epsilon, and `Cancelled`.
     """
@@ -41,7 +42,7 @@ def attack(
     radius = _radius(epsilon, len(x), params.norm)
     before = predictions(classifier, x, run)
     label = _labels(before, labels, params.targeted)
-    return _attack(classifier, x, name, params, before, label, radius, torch.arange(len(x)), seed, run)
+    return _attack(classifier, x, name, params, before, label, radius, _groups(x), seed, run)
 
 
 def sweep(
@@ -76,7 +77,7 @@ def sweep(
         before.repeat(count, 1),
         label.repeat(count),
         radius,
-        torch.arange(images).repeat(count),
+        _groups(x).repeat(count),
         seed,
         run,
     )
@@ -84,6 +85,11 @@ def sweep(
     for index in range(1, count):
         results[index] = _better(results[index - 1], results[index], params.targeted)
     return results
+
+
+def _groups(x: Tensor) -> Tensor:
+    """Groups (N,) for the random start, named by the pixels of x (N,3,H,W): alone or in a set, at any place in it."""
+    return torch.tensor([int(pixel_digest(image)[:15], 16) for image in x])  # 60 bits, which an int64 holds
 
 
 def _radius(epsilon: float | Sequence[float] | Tensor, count: int, norm: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +12,7 @@ from xai.explain._baseline import with_logits
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
 from xai.registry import Source
-from xai.types import Explained, Run
-
-
-def digest(image: Tensor) -> str:
-    """SHA-256 over an image's pixels as float32 bytes: a name that is the same on every device and in every batch."""
-    return hashlib.sha256(image.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+from xai.types import Explained, Run, pixel_digest
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class RandomMap:
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         """x (N,3,H,W) in [0, 1] -> values (N,H,W), or (N,cells,cells)."""
         size = tuple(x.shape[-2:]) if self.cells is None else (self.cells, self.cells)
-        maps = [torch.rand(size, generator=run.generator("random", digest(image))) for image in x]
+        maps = [torch.rand(size, generator=run.generator("random", pixel_digest(image))) for image in x]
         return with_logits(torch.stack(maps).to(x), module, x, target, run)
 
 

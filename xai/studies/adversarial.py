@@ -144,8 +144,8 @@ class SecurityCurve:
         level = f"{100 * LEVEL:g} %"
         return (
             f"Over {self.success.n} images: rates with their Wilson {level} interval, mean shifts of the map of the "
-            f"class that was predicted first with their bootstrap {level} interval ({RESAMPLES:,} resamples); random starts and "
-            "noise are drawn for each image anew."
+            f"class that was predicted first with their bootstrap {level} interval ({RESAMPLES:,} resamples); "
+            "random starts and noise are drawn for each image anew."
         )
 
 
