@@ -54,6 +54,17 @@ def test_a_change_of_more_than_127_levels_arrives() -> None:
         assert (moved == result.levels[0].permute(1, 2, 0).numpy()).all()
 
 
+def test_the_noisy_pictures_arrive_and_what_is_alike_is_sent_once() -> None:
+    made = found(Plan(attack="fgsm"))
+    head, body = opened(made)
+    clean = picture(body, head["clean"]["at"])
+    for frame, noisy in zip(head["frames"], made.study.noisy[:, 0], strict=True):
+        shown = (clean + picture(body, frame["noisy"]) - 128) % 256
+        assert (shown == np.rint(255 * noisy.permute(1, 2, 0).numpy())).all()
+    assert head["frames"][0]["noisy"] == head["frames"][0]["change"]  # at epsilon 0 neither changes anything
+    assert (picture(body, head["frames"][1]["noisy"]) != 128).any()
+
+
 def test_the_command_over_a_set_gives_the_bytes_of_each_picture_alone(tmp_path: Path) -> None:
     made = found(Plan(steps=2))
     choice = from_query({"model": made.request.scene.net.text, "steps": "2"})

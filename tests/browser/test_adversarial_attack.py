@@ -7,13 +7,18 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
+import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import NARROW, ROOT, AppServer, low_contrast, overflow, screenshot, settle
+from xai.studies._control import noise_of_equal_norm
+from xai.types import AttackResult, Run
 from xai.ui.browser import text
 
 QUICK = "/adversarial_attack?attack=fgsm"
@@ -67,6 +72,12 @@ def test_opens_attacked_and_the_slider_moves_among_finished_results(server: AppS
     assert 0 < abs(pixels(page, "attacked") - clean).max() <= 4
     row = next(each for each in manifest["images"][0]["epsilons"] if abs(each["epsilon"] * 255 - 4) < 1e-6)
     assert row["predicted"] in page.locator('[data-tile="attacked"] .klass').inner_text()
+    page.get_by_role("slider", name="Opacity of the maps").fill("0")  # what a map lies over is all that is left
+    x = torch.from_numpy(clean).permute(2, 0, 1)[None].float() / 255
+    control = cast(AttackResult, SimpleNamespace(clean=x, linf=torch.tensor([row["linf"]])))
+    noisy = noise_of_equal_norm(x, control, "linf", Run())[0].permute(1, 2, 0).numpy()
+    for name, below in (("clean", clean), ("attack", kept), ("noise", np.rint(255 * noisy))):
+        assert (pixels(page, f"old.{name}") == below).all(), name
     assert float(page.locator("[data-latency]").get_attribute("data-latency") or "nan") > 0
     assert len(sent) - before <= 16  # a place is sent when the key is let go; no picture is asked for
     screenshot(page, "attack-light", whole=True)

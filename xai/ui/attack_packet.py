@@ -25,9 +25,9 @@ SMALL = 64 * 64
 def sweep_packet(found: Found) -> bytes:
     """Everything that the slider moves among, for the browser.
 
-    The attacked pictures travel as what the attack added in 8-bit levels (PNG of 128 + change, modulo 256), so the
-    browser shows exactly the pixels that a PNG keeps; where nothing is left after rounding, the change before rounding
-    is sent too.
+    The attacked and the noisy pictures travel as what was added in 8-bit levels (PNG of 128 + change, modulo 256), so
+    the browser shows exactly the pixels that a PNG keeps; where nothing is left of the attack after rounding, its
+    change before rounding is sent too.
     """
     study, body = found.study, _Body()
     norm = str(study.protocol.settings["norm"])
@@ -65,31 +65,32 @@ def sweep_packet(found: Found) -> bytes:
 
 
 class _Body:
-    """Bytes behind one another, each at a known place."""
+    """Bytes behind one another, each at a known place; what is there already is not added again."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._places: dict[bytes, list[int]] = {}
         self._size = 0
 
     def add(self, data: bytes) -> list[int]:
         """[offset, length] of `data`; offsets are multiples of 4, as typed arrays need."""
-        place = [self._size, len(data)]
-        padded = data + b"\0" * (-len(data) % 4)
-        self._parts.append(padded)
-        self._size += len(padded)
-        return place
+        if data not in self._places:
+            self._places[data] = [self._size, len(data)]
+            self._size += len(data) + -len(data) % 4
+        return self._places[data]
 
     def bytes(self) -> bytes:
         """Everything added."""
-        return b"".join(self._parts)
+        return b"".join(data + b"\0" * (-len(data) % 4) for data in self._places)
 
 
 def _frame(found: Found, place: int, clean: np.ndarray[Any, Any], body: _Body) -> dict[str, Any]:
     study, labels = found.study, found.labels
     result = study.attacked[place]
     change = result.levels[0].permute(1, 2, 0).numpy().astype(np.int16) - clean.astype(np.int16)
+    noise = np.asarray(input_picture(study.noisy[place, 0])).astype(np.int16) - clean.astype(np.int16)
     frame: dict[str, Any] = {
-        "change": body.add(png(Image.fromarray(((change + 128) % 256).astype(np.uint8)))),
+        "change": body.add(_added(change)),
+        "noisy": body.add(_added(noise)),
         "largest": int(np.abs(change).max()),
         "top": _top(result.logits_after[0].softmax(-1), labels),
         "success": bool(result.success[0]),
@@ -107,6 +108,11 @@ def _frame(found: Found, place: int, clean: np.ndarray[Any, Any], body: _Body) -
         frame["soft"] = body.add(png(Image.fromarray(shade.astype(np.uint8))))
         frame["soft_largest"] = 255 * largest
     return frame
+
+
+def _added(change: np.ndarray[Any, Any]) -> bytes:
+    """A change (H,W,3) in 8-bit levels as PNG: no change is too large for 8 bits modulo 256."""
+    return png(Image.fromarray(((change + 128) % 256).astype(np.uint8)))
 
 
 def _top(probabilities: Tensor, labels: tuple[str, ...], count: int = 5) -> list[dict[str, Any]]:

@@ -114,10 +114,15 @@ class Sweep {
     const { head } = packet;
     if (!packet.ready) {
       const bytes = ([at, size]) => packet.body.subarray(at, at + size);
-      const pixels = (at) => pictureOf({ body: bytes(at) });
+      const opened = new Map(); // by place: what is alike was sent once
+      const pixels = (at) => {
+        if (!opened.has(at[0])) opened.set(at[0], pictureOf({ body: bytes(at) }));
+        return opened.get(at[0]);
+      };
       packet.ready = (async () => {
         packet.clean = await pixels(head.clean.at);
         packet.changes = await Promise.all(head.frames.map((frame) => pixels(frame.change)));
+        packet.noises = await Promise.all(head.frames.map((frame) => pixels(frame.noisy)));
         packet.soft = await Promise.all(head.frames.map((frame) => (frame.soft ? pixels(frame.soft) : null)));
         packet.maps = {};
         for (const which of ROWS) for (const [who] of WHO) packet.maps[`${which}.${who}`] = mapsOf(packet, head.maps[which], who, head.signed);
@@ -234,12 +239,13 @@ class Sweep {
     this.tiles.attacked.note.textContent = `says ${after.label}, ${percent(after.p)}${smaller}`;
     this.tiles.attacked.note.title = smaller ? "A larger ball holds the smaller one: the attack keeps the best that it has found." : "";
     this.tiles.attacked.canvas.setAttribute("aria-label", `Attacked at epsilon ${ε}: says ${after.label}, ${percent(after.p)}`);
+    const below = { clean: packet.clean, attack: attacked, noise: added(packet.clean, packet.noises[index]) };
     const display = { ...this.display, scale: "own", signed: "signed", smooth: true, split: 0.5 };
     for (const which of ROWS) {
       for (const [who, title] of WHO) {
         const tile = this.tiles[`${which}.${who}`];
         const map = packet.maps[`${which}.${who}`](index);
-        paintMap(tile.canvas, map, who === "attack" ? attacked : packet.clean, display, [], this.luts);
+        paintMap(tile.canvas, map, below[who], display, [], this.luts);
         tile.note.textContent = `${head.method} for ${head.maps[which].labels[index]}`;
         tile.canvas.setAttribute("aria-label", `${title}: ${head.method} for ${head.maps[which].labels[index]}`);
       }
