@@ -41,6 +41,11 @@ class Pictures:
             total.update(tensor.contiguous().numpy().tobytes())
         return total.hexdigest()[:16]
 
+    @property
+    def counts(self) -> list[int]:
+        """How many images each class has."""
+        return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+
     def pixels(self) -> Tensor:
         """(N,3,S,S) float32 in [0, 1]."""
         return self.images.float() / 255
@@ -52,6 +57,13 @@ class Shares:
 
     train: Pictures
     held_out: Pictures
+
+    def unlabelled(self) -> Shares:
+        """The same images as one class, as a generator has them that is told none."""
+        if len(self.train.classes) < 2:
+            return self
+        parts = (self.train, self.held_out)
+        return Shares(*(dataclasses.replace(p, labels=torch.zeros_like(p.labels), classes=()) for p in parts))
 
 
 def read_pictures(
@@ -130,3 +142,20 @@ def read_shares(data: DataSet, size: int, run: Run, share: float = SHARE, seed: 
         read_pictures(data, train, size, run.part(0, len(train), total), "reading images"),
         read_pictures(data, held, size, run.part(len(train), len(held), total), "reading images"),
     )
+
+
+def labels_like(train: Tensor, count: int) -> Tensor:
+    """`count` labels in the proportions of those of the training images (N,), dealt out evenly.
+
+    Each place goes to the class that is furthest behind its share, of equal ones the first: classes of one size come in
+    turn. Otherwise a rare class would be as frequent among the samples as any, which every distance to real images
+    would charge the generator for.
+    """
+    sizes = torch.bincount(train).tolist()
+    dealt = [0] * len(sizes)
+    labels = []
+    for place in range(1, count + 1):
+        behind = [size * place - had * len(train) for size, had in zip(sizes, dealt, strict=True)]
+        labels.append(behind.index(max(behind)))
+        dealt[labels[-1]] += 1
+    return torch.tensor(labels, dtype=torch.int64)

@@ -71,11 +71,20 @@ class Trainer:
     """Generator, discriminator, average and optimisers, and one step of them.
 
     Everything random in step n comes from `run.generator("gan", n, rank)`, so that a step does not depend on how the
-    ones before it were run; a resumed training needs no state of random generators.
+    ones before it were run; a resumed training needs no state of random generators. counts: images of each class; the
+    classes of what is generated are drawn in these proportions, as those of real batches are: else the discriminator
+    could tell the two by their classes.
     """
 
     def __init__(
-        self, settings: GanSettings, classes: int, run: Run, rank: int = 0, size: int = 1, precision: str = "float32"
+        self,
+        settings: GanSettings,
+        classes: int,
+        run: Run,
+        rank: int = 0,
+        size: int = 1,
+        precision: str = "float32",
+        counts: Sequence[int] = (),
     ) -> None:
         if settings.batch % size or settings.batch // size < 2:
             raise InputError(
@@ -83,6 +92,7 @@ class Trainer:
             )
         self.settings, self.classes, self.run = settings, classes, run
         self.rank, self.size, self.precision = rank, size, precision
+        self.counts = torch.tensor(counts, dtype=torch.float64) if len(set(counts)) > 1 else None
         self.policy = parse_policy(settings.augment)
         self.done, self.parts = 0, 1
         seed = int(torch.randint(2**62, (1,), generator=run.generator("gan", "weights")))
@@ -112,7 +122,10 @@ class Trainer:
     def draw(self, generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
         """z (count,nz) and y (count,) on the device."""
         z = torch.randn(count, self.settings.nz, generator=generator)
-        y = torch.randint(max(1, self.classes), (count,), generator=generator)
+        if self.counts is None:
+            y = torch.randint(max(1, self.classes), (count,), generator=generator)
+        else:
+            y = torch.multinomial(self.counts, count, replacement=True, generator=generator)
         return z.to(self.run.device), y.to(self.run.device)
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:

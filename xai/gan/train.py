@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xai.errors import InputError, XaiError
 from xai.gan.features import Extractor, lite0
-from xai.gan.images import Pictures, check_held_out
+from xai.gan.images import Pictures, check_held_out, labels_like
 from xai.gan.quality import kid_estimate
 from xai.gan.sample import SHOWN, draw
 from xai.gan.step import Trainer
@@ -133,7 +133,7 @@ class Training:
             return
         net = trainer.ready()
         count = max(1, trainer.classes)
-        labels = torch.arange(max(LOOK_AT, SHOWN * count)) % count
+        labels = labels_like(self.train.labels, max(LOOK_AT, SHOWN * count))
         z = torch.randn(len(labels), trainer.settings.nz, generator=trainer.run.generator("gan", "look"))
         images = draw(net, z, labels, trainer.run.device)
         order = torch.cat([torch.nonzero(labels == k)[:SHOWN, 0] for k in range(count)])

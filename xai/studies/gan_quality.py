@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import torch
 from torch import Tensor
 
 from xai.data._spec import DataSet
@@ -13,7 +12,7 @@ from xai.data.call import open_dataset
 from xai.errors import InputError
 from xai.gan.agreement import agreement, train_judge
 from xai.gan.features import Extractor, inception, lite0
-from xai.gan.images import Pictures, Shares, only_class, read_pictures, read_shares, split_places
+from xai.gan.images import Pictures, Shares, labels_like, only_class, read_pictures, read_shares, split_places
 from xai.gan.judge import Quality, judge
 from xai.gan.sample import generate, latents
 from xai.gan.saved import Generator
@@ -69,23 +68,6 @@ def extractor_of(name: str, run: Run) -> Extractor:
     return lite0(run.device) if name == "lite0" else inception(run.device)
 
 
-def labels_like(train: Tensor, count: int) -> Tensor:
-    """`count` labels in the proportions of those of the training images (N,), dealt out evenly.
-
-    Each place goes to the class that is furthest behind its share, of equal ones the first: classes of one size come in
-    turn. Otherwise a rare class would be as frequent among the samples as any, which every distance to real images
-    would charge the generator for.
-    """
-    sizes = torch.bincount(train).tolist()
-    dealt = [0] * len(sizes)
-    labels = []
-    for place in range(1, count + 1):
-        behind = [size * place - had * len(train) for size, had in zip(sizes, dealt, strict=True)]
-        labels.append(behind.index(max(behind)))
-        dealt[labels[-1]] += 1
-    return torch.tensor(labels, dtype=torch.int64)
-
-
 def judge_generator(
     made: Generator,
     run: Run,
@@ -97,6 +79,8 @@ def judge_generator(
     """(quality, samples, their labels) of `count` samples with seeds 0 .. count - 1, the classes as in the data."""
     features = extractor_of(extractor, run)
     shares = shares_of(made, run, data)
+    if not made.classes:
+        shares = shares.unlabelled()
     labels = labels_like(shares.train.labels, count)
     images = generate(made, latents(range(count), made.settings.nz, truncation), labels, run)
     told = None

@@ -46,9 +46,9 @@ GENERATOR = Path("artifacts") / "generator.safetensors"
 class GanRequest:
     """What is trained; all of it but the steps is part of the run, and resuming asks for the same.
 
-    only: train on this class alone, as the study did; "" for all classes in one network. share: of each class that the
-    generator sees, drawn by split_seed; the rest is held out. precision: "auto" is bf16 on a GPU that has it, else
-    float32.
+    only: train on this class alone, as the study did; "" for all classes in one network, which is told the class where
+    conditional, and else takes them for one. share: of each class that the generator sees, drawn by split_seed; the
+    rest is held out. precision: "auto" is bf16 on a GPU that has it, else float32.
     """
 
     data: str
@@ -152,9 +152,10 @@ def _train(
     team: Team,
 ) -> tuple[Training, Shares]:
     shares = read_shares(data, request.settings.size, run.aside(), request.share, request.split_seed)
-    trainer = Trainer(request.settings, len(classes), run, team.rank, team.size, precision)
+    seen = shares if classes else shares.unlabelled()
+    trainer = Trainer(request.settings, len(classes), run, team.rank, team.size, precision, seen.train.counts)
     sink = _Sink(folder, team.rank)
-    training = Training(trainer, shares.train, shares.held_out, sink, Pace(look=request.look))
+    training = Training(trainer, seen.train, seen.held_out, sink, Pace(look=request.look))
     last = folder.path / "checkpoints" / "last.pt"
     if has_checkpoint(last):
         found = load_checkpoint(last, run.device)
