@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -36,6 +37,8 @@ def test_sliders_answer_in_the_browser_and_the_walk_is_a_gif(server: AppServer, 
         assert each.get_attribute("data-index") == slider.get_attribute("max")
     expect(frames.nth(0).locator("output")).to_have_text("100 % of the way")
     expect(frames.nth(1).locator("output")).to_have_text("no truncation")
+    frames.nth(1).locator("input[type=range]").press("Home")
+    expect(frames.nth(1).locator("output")).to_have_text(re.compile(r"^cut off at ±0\.2, \d+ % of the contrast left$"))
     assert len(sent) == before_all
     with page.expect_download() as download:
         page.locator(".st-key-ga_gif button").click()

@@ -37,7 +37,10 @@ def latent(seed: int, nz: int) -> Tensor:
 def latents(seeds: Sequence[int], nz: int, truncation: float | None = None) -> Tensor:
     """z (N,nz) of seeds. truncation t: distributed as normals cut off at -t and t (Brock et al. 2019).
 
-    None leaves them normal; smaller is more typical and less varied. Raises `InputError` for t that is not above 0.
+    None leaves them normal. Batch norm's statistics stay those without a cut, so a network that was not trained for it
+    loses contrast where t is small (Brock et al. say so of many networks); `contrast` measures it. Measured anew under
+    the cut they would undo it: behind a linear layer a smaller z is scaled up again. Raises `InputError` for t that is
+    not above 0.
     """
     return truncated(torch.stack([latent(seed, nz) for seed in seeds]), truncation)
 
@@ -52,6 +55,11 @@ def truncated(z: Tensor, truncation: float | None) -> Tensor:
     share = torch.erf(z.double() / 2**0.5)
     edge = torch.erf(torch.tensor(truncation / 2**0.5, dtype=torch.float64))
     return (torch.erfinv(share * edge) * 2**0.5).float()
+
+
+def contrast(images: Tensor) -> float:
+    """Standard deviation of the levels of an image, mean over images (N,3,H,W) in [0, 1]; 0: each is of one colour."""
+    return float(images.flatten(1).double().std(1, correction=0).mean())
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

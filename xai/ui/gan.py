@@ -19,7 +19,7 @@ from xai.data.call import open_dataset
 from xai.errors import InputError, XaiError
 from xai.gan.features import lite0
 from xai.gan.images import Pictures, read_pictures, split_places
-from xai.gan.sample import nearest_training, pairs, reconstructions, sample, sample_each, walk
+from xai.gan.sample import contrast, nearest_training, pairs, reconstructions, sample, sample_each, walk
 from xai.gan.saved import SHIPPED, Generator, load_discriminator, load_generator
 from xai.gan.settings import LAPTOP
 from xai.render import png_bytes
@@ -208,12 +208,14 @@ def truncation_packet(made: Generator, first: int) -> tuple[str, bytes]:
         names = class_names(made)
         columns = names if len(names) > 1 else [f"seed {first + place}" for place in range(ROWS)]
         pictures, says = [], []
+        whole = contrast(samples_of(made, first, ROWS, None)[0])
         for t in TRUNCATIONS:
             images, _ = samples_of(made, first, ROWS, t)
             # the classes are the columns, as the slider's names stand above them; of one class the seeds are
             turned = images.view(len(names), ROWS, *images.shape[1:]).transpose(0, 1).flatten(0, 1)
             pictures.append(sheet(turned, len(columns)))
-            says.append("no truncation" if t is None else f"cut off at ±{t:g}")
+            left = 100 * contrast(images) / whole if whole else 100.0
+            says.append("no truncation" if t is None else f"cut off at ±{t:g}, {left:.0f} % of the contrast left")
         about = {
             "columns": len(columns),
             "names": list(columns),

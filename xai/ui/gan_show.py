@@ -142,7 +142,10 @@ def sliders(made: Generator, key: str) -> None:
         seed = int(st.number_input("First seed", 0, SEEDS, 0, key=f"{key}_seed", persist_state="session", width=140))
         cut, other = gan.truncation_packet(made, seed)
         gan.mount_frames(f"{key}_trunc", cut)
-        st.caption("The latent numbers are cut off at ±t: smaller is more typical and less varied (Brock et al. 2019).")
+        st.caption(
+            "The latent numbers are cut off at ±t (Brock et al. 2019). Meant to trade variety for quality, which not "
+            "every network bears: where contrast is lost, samples fade instead of becoming more typical."
+        )
     with st.container(key=f"{HIDDEN}-{key}-frames"):
         carry(data)
         carry(other)

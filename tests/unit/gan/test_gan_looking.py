@@ -9,14 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.unit.gan_helpers import TINY
+from tests.unit.gan_helpers import QUICK, TINY, request_of
 from xai.cli import main
 from xai.data import open_dataset
 from xai.errors import InputError, WeightsError
+from xai.gan import train as loop
 from xai.gan.agreement import agreement, train_judge
 from xai.gan.features import Extractor
-from xai.gan.images import Pictures, Shares, read_shares
+from xai.gan.images import Pictures, Shares, labels_like, read_shares
 from xai.gan.sample import (
+    contrast,
     draw,
     generate,
     gif,
@@ -39,7 +41,9 @@ from xai.gan.saved import (
 )
 from xai.gan.settings import LAPTOP, GanSettings, build_generator
 from xai.gan.step import Trainer
-from xai.studies.gan_quality import judge_generator, labels_like, shares_of
+from xai.gan.watch import intra_class_distance
+from xai.studies.gan_quality import judge_generator, shares_of
+from xai.studies.gan_training import train_gan
 from xai.types import Run
 
 
@@ -92,6 +96,7 @@ def test_samples_are_their_seeds_and_truncation_pulls_them_in(finished) -> None:
     assert float(tame.abs().max()) <= 0.5 < float(wild.abs().max())
     assert torch.equal(wild.flatten().argsort(), tame.flatten().argsort())  # the same samples, moved inwards
     torch.testing.assert_close(latents(range(5), 6, 8.0), wild[:5], rtol=1e-4, atol=1e-5)
+    assert contrast(torch.tensor([[0.0, 1.0], [0.5, 0.5]]).view(2, 1, 1, 2)) == 0.25  # half and none
     with pytest.raises(InputError, match=r"truncation is 0; give a number above 0, such as 0\.7, or none\."):
         latents([0], 6, 0)
     with pytest.raises(InputError, match=r"class 'gear' is not one of the generator's: bolt, nut\."):
@@ -208,6 +213,18 @@ def test_samples_are_judged_in_the_proportions_of_the_classes(finished) -> None:
     _, images, labels = judge_generator(made, Run(), count=20)
     assert labels.tolist() == [0, 1] * 10
     torch.testing.assert_close(images, sample(made, range(20))[0], rtol=0, atol=0)
+
+
+def test_a_generator_that_is_told_no_class_is_judged_as_one_of_one(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "lite0", lambda device: QUICK)
+    made = train_gan(request_of(folder, steps=1, conditional=False), tmp_path / "run", device="cpu")
+    found, images, labels = judge_generator(made, Run(), count=8)
+    assert (len(images), labels.tolist(), found.agreement) == (8, [0] * 8, None)
+    assert list(found.by_class) == ["all"]
+    train = shares_of(made, Run()).train  # fingerprint and classes are those of the data
+    assert train.classes == ("bolt", "nut")
+    whole = intra_class_distance(train.images, torch.zeros(14))
+    assert found.pixel_ratio == pytest.approx(intra_class_distance(images, labels) / whole)
 
 
 def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
