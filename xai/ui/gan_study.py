@@ -85,9 +85,7 @@ def arms(study: Study, key: str) -> None:
     whole = [each for each in summary["curves"] if each["percent"] == 100]
     titles = [each["title"] for each in whole]
     ratio = summary["chosen"].get("100")
-    first = [
-        each["title"] for each in whole if each["arm"] in ("real", "traditional", "both") or each["ratio"] == ratio
-    ]
+    first = [each["title"] for each in told(whole) if each["arm"] != "pretrained" and each["ratio"] in (0, ratio)]
     picked = st.pills(
         "Arms",
         titles,
@@ -137,14 +135,16 @@ def _band(row: Mapping[str, Any]) -> Band:
 
 def sizes(summary: Mapping[str, Any]) -> go.Figure:
     """Accuracy against the number of training images: shares of the real ones, and all of them with generated ones."""
-    rows = summary["arms"]
+    rows = told(summary["arms"])
     ratio = summary["chosen"].get("100")
     lines = {
         "shares of the real images": [r for r in rows if r["arm"] == "real"],
         "the same, traditional augmentation": [r for r in rows if r["arm"] == "traditional"],
         f"the same, with {ratio} % synthetic": [r for r in rows if r["arm"] == "synthetic" and r["ratio"] == ratio],
         "all real images, more and more synthetic": [
-            r for r in rows if r["percent"] == 100 and r["arm"] in ("real", "synthetic")
+            r
+            for r in summary["arms"]
+            if r["percent"] == 100 and r["arm"] in ("real", "synthetic") and not r.get("anew")
         ],
     }
     made = go.Figure()
@@ -170,12 +170,23 @@ def sizes(summary: Mapping[str, Any]) -> go.Figure:
     return made
 
 
+def told(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows or curves; of an arm that was tested anew only that, not what the networks said that chose it."""
+    anew = {(row["percent"], row["arm"], row["ratio"]) for row in rows if row.get("anew")}
+    return [row for row in rows if row.get("anew") or (row["percent"], row["arm"], row["ratio"]) not in anew]
+
+
 def _arm(value: Mapping[str, Any], end: str) -> float:
     return 0.0 if value[end] is None else abs(value[end] - value["mean"])
 
 
 def _size_words(summary: Mapping[str, Any]) -> str:
-    return f"{_over('bars are', summary)}; equal steps everywhere; {summary['images']['test']} test images"
+    words = f"{_over('bars are', summary)}; equal steps everywhere; {summary['images']['test']} test images"
+    if not any(row.get("anew") for row in summary["arms"]):
+        return words
+    return (
+        f"{words}; the first three lines hold networks tested anew where a ratio was chosen, the last those that chose"
+    )
 
 
 def _over(what: str, summary: Mapping[str, Any]) -> str:
@@ -250,7 +261,8 @@ def attention(study: Study, key: str) -> None:
         f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "
         "share of the image with half of the positive mass; entropy: 100 % is evenly spread; energy: the share on the "
         f"object's mask. With synthetic: {summary['chosen']['100']} %, chosen on validation images. Each interval is "
-        "95 % by itself; those over images alone say nothing of other seeds."
+        "95 % by itself; those over images alone say nothing of other seeds. "
+        f"{_blank(summary, str(kind))}"
     )
     for case, place in zip(("right", "wrong"), st.columns(2, gap="large"), strict=True):
         picture = tiles(study, str(kind), case)
@@ -269,9 +281,17 @@ def attention(study: Study, key: str) -> None:
                 key=f"{key}_{case}",
                 on_click="ignore",
             )
+    seed = summary.get("told_by_seeds", [0])[0]
     st.caption(
-        "Titles: true class / predicted class with its probability. The first seed's networks; none picked by hand."
+        f"Titles: true class / predicted class with its probability. Networks of seed {seed}; none picked by hand."
     )
+
+
+def _blank(summary: Mapping[str, Any], kind: str) -> str:
+    """How many images no row of "all" holds, since a network's map of them is blank."""
+    rows = (row for row in summary["attention"] if (row["set"], row["case"]) == (kind, "all"))
+    missing = max((row["left_out"] for row in rows), default=0) // summary["protocol"]["settings"]["seeds"]
+    return f"{missing} of these images have a blank map of some network and are left out." if missing else ""
 
 
 def tiles(study: Study, kind: str, case: str) -> Image.Image | None:
