@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from xai.studies.augmentation import AugmentRequest
 
 DESCRIPTION = """Classifiers with and without generated images, all by the same number of optimiser steps, tested on
-real images that no generator has seen (checked). Ratios are chosen on validation images. The verdict has an interval
-over seeds and test images, and may be no. Then: what do the networks look at?"""
+real images that no generator has seen (checked). A ratio is chosen on validation images, and what it brings is told by
+networks of other seeds than those that chose. The verdict has an interval over seeds and test images, and may be no.
+Then: what do those networks look at?"""
 
 EPILOG = """arms: real (also 0 % synthetic), traditional (colour jitter, flip, rotation, noise), synthetic (each of
 --ratios), both, pretrained. On less than all real images (--percents): real, traditional, and synthetic at the ratio
@@ -47,7 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--everywhere", action="store_true", help="every arm and ratio on every share of the real images"
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="networks an arm (default: 3)")
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="networks an arm, and again for the chosen ratio (default: 3)"
+    )
     parser.add_argument("--model", default="simple_cnn", metavar="NAME", help="classifier (default: simple_cnn)")
     parser.add_argument(
         "--pretrained", default="", metavar="NAME", help="network of the arm pretrained (default: by --model)"
