@@ -118,6 +118,7 @@ def test_a_finished_run_of_ones_own_data_is_shown(open_page: OpenPage, tmp_path:
     app = open_page("bias_audit")
     assert app.subheader[0].value.startswith("Groups differ by ")
     assert any("groups from the folders inside the class folders" in each.value for each in app.markdown)
+    assert [each.label for each in app.metric] == ["Right", "Worst group"]  # one image a group: none is the rarer one
     app.toggle(key="ba_shipped").set_value(True).run()
     assert not app.exception
     assert app.subheader[0].value == SUMMARY["base"]["audit"]["verdict"]

@@ -17,7 +17,7 @@ from xai.data import open_dataset
 from xai.data._spec import Item
 from xai.errors import InputError, UnknownNameError
 from xai.statistics import Interval, wilson
-from xai.studies._bias_groups import groups_in, groups_of, with_masks
+from xai.studies._bias_groups import FOLDERS, groups_in, groups_of, with_masks
 from xai.studies._bias_subjects import of_items
 from xai.studies._bias_verdict import learned, verdict
 from xai.studies.bias import Audit, Group, Reliance, audit, less
@@ -106,6 +106,8 @@ def test_an_image_whose_mask_does_not_fit_is_kept_and_listed(tmp_path: Path) -> 
     for place, mask in masks.items():
         items[place] = replace(items[place], open_mask=lambda mask=mask: mask)
     items[2] = replace(items[2], open=lambda: Image.new("RGB", (128, 64), "grey"))
+    three = of_items(items[:3], [0, 0, 1], ["a", "b", "a"], "brightness", by_brightness(), Run())
+    assert (three.how, three.swaps) == ("no mask fits its image", ())
     items[3] = replace(items[3], open_mask=lambda: Image.open(tmp_path / "masks" / items[3].key))
     found = of_items(items, [i.label or 0 for i in items], ["a", "b"] * 4, "brightness", by_brightness(), Run())
     assert len(found) == 8
@@ -147,6 +149,26 @@ def test_a_table_that_contradicts_itself_or_is_not_clear_is_refused(tmp_path: Pa
         groups_in("file,group\n", items, "g.csv")
 
 
+def test_a_table_whose_quotation_mark_is_left_open_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"^g\.csv cannot be read as a CSV \(field larger .*\); is a quotation mark le"
+    ):
+        groups_in("file,group\n" + '"0.png,a\n' + "1.png,b\n" * 20_000, [], "g.csv")
+
+
+def test_folders_around_everything_are_no_groups(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    around = [replace(item, key=f"pets/{item.key}") for item in items]
+    assert groups_of(around, FOLDERS)[0] == groups_of(items, FOLDERS)[0] == ("dark", "dark", "light", "light") * 2
+    deeper = [replace(item, key=item.key.replace(".png", "/a.png")) for item in around]
+    assert groups_of(deeper, FOLDERS)[0] == ("dark", "dark", "light", "light") * 2
+    bare = [replace(item, key=f"pets/{item.key[:3]}/{index}.png") for index, item in enumerate(items)]
+    with pytest.raises(InputError, match=r"^pets/cat/0\.png lies in no group folder; use CLASS/GROUP/image, a CSV"):
+        groups_of(bare, FOLDERS)
+    tied = [item for item in around if item.key.startswith(("pets/cat/light", "pets/dog/dark"))]
+    assert groups_of(tied, FOLDERS)[0] == ("light", "light", "dark", "dark")
+
+
 def test_brightness_passes_over_a_broken_image_and_the_audit_lists_it(tmp_path: Path) -> None:
     folder = pictures(tmp_path)
     (folder / "cat" / "dark" / "9.png").write_bytes(b"no picture")
@@ -158,6 +180,8 @@ def test_brightness_passes_over_a_broken_image_and_the_audit_lists_it(tmp_path: 
     broken = [item for item in items if item.key.endswith("9.png")]
     with pytest.raises(InputError, match=r"^none of the 1 images can be decoded; the first is cat/dark/9\.png\.$"):
         groups_of(broken, "brightness")
+    with pytest.raises(InputError, match=r"^all 2 images are of the group 'dark'; an audit compares at least two\.$"):
+        groups_of([*broken, items[0]], "brightness")
 
 
 def test_one_image_a_group_has_no_interval_where_there_is_none(tmp_path: Path) -> None:

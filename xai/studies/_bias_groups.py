@@ -46,21 +46,32 @@ def groups_of(
         found, told = _by_brightness(items, run or Run())
     else:
         found, told = _by_table(items, user_path(how), known)
-    if len(set(found) - {""}) < 2:
-        raise InputError(f"all {len(items)} images are of the group {found[0]!r}; an audit compares at least two.")
+    kinds = sorted(set(found) - {""})
+    if len(kinds) < 2:
+        raise InputError(f"all {len(items)} images are of the group {kinds[0]!r}; an audit compares at least two.")
     return found, told
 
 
 def _by_folder(items: Sequence[Item]) -> tuple[str, ...]:
+    level = _class_level(items)
     found = []
     for item in items:
         parts = PurePosixPath(item.key).parts
-        if len(parts) < 3:
+        if len(parts) < (level or 0) + 3:
             raise InputError(
                 f"{item.key} lies in no group folder; use CLASS/GROUP/image, a CSV, or groups from brightness."
             )
-        found.append(parts[-2])
+        found.append(parts[-2 if level is None else level + 1])
     return tuple(found)
+
+
+def _class_level(items: Sequence[Item]) -> int | None:
+    """The level of the class folders, below folders around everything: the first whose names tell labels apart."""
+    labels = [item.label for item in items]
+    for level, names in enumerate(zip(*(PurePosixPath(item.key).parts[:-1] for item in items), strict=False)):
+        if 1 < len(set(zip(names, labels, strict=True))) == len(set(names)) == len(set(labels)):
+            return level
+    return None
 
 
 def _by_brightness(items: Sequence[Item], run: Run) -> tuple[tuple[str, ...], str]:
@@ -114,8 +125,11 @@ def groups_in(
     file: path inside the data, or file name where that is unique there, `known` counted. Raises `InputError` for an
     image without a group, or one with two.
     """
-    rows = csv.DictReader(text.splitlines())
-    columns = rows.fieldnames or ()
+    reader = csv.DictReader(text.splitlines())
+    try:
+        columns, rows = reader.fieldnames or (), list(reader)
+    except csv.Error as error:
+        raise InputError(f"{name} cannot be read as a CSV ({error}); is a quotation mark left open?") from error
     if not {"file", "group"} <= set(columns):
         raise InputError(
             f"{name} has the columns {', '.join(columns) or 'none'}; it needs file and group, with a comma between."

@@ -184,6 +184,8 @@ def of_items(
         synthetic=synthetic,
         how="counterfactuals recoloured inside the mask: lightness mirrored in CIE Lab, by 30 at least"
         if places
+        else "no mask fits its image"
+        if any(item.open_mask for item in items)
         else "no masks given",
         problems=tuple(problems),
     )

@@ -156,7 +156,8 @@ def head(found: Result) -> None:
     cue = audit.by_factor(audit.cue)
     columns = st.columns(4)
     if aligned is not None:
-        columns[0].metric("Right where the cue agrees", f"{aligned.mean:.0%}", help=percent(aligned))
+        called = "Right where the cue agrees" if conflicting else "Right"  # where no group is rarer, all agree
+        columns[0].metric(called, f"{aligned.mean:.0%}", help=percent(aligned))
     if conflicting is not None:
         columns[1].metric("Right where it conflicts", f"{conflicting.mean:.0%}", help=percent(conflicting))
     if cue is not None:
@@ -244,7 +245,7 @@ def interventions(audit: Audit) -> None:
     """What swapping each factor does."""
     st.markdown("**What swapping one factor does**")
     if not audit.reliance:
-        st.info("No image has a mask, so nothing could be recoloured; give masks to see what the cue does.")
+        st.info("No image has a mask that fits, so nothing could be recoloured; give masks to see what the cue does.")
         return
     order = sorted(audit.reliance, key=lambda each: each.score.mean)
     figure = go.Figure(

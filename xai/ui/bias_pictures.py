@@ -68,7 +68,7 @@ def gallery(found: Result) -> None:
         network = found.classifier()
         shown = exhibits(found)
         if not shown:
-            st.info("Every image of this data has its class's usual group: there is nothing out of distribution.")
+            st.info("No class of this data has a group that is rarer than its others: nothing is out of distribution.")
             return
         method = pick_method(network, SHOWN, f"{KEY}_method")
         maps = explained(network, [each.image for each in shown], method, (str(found.path), "gallery"), found.view)
@@ -119,7 +119,7 @@ def pairs(found: Result) -> None:
             )
         )
     elif found.audit.by_factor(factor) is None:
-        st.info("No image has a mask, so none is recoloured; begin the audit with masks to see pairs here.")
+        st.info("No image has a mask that fits, so none is recoloured; begin the audit with masks to see pairs here.")
         return
     try:
         network = found.classifier()
@@ -169,7 +169,7 @@ def mended(found: Result) -> None:
     st.markdown("**The same pictures, network by network**")
     try:
         if not exhibits(found):
-            st.info("Every held-out image has its class's usual group: there is nothing out of distribution to show.")
+            st.info("No class has a group that is rarer among the held-out images: nothing is out of distribution.")
             return
         groups = [list(group)[: SHOWN // 2] for _, group in groupby(exhibits(found), lambda one: one.group)]
         given = not found.drawn and not found.summary["base"]["network"]
