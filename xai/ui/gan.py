@@ -215,7 +215,7 @@ def truncation_packet(made: Generator, first: int) -> tuple[str, bytes]:
             turned = images.view(len(names), ROWS, *images.shape[1:]).transpose(0, 1).flatten(0, 1)
             pictures.append(sheet(turned, len(columns)))
             left = 100 * contrast(images) / whole if whole else 100.0
-            says.append("no truncation" if t is None else f"cut off at ±{t:g}, {left:.0f} % of the contrast left")
+            says.append("no truncation" if t is None else f"±{t:g}, contrast {left:.0f} %")
         about = {
             "columns": len(columns),
             "names": list(columns),

@@ -144,7 +144,8 @@ def sliders(made: Generator, key: str) -> None:
         gan.mount_frames(f"{key}_trunc", cut)
         st.caption(
             "The latent numbers are cut off at ±t (Brock et al. 2019). Meant to trade variety for quality, which not "
-            "every network bears: where contrast is lost, samples fade instead of becoming more typical."
+            "every network bears: where contrast (in percent of that without truncation) is lost, samples fade instead "
+            "of becoming more typical."
         )
     with st.container(key=f"{HIDDEN}-{key}-frames"):
         carry(data)
