@@ -102,6 +102,7 @@ def table(study: EpsilonStudy, classifier: Classifier, index: int = 0) -> list[d
             for who in WHO:
                 row[f"p_{which}_{who}"] = float(study.probability(which, who)[place, index])
         row |= {name: float(values[place, index]) for name, values in study.distance.items()}
+        row[f"{norm_of(study)}_noise"] = float(study.norms["noise"][place, index])
         for which in CLASSES:
             for who in WHO:
                 for name, values in study.shift[which][who].items():
@@ -172,6 +173,7 @@ def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str,
             "smallest_epsilon": smallest,
             "smallest_epsilon_text": smallest_text(smallest, norm_of(study)),
             "protocol": study.protocol.sentence,
+            "noise_falls_short": study.shortfall or None,
             "settings": study.protocol.settings,
             "provenance": study.provenance,
             "epsilons": table(study, classifier, index),

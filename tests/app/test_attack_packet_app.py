@@ -65,6 +65,16 @@ def test_the_noisy_pictures_arrive_and_what_is_alike_is_sent_once() -> None:
     assert (picture(body, head["frames"][1]["noisy"]) != 128).any()
 
 
+def test_noise_that_falls_short_is_said_beside_what_it_does() -> None:
+    made = found(Plan(attack="fgsm", norm="l2"))
+    assert opened(made)[0]["short"] == ""
+    norms = {**made.study.norms, "noise": 0.5 * made.study.norms["attack"]}
+    short = dataclasses.replace(made, study=dataclasses.replace(made.study, norms=norms))
+    head, _ = opened(short)
+    assert head["short"].startswith("The noise is weaker than the attack at 2 of 3 epsilons: ")
+    assert head["protocol"] == f"{made.study.protocol.sentence} {head['short']}"
+
+
 def test_the_command_over_a_set_gives_the_bytes_of_each_picture_alone(tmp_path: Path) -> None:
     made = found(Plan(steps=2))
     choice = from_query({"model": made.request.scene.net.text, "steps": "2"})

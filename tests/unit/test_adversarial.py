@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 import pickle
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from xai.attacks.pgd import PGD
 from xai.errors import Cancelled, InputError, LayerError, NotApplicableError
 from xai.metrics.distance import image_distance
 from xai.metrics.shift import SHIFTS, explanation_shift
-from xai.models.classifier import Classifier
+from xai.models.classifier import Classifier, InputModel
 from xai.settings import ASSETS
 from xai.studies import adversarial
 from xai.studies.adversarial import POSITIONS, epsilon_study, noise_of_equal_norm, security_curve, smallest_epsilon
@@ -111,6 +112,46 @@ def test_noise_keeps_its_norm_where_the_box_takes_most_of_it(tiny: Classifier) -
     result = dataclasses.replace(result, l2=torch.full((2,), 0.95 * float(longest)))
     noisy = noise_of_equal_norm(x, result, "l2", Run())
     torch.testing.assert_close((noisy - x).flatten(1).norm(dim=1), result.l2, atol=1e-3, rtol=0)
+
+
+@dataclass(frozen=True)
+class Whiten:
+    """An attack that no noise keeps up with on a dark picture: every pixel goes up."""
+
+    norm: str = "l2"
+    targeted: bool = False
+
+    def __call__(self, module: InputModel, x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        white = torch.ones_like(x)
+        return white, module(white)
+
+
+def test_noise_that_the_box_keeps_short_is_said_with_both_norms(tiny: Classifier) -> None:
+    dark = torch.full((1, 3, 64, 64), 0.1)
+    study = epsilon_study(tiny, dark, [0.0, 1.0, 120.0], "fgsm", Whiten())
+    up = float((study.noisy[2] == 1).double().mean())
+    assert bool(((study.noisy[2] == 0) | (study.noisy[2] == 1)).all())  # every pixel is at an end, and can no further
+    noise, attacked = math.sqrt(12288 * (up * 0.9**2 + (1 - up) * 0.1**2)), math.sqrt(12288 * 0.9**2)
+    torch.testing.assert_close(study.norms["noise"][2], torch.tensor([noise]))
+    assert study.shortfall == (
+        "The noise is weaker than the attack at 2 of 3 epsilons: in the worst case the box [0, 1] lets it reach an L2 "
+        f"norm of {noise:.4g}, where the attack has {attacked:.4g}."
+    )
+    mid = epsilon_study(tiny, torch.full((1, 3, 64, 64), 0.5), [0.0, 1.0, 120.0], "fgsm", Whiten())
+    assert mid.shortfall == ""  # from the middle either end is as far
+    curve = security_curve([study, mid])
+    assert study.shortfall.replace(" epsilons:", " epsilons and on 1 of 2 images:") in curve.protocol
+    assert security_curve(mid).protocol.endswith("drawn for each image anew.")
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, None])
+def test_noise_of_the_largest_norm_never_falls_short_of_an_attack_on_each_pixel(
+    tiny: Classifier, level: float | None
+) -> None:
+    x = images() if level is None else torch.full((2, 3, 64, 64), level)
+    study = epsilon_study(tiny, x, [0.0, 0.5, 0.7, 1.0], "fgsm", FGSM())
+    torch.testing.assert_close(study.norms["noise"], study.norms["attack"], atol=1e-6, rtol=0)
+    assert study.shortfall == ""
 
 
 def test_every_picture_has_a_start_and_a_noise_of_its_own_wherever_it_stands(tiny: Classifier) -> None:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
+from xai.attacks.fgsm import FGSM
 from xai.cli import main
 from xai.commands.attack import parse_epsilons
 from xai.errors import InputError
 from xai.files import sha256
+from xai.models.classifier import InputModel
 
 QUICK = ["--epsilon", "0", "2:4:2", "--steps", "2", "--device", "cpu"]
 
@@ -171,6 +175,25 @@ def test_what_was_finished_stays_when_the_rest_fails(tmp_path: Path, monkeypatch
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert not manifest["complete"]
     assert [each["source"] for each in manifest["images"]] == ["sample:coffee"]
+
+
+def test_noise_that_the_box_keeps_short_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whiten(_: FGSM, module: InputModel, x: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(x), module(torch.ones_like(x))
+
+    monkeypatch.setattr(FGSM, "__call__", whiten)
+    dark = tmp_path / "dark.png"
+    Image.new("RGB", (64, 64), (26, 26, 26)).save(dark)
+    words = ["attack", str(dark), "--attack", "fgsm", "--norm", "l2", "--epsilon", "300", "--device", "cpu"]
+    assert main([*words, "--model", "simple_cnn", "--weights", "random:0", "--out", str(tmp_path / "out")]) == 0
+    [image] = json.loads((tmp_path / "out" / "manifest.json").read_text())["images"]
+    [row] = image["epsilons"]
+    short = image["noise_falls_short"]
+    assert row["l2_noise"] < 0.9 * row["l2"]
+    assert short.endswith(f"an L2 norm of {row['l2_noise']:.4g}, where the attack has {row['l2']:.4g}.")
+    assert f"{dark}: {short}\n" in capsys.readouterr().out
 
 
 def test_random_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -282,6 +282,8 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
                 + (" (random weights: this means nothing)" if image["random_weights"] else "")
                 + f"; {verdict(image)}"
             )
+            if image["noise_falls_short"]:
+                say(f"{image['source']}: {image['noise_falls_short']}")
         if manifest["images"]:
             say(manifest["images"][0]["protocol"])
             say(f"Wrote {len(manifest['files']) + 1} files to {args.out}")

@@ -27,7 +27,7 @@ from xai.metrics.shift import explanation_shift
 from xai.models.classifier import Classifier
 from xai.provenance import provenance
 from xai.statistics import LEVEL, RESAMPLES, Band, Interval, bootstrap_band, bootstrap_mean, share_band
-from xai.studies._control import noise_of_equal_norm
+from xai.studies._control import noise_norm, noise_of_equal_norm, shortfall
 from xai.types import AttackResult, Protocol, Run
 
 POSITIONS: tuple[float, ...] = tuple(
@@ -61,7 +61,8 @@ class EpsilonStudy:
 
     clean (N,3,H,W). attacked, noisy: E results of N images; `noisy` holds pixels (E,N,3,H,W) and `noise_logits`
     (E,N,K). maps: "old" and "new" class. shift[class][who][measure] (E,N). distance[measure] (E,N) of the attacked
-    image before it is rounded to 8 bits. smallest (N,): the smallest epsilon tried that succeeds, NaN where none does.
+    image before it is rounded to 8 bits. norms[who] (E,N): of what the attack and the noise added. smallest (N,): the
+    smallest epsilon tried that succeeds, NaN where none does.
     """
 
     epsilons: Tensor
@@ -72,6 +73,7 @@ class EpsilonStudy:
     maps: Mapping[str, Maps]
     shift: Mapping[str, Mapping[str, Mapping[str, Tensor]]]
     distance: Mapping[str, Tensor]
+    norms: Mapping[str, Tensor]
     smallest: Tensor
     method: str
     signed: bool
@@ -100,10 +102,22 @@ class EpsilonStudy:
         first = self.attacked[0]
         return (first.logits_before.argmax(-1) == first.target) & bool(self.protocol.settings["targeted"])
 
+    @property
+    def shortfall(self) -> str:
+        """One sentence where the noise falls short of the attack's norm, else ""."""
+        return shortfall(self.norms["attack"], self.norms["noise"], self.protocol.settings["norm"])
+
     def numbers(self) -> EpsilonNumbers:
         """What a rate over images needs, without the pictures and maps."""
         return EpsilonNumbers(
-            self.epsilons, self.success, self.survives_png, self.noise_turns, self.shift, self.smallest
+            self.epsilons,
+            self.success,
+            self.survives_png,
+            self.noise_turns,
+            self.shift,
+            self.smallest,
+            self.protocol.settings["norm"],
+            self.norms,
         )
 
     def probability(self, which: str, who: str = "attack") -> Tensor:
@@ -122,6 +136,8 @@ class EpsilonNumbers:
     noise_turns: Tensor
     shift: Mapping[str, Mapping[str, Mapping[str, Tensor]]]
     smallest: Tensor
+    norm: str
+    norms: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +153,16 @@ class SecurityCurve:
     shift: Mapping[str, Mapping[str, Band]]
     smallest: Interval | None
     never: int
+    shortfall: str
 
     @property
     def protocol(self) -> str:
-        """What the rates and the shifts are, in words."""
+        """What the rates and the shifts are, in words, and where the control falls short."""
         level = f"{100 * LEVEL:g} %"
         return (
             f"Over {self.success.n} images: rates with their Wilson {level} interval, mean shifts of the map of the "
             f"class that was predicted first with their bootstrap {level} interval ({RESAMPLES:,} resamples); "
-            "random starts and noise are drawn for each image anew."
+            f"random starts and noise are drawn for each image anew.{self.shortfall and ' ' + self.shortfall}"
         )
 
 
@@ -207,6 +224,10 @@ def epsilon_study(
         maps=maps,
         shift=shift,
         distance={name: torch.stack([each[name] for each in distance]) for name in distance[0]},
+        norms={
+            "attack": torch.stack([each[params.norm] for each in distance]),
+            "noise": noise_norm(attacked[0].clean, noisy, params.norm),
+        },
         smallest=smallest_epsilon(radii, torch.stack([result.success for result in attacked])),
         method=method,
         signed=signed,
@@ -254,6 +275,7 @@ def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy | EpsilonNumber
     smallest = torch.cat([study.smallest for study in each])
     turned = smallest[~smallest.isnan()]
     names = each[0].shift["old"]["attack"]
+    attacked, noise = (torch.cat([study.norms[who] for study in each], 1) for who in WHO)
     return SecurityCurve(
         epsilons=each[0].epsilons,
         success=rate([study.success for study in each]),
@@ -262,6 +284,7 @@ def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy | EpsilonNumber
         shift={who: {n: band([study.shift["old"][who][n] for study in each]) for n in names} for who in WHO},
         smallest=bootstrap_mean(turned, seed=seed) if len(turned) else None,
         never=int(smallest.isnan().sum()),
+        shortfall=shortfall(attacked, noise, each[0].norm),
     )
 
 

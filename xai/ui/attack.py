@@ -139,6 +139,11 @@ class Found:
         tensors += [getattr(maps, name) for maps in study.maps.values() for name in ("clean", "attack", "noise")]
         return sum(tensor.nbytes for tensor in tensors) * 2  # clean copy and 8-bit levels come on top
 
+    @property
+    def protocol(self) -> str:
+        """How it was made, and where the control falls short."""
+        return f"{self.study.protocol.sentence} {self.study.shortfall}".rstrip()
+
     def classifier(self) -> Classifier:
         """The network, for its labels."""
         return self.request.scene.net.load()

@@ -243,10 +243,10 @@ def _take_away(choice: AttackChoice, layer_path: str | None, place: int, job: Jo
     with st.expander("Numbers at every epsilon", icon=":material/table:"):
         rows = attack.rows(found)
         st.dataframe(rows, hide_index=True, height=320)
-        told = {"network": found.title + " (random weights)" * found.random, "protocol": found.study.protocol.sentence}
+        told = {"network": found.title + " (random weights)" * found.random, "protocol": found.protocol}
         data = csv_bytes([row | told for row in rows])
         st.download_button("CSV", data, f"{name}-epsilon.csv", "text/csv", key="aa_csv", on_click="ignore")
-    st.caption(found.study.protocol.sentence)
+    st.caption(found.protocol)
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.markdown("**Everything as one file**")

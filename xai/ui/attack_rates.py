@@ -29,6 +29,7 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
     mark = " (RANDOM WEIGHTS)" if random else ""
     unit = "ε in 1/255 (L∞ norm)" if norm == "linf" else "ε in pixel units of [0, 1] (L2 norm)"
     x = (curve.epsilons * (255 if norm == "linf" else 1)).tolist()
+    protocol = f"{found.protocol} {curve.shortfall}".rstrip()
     over = f"{choice.nets[0].title}, mean over {curve.success.n} pictures with its 95 %"
     left, right = st.columns(2, gap="large", vertical_alignment="bottom")
     with left:
@@ -38,14 +39,14 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         made = figures.bands(x, lines, unit, f"share of pictures {what}", (-0.02, 1.02))
         made.update_traces(line_dash="dot", selector={"name": PNG})  # mostly it lies on the line of the attack
         title = "How many reach the class" if targeted else "How many are turned"
-        figures.chart(made, f"{title}{mark}", f"{over} Wilson interval. {found.protocol}", "aa_rates")
+        figures.chart(made, f"{title}{mark}", f"{over} Wilson interval. {protocol}", "aa_rates")
     with right:
         measure = st.selectbox(
             "Shift of the explanation", list(SHIFTS), format_func=lambda n: SHIFTS[n].title, key="aa_measure"
         )
         lines = [("attacked", curve.shift["attack"][measure]), (NOISE, curve.shift["noise"][measure])]
         made = figures.bands(x, lines, unit, SHIFTS[measure].title)
-        foot = f"{over} bootstrap interval, maps of the class predicted first. {found.protocol}"
+        foot = f"{over} bootstrap interval, maps of the class predicted first. {protocol}"
         figures.chart(made, f"{SHIFTS[measure].title}, clean against changed{mark}", foot, "aa_shifts")
     st.caption(
         (":red-background[Random weights]: " if random else "")

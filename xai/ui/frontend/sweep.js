@@ -161,6 +161,7 @@ class Sweep {
     const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
     if (first >= 0) parts.push(`Saved as PNG it ${this.holds("png", "survives")}.`);
     parts.push(`Random noise of the same norm ${this.holds("noise", head.target ? "reaches it" : "changes the class")}.`);
+    if (head.short) parts.push(head.short);
     const already = `The picture is the chosen class, ${head.target}, already: nothing has to change.`;
     this.verdict.textContent = head.reached ? already : parts.join(" ");
   }
@@ -233,12 +234,12 @@ class Sweep {
     const times = largest ? `× ${+(127 / largest).toPrecision(3)}, ` : "";
     this.tiles.change.note.textContent = largest ? `${times}up to ${largest.toFixed(soft ? 2 : 0)} of 255 levels${soft ? ", lost in 8 bits" : ""}` : "none";
     const [before, after] = [head.clean.top[0], frame.top[0]];
-    this.tiles.clean.note.textContent = `says ${before.label}, ${percent(before.p)}`;
+    this.tiles.clean.note.textContent = says(before);
     const measured = frame.distance[head.norm];
     const smaller = measured < 0.98 * head.epsilons[index] ? `, best found within ${+(head.factor * measured).toPrecision(3)}${head.factor === 255 ? "/255" : ""}` : "";
-    this.tiles.attacked.note.textContent = `says ${after.label}, ${percent(after.p)}${smaller}`;
+    this.tiles.attacked.note.textContent = `${says(after)}${smaller}`;
     this.tiles.attacked.note.title = smaller ? "A larger ball holds the smaller one: the attack keeps the best that it has found." : "";
-    this.tiles.attacked.canvas.setAttribute("aria-label", `Attacked at epsilon ${ε}: says ${after.label}, ${percent(after.p)}`);
+    this.tiles.attacked.canvas.setAttribute("aria-label", `Attacked at epsilon ${ε}: ${says(after)}`);
     const below = { clean: packet.clean, attack: attacked, noise: added(packet.clean, packet.noises[index]) };
     const display = { ...this.display, scale: "own", signed: "signed", smooth: true, split: 0.5 };
     for (const which of ROWS) {
@@ -276,6 +277,11 @@ class Sweep {
     const name = this.packet.head.texts[this.index].replace("/", "of");
     canvas.toBlob((blob) => save(blob, `${this.packet.head.file}-adversarial-${name}.png`), "image/png");
   }
+}
+
+// What the network says, with the number and its % on one line.
+function says({ label, p }) {
+  return `says ${label}, ${percent(p).replaceAll(" ", "\u00a0")}`;
 }
 
 // The map of one class and one picture at a position, in the form that paint.js takes.
