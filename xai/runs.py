@@ -235,11 +235,14 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
+    for name in sorted(old.keys() | new.keys(), key=lambda each: (each != "kind", each)):
+        was, now = old.get(name), new.get(name)
+        if was != now:
+            if isinstance(was, Mapping) and isinstance(now, Mapping):  # only what differs of many settings
+                now = {each: now.get(each) for each in {**was, **now} if was.get(each) != now.get(each)}
             raise InputError(
-                f"{path} was asked for {name} {json.dumps(old.get(name))}, not {json.dumps(new.get(name))}; resume it "
-                "with the same settings, or give another folder."
+                f"{path} was asked for {name} {json.dumps(was)}, not {json.dumps(now)}; resume it with the same "
+                "settings, or give another folder."
             )
 
 

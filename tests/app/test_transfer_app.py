@@ -292,6 +292,7 @@ def test_of_folds_each_network_can_be_had_and_a_rate_that_rises_is_said(open_pag
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "config.json").write_text(json.dumps(config))
     app = open_page("transfer_learning")
+    assert "images for training in fold 1, 51 for validation; 30 epochs in fold 1 on " in captions(app)
     assert "the learning rate rises again. On every page and in every command it is the classifier run:train-1." in (
         captions(app).replace("\\", "")
     )

@@ -16,6 +16,7 @@ from xai.locks import locked
 from xai.run_files import Status
 from xai.runs import RunFolder
 from xai.ui import transfer
+from xai.ui.runs import plain
 from xai.ui.transfer import shipped
 from xai.ui.work import Recent
 
@@ -57,6 +58,15 @@ def test_what_was_begun_is_shown_when_it_is_done(
     assert not app.exception
     assert app.session_state["tl_picked"] == begun
     app.selectbox(key="tl_picked").set_value("train-1").run()
+    assert app.session_state["tl_picked"] == "train-1"
+
+
+def test_why_a_run_could_not_learn_on_is_said_beside_its_result(open_page: OpenPage, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "train-1")
+    second_run(folder.path)
+    folder.set_status(Status("done", 100, 100, error="it could not go on: data 'mine' does not exist."))
+    app = open_page("transfer_learning")
+    assert plain("it could not go on: data 'mine' does not exist.") in [each.value for each in app.markdown]
     assert app.session_state["tl_picked"] == "train-1"
 
 

@@ -71,6 +71,11 @@ def test_a_folder_is_not_taken_twice(tmp_path):
     with pytest.raises(InputError, match=r"was asked for seed 1, not 2; resume it with the same settings"):
         RunFolder.create(tmp_path / "r", {"seed": 2, "model": "a"}, resume=True)
     assert RunFolder.create(tmp_path / "r", {"seed": 1, "model": "a"}, resume=True).config()["seed"] == 1
+    RunFolder.create(tmp_path / "s", {"kind": "train", "data": "x", "recipe": {"l2": 0, "seed": 1}})
+    with pytest.raises(InputError, match=r'recipe \{"l2": 0, "seed": 1\}, not \{"seed": 2\}; resume it'):
+        RunFolder.create(tmp_path / "s", {"kind": "train", "data": "x", "recipe": {"l2": 0, "seed": 2}}, resume=True)
+    with pytest.raises(InputError, match=r'was asked for kind "train", not "evaluate"; resume it'):
+        RunFolder.create(tmp_path / "s", {"kind": "evaluate", "data": "x"}, resume=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(InputError, match=r"mine is not an empty folder; give a new one"):

@@ -61,7 +61,10 @@ def test_of_folds_it_is_said_which_network_is_meant(data, tmp_path, capsys):
     out = tmp_path / "r"
     assert main(words(data, out, "--folds", "2")) == 0
     told = f"That is the network of fold 1; run:{out}/fold-2 is that of fold 2, and so on, also for --export."
-    assert told in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert told in shown
+    assert "\nepochs in fold 1\nepoch" in shown
+    assert "parameters trained, 3 epochs in fold 1, " in shown
     for place, fold in ((out, "1 of 2"), (out / "fold-2", "2 of 2")):
         file = tmp_path / f"{fold[0]}.zip"
         assert main(["train", "--export", str(place), "--out", str(file)]) == 0

@@ -23,6 +23,7 @@ from xai.data import open_dataset
 from xai.data.split import stratified_split
 from xai.errors import Cancelled, InputError
 from xai.models import load_model
+from xai.run_files import Launch
 from xai.runs import RunFolder
 from xai.studies.transfer import TransferRequest, comparison, load_result, train
 from xai.training import Recipe
@@ -155,9 +156,11 @@ def test_more_epochs_continue_a_finished_run(whole, data, tmp_path):
     train(request_for(data, recipe=replace(RECIPE, epochs=EPOCHS - 10)), out, device="cpu")
     with pytest.raises(InputError, match=r"holds a run already; add --resume"):
         train(request_for(data), out, device="cpu")
+    RunFolder(out).set_launch(Launch("train", "Mine", ("train", "x", "--epochs=50", "--batch", "4")))
     result = train(request_for(data), out, resume=True, device="cpu")
     assert result is not None
     assert same(out, whole)
+    assert RunFolder(out).launch().words == ("train", "x", "--batch", "4", "--epochs", str(EPOCHS))
     assert len(result.history) == result.summary["epochs"] == EPOCHS
     # Asked for fewer, a run stays as it is.
     kept = train(request_for(data, recipe=replace(RECIPE, epochs=3)), out, resume=True, device="cpu")
@@ -241,6 +244,11 @@ def test_a_class_that_is_alone_or_cannot_be_read_is_refused(data, tmp_path):
         path.write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"^no image of class 'yes' can be decoded \(.*\); mend them\.$"):
         train(request_for(bad), tmp_path / "s", device="cpu")
+    found = open_dataset(bad)
+    kept = next(p for p in stratified_split(found, 0.8, RECIPE.seed).validation if "yes/" in found.items[p].key)
+    shutil.copyfile(next((data / "no").iterdir()), bad / found.items[kept].key)
+    with pytest.raises(InputError, match=r"^no training image of class 'yes' can be decoded \(.*\); mend them\.$"):
+        train(request_for(bad), tmp_path / "t", device="cpu")
 
 
 def test_pictures_in_both_parts_and_an_epoch_chosen_by_validation_are_told(data, tmp_path):

@@ -167,7 +167,9 @@ def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
         )
         for row in summary["last_epochs"]
     ]
-    say("\n" + table(("epoch", "loss", "accuracy", "validation loss", "validation accuracy"), rows))
+    first = " in fold 1" * bool(summary["folds"])
+    say(f"\nepochs{first}" * bool(first))
+    say(table(("epoch", "loss", "accuracy", "validation loss", "validation accuracy"), rows))
     say("\n" + table(("label \\ predicted", *summary["classes"]), _matrix(summary)))
     auc = "-" if summary["auc"] is None else f"{summary['auc']:.4f}"
     say(
@@ -180,7 +182,7 @@ def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
         say(f"{name} over {found['folds']} folds: {found['mean']:.4f} +- {found['deviation']:.4f}")
     say(
         f"{summary['trained_parameters']:,} of {summary['parameters']:,} parameters trained, "
-        f"{summary['epochs']} epochs{_early(summary)}, {summary['seconds']['all']:.1f} s"
+        f"{summary['epochs']} epochs{_early(summary)}{first}, {summary['seconds']['all']:.1f} s"
     )
     say(f"\nrun: {args.out}; use it everywhere as --model run:{args.out}")
     if summary["folds"]:

@@ -103,13 +103,22 @@ def train(
             team.wait()
             return None
         with job.folder.working(dataclasses.replace(run, device=job.device), job.device) as own:
-            job.folder.write("config.json", job.config())  # with more epochs, if it learns on
+            job.remember()
             job.folder.log(f"started on {job.device} with {team.size} process{'es' * (team.size > 1)}")
             job.work(own, writes=True)
             team.wait()
             own.report(WHOLE, WHOLE, "done")
             job.folder.log("done")
         return load_result(out)
+
+
+def with_epochs(words: Sequence[str], epochs: int) -> list[str]:
+    """The words of a `train` command, asking for `epochs`."""
+    kept = [word for word in words if not word.startswith("--epochs=")]
+    if "--epochs" not in kept:
+        return [*kept, "--epochs", str(epochs)]
+    kept[kept.index("--epochs") + 1] = str(epochs)
+    return kept
 
 
 def splits_of(data: DataSet, split: float = 0.8, folds: int = 0, seed: int = 0) -> tuple[Split, ...]:
@@ -186,6 +195,13 @@ class _Job:
             "data_fingerprint": self.data.fingerprint,
         }
 
+    def remember(self) -> None:
+        """Keep what is asked for, and of a run that learns on the words that make it again, with the epochs it has."""
+        asked, launch = self.request.recipe.epochs, self.folder.launch()
+        if launch.words and asked != self.folder.config()["recipe"]["epochs"]:
+            self.folder.set_launch(dataclasses.replace(launch, words=tuple(with_epochs(launch.words, asked))))
+        self.folder.write("config.json", self.config())
+
     def work(self, run: Run, writes: bool) -> None:
         """Read, pass the frozen part once for all folds, train each fold, and write what came out."""
         begun, threads = time.perf_counter(), torch.get_num_threads()
@@ -213,11 +229,15 @@ class _Job:
             self._finish(folds, opened, {"reading": read, "features": passed}, threads)
 
     def _every_class(self, opened: Opened) -> None:
-        """Raise `InputError` where of a class no image can be decoded."""
-        there = set(opened.pictures.labels.tolist())
-        lost = [name for label, name in enumerate(self.data.classes) if label not in there]
-        if lost:
-            raise InputError(f"no image of class {lost[0]!r} can be decoded ({opened.problems[0].reason}); mend them.")
+        """Raise `InputError` where of a class no image can be decoded, or none of those that are trained on."""
+        labels = opened.pictures.labels.tolist()
+        every: list[tuple[Sequence[int], str]] = [(range(len(labels)), "no image of class")]
+        every += [(_kept(split.train, opened), "no training image of class") for split in self.splits]
+        for places, told in every:
+            there = {labels[place] for place in places}
+            lost = [name for label, name in enumerate(self.data.classes) if label not in there]
+            if lost:
+                raise InputError(f"{told} {lost[0]!r} can be decoded ({opened.problems[0].reason}); mend them.")
 
     def _fold(
         self, number: int, split: Split, source: Images | Streamed | Stored, opened: Opened, run: Run, writes: bool

@@ -83,10 +83,10 @@ def fit(
     part and no augmentation, compute its features once, so that every epoch costs the head alone; features that are
     there already (`stored_features`) can be given in place of pictures.
 
-    Under torch.distributed each process takes its part of every batch; the result is that of one process (where batch
-    norms learn, their statistics are each process's own). Dropout draws from torch's global generator, which is put
-    back. Raises `InputError` for labels or weights that do not fit and for a checkpoint of another recipe, and
-    `Cancelled`: the epochs that were finished stay.
+    Under torch.distributed each process takes its part of every batch; the result is that of one process, but for what
+    is each process's own: numbers of dropout and augmentation, and statistics of batch norms that learn. Dropout draws
+    from torch's global generator, which is put back. Raises `InputError` for labels or weights that do not fit and for
+    a checkpoint of another recipe, and `Cancelled`: the epochs that were finished stay.
     """
     _check(network, train, validation, recipe, weights)
     begun = time.perf_counter()

@@ -96,7 +96,9 @@ def _pick(done: Sequence[Record], key: str, on_pick: Picked | None, some: bool) 
         on_change=changed,
         persist_state="session",
     )
-    return by_id.get(chosen, done[0])
+    found = by_id.get(chosen, done[0])
+    _progress(found)  # why it could not go on
+    return found
 
 
 def _label(run: Record) -> str:

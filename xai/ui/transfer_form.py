@@ -18,7 +18,7 @@ from xai.data._spec import DataSet
 from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import InputError, XaiError
 from xai.models.heads import HEADS
-from xai.studies.transfer import splits_of
+from xai.studies.transfer import splits_of, with_epochs
 from xai.training.augment import AUGMENTATIONS
 from xai.training.recipe import CLASS_WEIGHTS, LARGEST_SEED, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
 from xai.ui import runs, transfer
@@ -290,13 +290,8 @@ def _begin(words: Sequence[str], title: str) -> None:
 
 def more(run_id: str, epochs: int, words: Sequence[str]) -> None:
     """Let a finished run learn on, to `epochs` in all; what is refused is said in the form's place."""
-    words = list(words)
-    if "--epochs" in words:
-        words[words.index("--epochs") + 1] = str(epochs)
-    else:
-        words += ["--epochs", str(epochs)]
     try:
-        run_control.start(words, run_control.find_run(run_id))
+        run_control.start(with_epochs(words, epochs), run_control.find_run(run_id))
         runs.await_run(transfer.KEY, run_id)
     except XaiError as error:
         st.session_state[f"{KEY}_refused"] = str(error)

@@ -56,9 +56,10 @@ def headline(shown: Shown) -> None:
     places.metric("Time", f"{told['seconds']['all']:.0f} s", border=True)
     marks = "".join(f" :orange-badge[{mark}]" for mark in shown.marks)
     st.markdown(f"**{runs.plain(shown.title)}**{marks}")
+    first = " in fold 1" * bool(told["folds"])
     st.caption(
-        f"{told['images']['training']} images for training, "
-        f"{told['images']['validation']} for validation; {told['epochs']} epochs{_early(told)} on {told['device']}; "
+        f"{told['images']['training']} images for training{first}, {told['images']['validation']} for validation; "
+        f"{told['epochs']} epochs{_early(told)}{first} on {told['device']}; "
         f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}. "
         f"Saying the commonest class to all would give {shown.result.commonest:.1%}.{transfer.CHOSEN.get(shown.id, '')}"
     )
