@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.app.test_bias_audit_app import WEIGHTS, tab
 from tests.unit.test_bias import pictures
 from xai import run_control
 from xai.data.pets import PetImage, balanced_pets
+from xai.errors import InputError
 from xai.studies.bias_mend import MendRequest, mend_own
 from xai.studies.bias_own import OwnRequest, audit_own
 from xai.ui.bias_forms import packed
@@ -56,7 +58,10 @@ def test_own_images_stand_beside_their_recoloured_selves(open_page: OpenPage, tm
 def test_what_was_begun_is_shown_when_it_is_done(
     open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_control, "start", lambda words, path: None)
+    def refuse(words: Sequence[str], path: Path) -> None:
+        raise InputError("no room")
+
+    monkeypatch.setattr(run_control, "start", refuse)
     mine(tmp_path)
     request = OwnRequest(str(tmp_path / "mine"), "simple_cnn", f"file:{WEIGHTS}", masks=str(tmp_path / "masks"))
     audit_own(request, tmp_path / "runs" / "mine", device="cpu")
@@ -64,6 +69,12 @@ def test_what_was_begun_is_shown_when_it_is_done(
     assert app.session_state["ba_picked"] == "mine"
     app.toggle(key="ba_shipped").set_value(True).run()
     app.button(key="ba_begin_study").click().run()
+    assert [each.value for each in app.warning] == ["no room"]
+    [refused] = [each for each in (tmp_path / "runs").iterdir() if each.name != "mine"]
+    shutil.rmtree(refused)
+    monkeypatch.setattr(run_control, "start", lambda words, path: None)
+    app.button(key="ba_begin_study").click().run()
+    assert not app.warning
     [begun] = [each for each in (tmp_path / "runs").iterdir() if each.name != "mine"]
     shutil.copytree(tmp_path / "runs" / "mine", begun, dirs_exist_ok=True)
     app.run()
@@ -154,6 +165,9 @@ def test_own_images_are_mended_and_stand_side_by_side(open_page: OpenPage, tmp_p
     assert any(each.value == said for each in app.code)
     app.toggle(key="ba_own_given").set_value(True).run()
     assert any("--weights file:assets/bias" in each.value and "--mend" in each.value for each in app.code)
+    assert not any("is only trained, not audited as it is" in each.value for each in app.caption)
+    app.text_input(key="ba_own_weights_simple_cnn").set_value("imagenet").run()
+    assert any("is only trained, not audited as it is" in each.value for each in app.caption)
 
 
 def test_a_mended_networks_answer_is_right_by_its_own_order_of_the_classes(open_page: OpenPage, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ SIZES = (
 
 def begin(words: Sequence[str], title: str) -> None:
     """Start a run, which is shown when it is done; what is refused is said."""
+    st.session_state.pop(f"{KEY}_said", None)
     try:
         path = run_control.new_run("audit-bias", title)
         run_control.start(words, path)
@@ -196,8 +197,10 @@ def _own_network(mend: bool) -> tuple[str, str]:
         key=f"{KEY}_own_weights_{model}",
         persist_state="session",
         help="imagenet, random:SEED, file:PATH; a run has its own",
-    )
-    return model, weights.strip()
+    ).strip()
+    if mend and weights in ("", "imagenet"):
+        st.caption("With these weights the network is only trained, not audited as it is.")
+    return model, weights
 
 
 def _own_groups() -> tuple[str, str]:
