@@ -151,6 +151,14 @@ def test_another_set_of_images_is_not_reviewed(whole, tmp_path, data):
         moved.items()
 
 
+def test_images_are_found_from_where_the_command_was_said(whole, data, tmp_path):
+    shutil.copytree(whole, tmp_path / "r")
+    RunFolder(tmp_path / "r").set_launch(Launch("train", cwd=str(data.parent)))
+    found = load_result(tmp_path / "r")
+    found = replace(found, config={**found.config, "data": data.name})
+    assert [item.key for item in found.items()] == found.predictions["key"].to_pylist()
+
+
 def test_more_epochs_continue_a_finished_run(whole, data, tmp_path):
     out = tmp_path / "run"
     train(request_for(data, recipe=replace(RECIPE, epochs=EPOCHS - 10)), out, device="cpu")

@@ -17,7 +17,7 @@ from torch import Tensor
 from xai.data._spec import DataSet, Item
 from xai.data.call import open_dataset
 from xai.errors import InputError
-from xai.files import write_atomic
+from xai.files import user_path, write_atomic
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
@@ -111,9 +111,20 @@ class TransferResult:
         place = str(self.path) if fold == 1 else f"{self.path}/fold-{fold}"
         return load_model(f"run:{place}", device=device)
 
+    @property
+    def place(self) -> str:
+        """Where its images are, from everywhere: what its command calls so counts from the folder that it was said in.
+
+        Raises `InputError` where launch.json is damaged.
+        """
+        data = str(self.config["data"])
+        if data.startswith("sample:"):
+            return data
+        return str(Path(RunFolder(self.path).launch().cwd, user_path(data)))
+
     def data(self) -> DataSet:
         """The images that it was trained and validated on; raises `InputError` where they are others now."""
-        found = open_dataset(self.config["data"], self.config["data_layout"]).used()
+        found = open_dataset(self.place, self.config["data_layout"]).used()
         if found.fingerprint != self.config["data_fingerprint"]:
             raise InputError(f"the images of {self.config['data']} are not those that the run was trained on.")
         return found

@@ -244,7 +244,8 @@ def chart(figure: go.Figure, name: str) -> None:
 def data_of(shown: Shown) -> DataSet:
     """The images of a run; raises `InputError` where they are not those that it was trained on."""
     config = shown.result.config
-    key = (config["data"], config["data_layout"], config["data_fingerprint"], dataset_stamp(config["data"]))
+    place = shown.result.place
+    key = (place, config["data_layout"], config["data_fingerprint"], dataset_stamp(place))
     return _data.get(key, shown.result.data)
 
 
