@@ -158,6 +158,7 @@ def test_own_images_are_mended_and_stand_side_by_side(open_page: OpenPage, tmp_p
     assert told.count("answers flip in ") == told.count("Grad-CAM on the object ") == 5
     (table,) = [each.value for each in app.dataframe if "training" in each.value.columns]
     assert len(table) == 5
+    assert {"Grad-CAM on the object, beyond chance", "Grad-CAM on the background, beyond chance"} <= {*table.columns}
     app = tab(app, "Your own data")
     app.toggle(key="ba_own_mend").set_value(True).run()
     assert not app.exception

@@ -116,7 +116,7 @@ def _row(first: Mapping[str, Any], audit: Audit) -> dict[str, Any]:
         "flips with the cue": percent(cue.flips) if cue else "",
         "reliance on the cue": _number(cue.score) if cue else "",
         "reliance on shape": _number(shape.score) if shape else "",
-        **{f"map on the {name}, beyond chance": bias.signed(each.beyond) for name, each in shares.items() if each},
+        **{f"Grad-CAM on the {name}, beyond chance": bias.signed(each.beyond) for name, each in shares.items() if each},
     }
 
 
