@@ -101,3 +101,8 @@ def test_what_cannot_be_mended_is_refused(tmp_path: Path, capsys: pytest.Capture
         "error: no class of data has images of two groups, so that none can be balanced; add images of the groups that "
         "are missing."
     )
+    shutil.rmtree(tmp_path / "run")
+    assert error("--data", "sample:pets", "--mend", "--method", "attention_rollout").startswith(
+        "error: Attention rollout does not apply to SimpleCNN: "
+    )
+    assert not (tmp_path / "run" / "checkpoints").exists()  # nothing was trained

@@ -207,6 +207,7 @@ def test_one_image_a_group_has_no_interval_where_there_is_none(tmp_path: Path) -
         (["--method", "gradcan"], "error: method 'gradcan' is not known"),
         (["--data", "sample:pets", "--method", "gradcan"], "error: method 'gradcan' is not known"),
         (["--pixels", "9"], "error: pixels is 9; give 32 to 512."),
+        (["--method", "attention_rollout"], "error: Attention rollout does not apply to SimpleCNN: "),
     ],
 )
 def test_options_that_would_be_passed_over_are_refused(tmp_path, capsys, words: list[str], said: str) -> None:

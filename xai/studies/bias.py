@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai.errors import InputError
+from xai.errors import InputError, NotApplicableError
 from xai.explain._spec import METHODS
-from xai.explain.call import attribute
+from xai.explain.call import applicability, attribute
 from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
 from xai.provenance import versions
@@ -150,12 +150,17 @@ class Audit:
         )
 
 
-def check_methods(methods: Sequence[str]) -> None:
-    """Raise before anything is trained or read: `InputError` for no method, `UnknownNameError` for one unknown."""
+def check_methods(methods: Sequence[str], classifier: Classifier | None = None) -> None:
+    """Raise before anything is trained or read: `InputError` for no method, `UnknownNameError` for one unknown.
+
+    With a classifier also `NotApplicableError` for one that does not apply to it.
+    """
     if not methods:
         raise InputError("there is no method; give at least one.")
     for name in methods:
-        METHODS.get(name)
+        title = METHODS.get(name).title
+        if classifier is not None and (coverage := applicability(classifier, name)).status == "refused":
+            raise NotApplicableError(f"{title} does not apply to {classifier.title}: {coverage.sentence}.")
 
 
 def audit(

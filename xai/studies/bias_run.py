@@ -100,15 +100,17 @@ def study_bias(
 
     Raises `InputError` for what is wrong with the request, and `Cancelled`: finished pieces stay.
     """
-    chosen = resolve_device(device)
+    chosen, own = resolve_device(device), request.experiment
+    with same_everywhere(own.model):
+        check_methods(request.methods, load_model(own.model, own.weights, chosen))
     folder = RunFolder.create(out, request.config(), resume)
     here = replace(run or Run(), device=chosen)
-    with same_everywhere(request.experiment.model), folder.working(here, chosen) as own:
+    with same_everywhere(own.model), folder.working(here, chosen) as work:
         wanted = request.pieces()
         for index, (name, experiment) in enumerate(wanted.items()):
             if not piece_path(folder.path, name).is_file():
-                _piece(request, experiment, folder, own.part(100 * index, 100, 100 * len(wanted), experiment.title))
-            own.report(100 * (index + 1), 100 * len(wanted), experiment.title)
+                _piece(request, experiment, folder, work.part(100 * index, 100, 100 * len(wanted), experiment.title))
+            work.report(100 * (index + 1), 100 * len(wanted), experiment.title)
         summary = summarise(request, folder.path)
         _offer(request, folder, summary)
         folder.write("summary.json", summary)
