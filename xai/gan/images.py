@@ -59,11 +59,21 @@ class Shares:
     held_out: Pictures
 
     def unlabelled(self) -> Shares:
-        """The same images as one class, as a generator has them that is told none."""
+        """The same images as one class, as a generator has them that is told none, in an order drawn once for all.
+
+        Distances within a class are of its first images; in the data's order those are all of the first class.
+        """
         if len(self.train.classes) < 2:
             return self
-        parts = (self.train, self.held_out)
-        return Shares(*(dataclasses.replace(p, labels=torch.zeros_like(p.labels), classes=()) for p in parts))
+        return Shares(_unlabelled(self.train), _unlabelled(self.held_out))
+
+
+def _unlabelled(part: Pictures) -> Pictures:
+    order = torch.randperm(len(part.keys), generator=torch.Generator().manual_seed(0))
+    keys = tuple(part.keys[place] for place in order.tolist())
+    return dataclasses.replace(
+        part, images=part.images[order], labels=torch.zeros_like(part.labels), keys=keys, classes=()
+    )
 
 
 def read_pictures(

@@ -134,6 +134,9 @@ class Training:
         net = trainer.ready()
         count = max(1, trainer.classes)
         labels = labels_like(self.train.labels, max(LOOK_AT, SHOWN * count))
+        like = len(labels)
+        few = (SHOWN - torch.bincount(labels, minlength=count)).clamp(min=0)
+        labels = torch.cat([labels, torch.arange(count).repeat_interleave(few)])  # rare classes are looked at, too
         z = torch.randn(len(labels), trainer.settings.nz, generator=trainer.run.generator("gan", "look"))
         images = draw(net, z, labels, trainer.run.device)
         order = torch.cat([torch.nonzero(labels == k)[:SHOWN, 0] for k in range(count)])
@@ -142,9 +145,9 @@ class Training:
             raise XaiError(f"the samples hold NaN at step {trainer.done}: the training has diverged.")
         ratio = intra_class_distance(images, labels) / self._distance
         extract = lite0(trainer.run.device)
-        kid = kid_estimate(extract(images), self._reference(extract))
+        kid = kid_estimate(extract(images[:like]), self._reference(extract))
         row = {"kind": "look", "step": trainer.done, "seconds": self.seconds, "distance_ratio": ratio, "kid": kid}
-        self.sink.metric({**row, "kid_name": f"KID-{extract.name} x 1000, {len(images)} samples"})
+        self.sink.metric({**row, "kid_name": f"KID-{extract.name} x 1000, {like} samples"})
         warning = collapse_warning(ratio)
         if warning:
             self.sink.log(f"step {trainer.done}: {warning}")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,12 +17,12 @@ from PIL import Image
 from torch import nn
 
 from benchmarks import gan as benchmark
-from tests.unit.gan_helpers import TINY, noise_folder, request_of
+from tests.unit.gan_helpers import QUICK, TINY, noise_folder, request_of
 from xai.checkpoint import load_checkpoint
 from xai.data import open_dataset
 from xai.errors import Cancelled, InputError, XaiError
 from xai.gan import train as loop
-from xai.gan.images import read_shares, split_places
+from xai.gan.images import Pictures, read_shares, split_places
 from xai.gan.saved import Generator
 from xai.gan.step import DiscriminatorLoss, Trainer
 from xai.gan.watch import looks, plateau
@@ -119,6 +120,21 @@ def test_classes_are_generated_as_often_as_they_are_real(folder, tmp_path, monke
     even, like = Trainer(TINY, 2, Run(), counts=(7, 7)), Trainer(TINY, 2, Run())
     (_, first), (_, second) = (each.draw(Run().generator("y"), 9) for each in (even, like))
     assert torch.equal(first, second)
+
+
+def test_a_rare_class_has_its_row_of_samples_and_its_distance(monkeypatch) -> None:
+    """As often as it is real it would have 6 of 200 samples; the ten classes of a grid could lose a row."""
+    images = torch.randint(0, 256, (64, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = torch.tensor([0] * 62 + [1] * 2)
+    pictures = Pictures(images, labels, tuple(map(str, range(64))), ("bolt", "nut"))
+    shown, rows, seen = [], [], []
+    sink = SimpleNamespace(samples=lambda *given: shown.append(given), metric=rows.append, log=lambda text: None)
+    monkeypatch.setattr(loop, "lite0", lambda device: QUICK)
+    monkeypatch.setattr(loop, "kid_estimate", lambda made, real: seen.append(len(made)) or 0.0)
+    loop.Training(Trainer(TINY, 2, Run(), counts=(62, 2)), pictures, pictures, sink, loop.Pace()).look()
+    assert torch.bincount(shown[0][2]).tolist() == [8, 8]
+    assert seen == [200]  # but not more than its share counts against real images
+    assert rows[0]["kid_name"] == "KID-corners x 1000, 200 samples"
 
 
 def test_divergence_is_said_and_is_in_no_checkpoint(folder, tmp_path, monkeypatch) -> None:
