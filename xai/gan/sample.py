@@ -58,8 +58,11 @@ def truncated(z: Tensor, truncation: float | None) -> Tensor:
 
 
 def contrast(images: Tensor) -> float:
-    """Standard deviation of the levels of an image, mean over images (N,3,H,W) in [0, 1]; 0: each is of one colour."""
-    return float(images.flatten(1).double().std(1, correction=0).mean())
+    """Standard deviation of a channel's levels over the pixels, mean over channels and images (N,3,H,W) in [0, 1].
+
+    0: each image is of one colour.
+    """
+    return float(images.flatten(2).double().std(2, correction=0).mean())
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

@@ -97,6 +97,7 @@ def test_samples_are_their_seeds_and_truncation_pulls_them_in(finished) -> None:
     assert torch.equal(wild.flatten().argsort(), tame.flatten().argsort())  # the same samples, moved inwards
     torch.testing.assert_close(latents(range(5), 6, 8.0), wild[:5], rtol=1e-4, atol=1e-5)
     assert contrast(torch.tensor([[0.0, 1.0], [0.5, 0.5]]).view(2, 1, 1, 2)) == 0.25  # half and none
+    assert contrast(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)) == 0  # red all over
     with pytest.raises(InputError, match=r"truncation is 0; give a number above 0, such as 0\.7, or none\."):
         latents([0], 6, 0)
     with pytest.raises(InputError, match=r"class 'gear' is not one of the generator's: bolt, nut\."):
@@ -225,6 +226,19 @@ def test_a_generator_that_is_told_no_class_is_judged_as_one_of_one(folder, tmp_p
     assert train.classes == ("bolt", "nut")
     whole = intra_class_distance(train.images, torch.zeros(14))
     assert found.pixel_ratio == pytest.approx(intra_class_distance(images, labels) / whole)
+
+
+def test_pictures_as_one_class_are_not_all_of_the_first_one_to_begin_with() -> None:
+    """What is measured within a class takes its first 64 images: in the data's order they would be bolts."""
+    labels = torch.arange(3).repeat_interleave(100)
+    images = torch.arange(300).view(300, 1, 1, 1).expand(300, 3, 2, 2)
+    part = Pictures(images, labels, tuple(map(str, range(300))), ("bolt", "nut", "washer"))
+    found = Shares(part, part).unlabelled().train
+    assert (found.counts, found.classes) == ([300], ())
+    assert sorted(found.keys, key=int) == list(part.keys)
+    assert [int(key) for key in found.keys] == found.images[:, 0, 0, 0].tolist()
+    first = torch.bincount(torch.tensor([int(key) // 100 for key in found.keys[:64]]), minlength=3)
+    assert int(first.min()) > 12
 
 
 def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
