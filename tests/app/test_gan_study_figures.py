@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from xai.studies.augmentation import Study
+from xai.ui import gan_study
 from xai.ui.gan_study import _blank, sizes, told
 
 
@@ -41,7 +46,23 @@ def test_the_line_of_the_choice_is_of_the_networks_that_chose_and_all_others_of_
 
 
 def test_images_with_a_blank_map_are_counted_once_not_once_a_seed() -> None:
-    rows = [{"set": "real", "case": "all", "left_out": 6}, {"set": "generated", "case": "all", "left_out": 0}]
+    rows = [
+        {"set": "real", "case": "all", "images": 4, "pairs": 12, "left_out": 6},
+        {"set": "generated", "case": "all", "images": 6, "pairs": 18, "left_out": 0},
+    ]
     summary = {"attention": rows, "protocol": {"settings": {"seeds": 3}}}
     assert _blank(summary, "real") == "2 of these images have a blank map of some network and are left out."
     assert _blank(summary, "generated") == ""
+    # a study from before such images were left out whole: other seeds still spoke of them
+    rows[1] |= {"pairs": 13, "left_out": 5}
+    assert _blank(summary, "generated") == ""
+    rows.pop()
+    assert _blank(summary, "generated") == "Each of these images has a blank map of some network: no row is of all."
+
+
+def test_a_study_whose_maps_are_all_blank_is_not_told_to_have_no_synthetic_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(gan_study.st, "caption", said.append)
+    for finding in ("No finding: blank.", ""):
+        gan_study.attention(Study(Path(), {"attention": [], "finding": finding}, {}), "key")
+    assert said == ["No finding: blank.", "This study has no synthetic arm, so there is nothing to compare."]

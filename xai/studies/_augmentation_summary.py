@@ -81,7 +81,7 @@ def summarise(
         "verdicts": verdicts,
         "verdict": verdicts[0]["sentence"] if verdicts else "no synthetic arm was asked for",
         "attention": attention,
-        "finding": _finding(attention),
+        "finding": _finding(attention) if ratios else "",
         "seconds": sum(each.facts["seconds"] for each in found.values()),
         "command": command,
         "versions": versions(),
@@ -112,7 +112,7 @@ def _protocol(
     if any(unit.seed >= request["seeds"] for unit in found):
         words.append(
             f"The networks that chose a ratio (seeds from 0) do not tell what it brings: verdict and attention are of "
-            f"{request['seeds']} others, tested anew (seeds from {request['seeds']})."
+            f"{request['seeds']} other{'s' * (request['seeds'] > 1)}, tested anew (seeds from {request['seeds']})."
         )
     if any(unit.ratio for unit in found):
         words.append("No interval speaks of another training of the generator.")
@@ -208,7 +208,7 @@ def _finding(attention: Sequence[Mapping[str, Any]]) -> str:
     """Does synthetic data narrow the attention? In a sentence, of real test images."""
     row = next((r for r in attention if (r["set"], r["case"], r["measure"]) == ("real", "all", "area")), None)
     if row is None:
-        return ""
+        return "No finding: of each real test image that was looked at, some network's map is blank."
     d = row["difference"]
     over = "" if row["over"] == CROSSED else f" ({row['over']})"
     said = (

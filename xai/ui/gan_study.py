@@ -228,7 +228,7 @@ def attention(study: Study, key: str) -> None:
     """Does synthetic data narrow the attention? Measured, then shown."""
     summary = study.summary
     if not summary["attention"]:
-        st.caption("This study has no synthetic arm, so there is nothing to compare.")
+        st.caption(summary["finding"] or "This study has no synthetic arm, so there is nothing to compare.")
         return
     st.markdown(f"**{summary['finding']}**")
     kind = st.segmented_control(
@@ -289,8 +289,11 @@ def attention(study: Study, key: str) -> None:
 
 def _blank(summary: Mapping[str, Any], kind: str) -> str:
     """How many images no row of "all" holds, since a network's map of them is blank."""
-    rows = (row for row in summary["attention"] if (row["set"], row["case"]) == (kind, "all"))
-    missing = max((row["left_out"] for row in rows), default=0) // summary["protocol"]["settings"]["seeds"]
+    rows = [row for row in summary["attention"] if (row["set"], row["case"]) == (kind, "all")]
+    if not rows:
+        return "Each of these images has a blank map of some network: no row is of all."
+    seeds = summary["protocol"]["settings"]["seeds"]
+    missing = max((row["pairs"] + row["left_out"]) // seeds - row["images"] for row in rows)
     return f"{missing} of these images have a blank map of some network and are left out." if missing else ""
 
 

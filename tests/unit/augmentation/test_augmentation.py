@@ -238,6 +238,7 @@ def test_a_pretrained_arm_learns_its_head_alone(data, tmp_path, monkeypatch):
     assert unit.facts["model"] == "efficientnet_lite0"
     assert unit.facts["trained_parameters"] == 1280 * 3 + 3
     assert "EfficientNet-Lite0 with ImageNet weights" in found.summary["protocol"]["sentence"]
+    assert (found.summary["verdict"], found.summary["finding"]) == ("no synthetic arm was asked for", "")
 
 
 # --- the terminal ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from tests.unit.augmentation_helpers import request
 from xai.runs import RunFolder
 from xai.statistics import Interval
 from xai.studies._augmentation_arm import Found, Looked, Unit, read_unit
-from xai.studies._augmentation_summary import SHOWN, _attention, _paired, examples, verdict_sentence
+from xai.studies._augmentation_summary import SHOWN, _attention, _finding, _paired, examples, verdict_sentence
 from xai.studies._augmentation_tested import chosen_ratio
 from xai.studies.augmentation import augment
 from xai.training import Images
@@ -74,6 +74,11 @@ def test_an_image_with_a_blank_map_is_left_out_whole_and_the_interval_stays_over
     assert rows["all"]["over"] == "seeds and images"
     assert (rows["all"]["images"], rows["all"]["pairs"], rows["all"]["left_out"]) == (3, 6, 2)
     assert rows["all"]["difference"]["mean"] == pytest.approx((0.1 + 0.1 + 0.15) / 3)
+    # a network that has died leaves no image whole: that is said, and the other seed speaks of what it names alone
+    base[0].tensors["real.blank"][:] = True
+    rows = _attention(base, other)
+    assert {row["case"] for row in rows} == {"right"}
+    assert _finding(rows) == "No finding: of each real test image that was looked at, some network's map is blank."
 
 
 def fake(percent, ratio, seed, validation, test):
