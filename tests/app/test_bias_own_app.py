@@ -17,9 +17,12 @@ from tests.unit.test_bias import pictures
 from xai import run_control
 from xai.data.pets import PetImage, balanced_pets
 from xai.errors import InputError
+from xai.statistics import Interval
 from xai.studies.bias_mend import MendRequest, mend_own
 from xai.studies.bias_own import OwnRequest, audit_own
+from xai.ui.bias import signed
 from xai.ui.bias_forms import packed
+from xai.ui.bias_parts import number
 from xai.ui.bias_photo import percents
 from xai.ui.nets import net_names
 from xai.ui.work import Recent
@@ -130,6 +133,12 @@ def test_masks_are_dropped_as_files(open_page: OpenPage, tmp_path: Path) -> None
 )
 def test_a_box_from_the_browser_is_checked(box: object, taken: object) -> None:
     assert percents(box) == taken
+
+
+def test_of_one_image_no_interval_is_told() -> None:
+    one = Interval(0.5, float("nan"), float("nan"), 1)
+    assert (number(one), signed(one)) == ("0.50 (1 image)", "+50.0 points (1 image)")
+    assert number(Interval(0.5, 0.4, 0.6, 9)) == "0.50 [0.40, 0.60]"
 
 
 def test_a_photograph_is_asked_twice_and_explained_twice(open_page: OpenPage) -> None:

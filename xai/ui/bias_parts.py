@@ -114,13 +114,16 @@ def _row(first: Mapping[str, Any], audit: Audit) -> dict[str, Any]:
         "worst group": f"{group_name(audit.worst.value, audit.worst.label)} {percent(audit.worst.accuracy)}",
         "gap": bias.signed(audit.gap_interval),
         "flips with the cue": percent(cue.flips) if cue else "",
-        "reliance on the cue": _number(cue.score) if cue else "",
-        "reliance on shape": _number(shape.score) if shape else "",
+        "reliance on the cue": number(cue.score) if cue else "",
+        "reliance on shape": number(shape.score) if shape else "",
         **{f"Grad-CAM on the {name}, beyond chance": bias.signed(each.beyond) for name, each in shares.items() if each},
     }
 
 
-def _number(value: Interval) -> str:
+def number(value: Interval) -> str:
+    """ "0.83 [0.79, 0.87]"; of one image there is no interval."""
+    if value.low != value.low:
+        return f"{value.mean:.2f} (1 image)"
     return f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
 
@@ -222,7 +225,7 @@ def detector(found: Result) -> None:
             {
                 "cue": bias.factor_title(row["cue"]),
                 "method": METHODS.get(row["method"]).title,
-                "rank correlation": _number(_interval(row["correlation"])),
+                "rank correlation": number(_interval(row["correlation"])),
                 "networks": row["correlation"]["n"],
                 "as a detector": WORDS[row["word"]],
             }
