@@ -47,7 +47,7 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         lines = [("attacked", curve.shift["attack"][measure]), (NOISE, curve.shift["noise"][measure])]
         made = figures.bands(x, lines, unit, SHIFTS[measure].title)
         foot = f"{over} bootstrap interval, maps of the class predicted first. {protocol}"
-        figures.chart(made, f"{SHIFTS[measure].title}, clean against changed{mark}", foot, "aa_shifts")
+        figures.chart(made, f"{SHIFTS[measure].title}, clean to changed{mark}", foot, "aa_shifts")
     st.caption(
         (":red-background[Random weights]: " if random else "")
         + f"{curve.protocol} "
