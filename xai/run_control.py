@@ -74,15 +74,16 @@ class Record:
 def new_run(kind: str, title: str = "") -> Path:
     """A new folder for a run in `runs_dir()`, with a name that says its kind and time; `start` begins it.
 
-    Raises `StorageError` where the folder cannot be made.
+    Raises `InputError` for a title that is too long, and `StorageError` where the folder cannot be made.
     """
+    launch = Launch(kind, _title(title) if title else "", asked=time.time())
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = runs_dir() / f"{safe_name(kind)}-{stamp}-{secrets.token_hex(2)}"
     try:
         path.mkdir(parents=True)
     except OSError as error:
         raise storage_error(error, path) from error
-    RunFolder(path).set_launch(Launch(kind, _title(title) if title else "", asked=time.time()))
+    RunFolder(path).set_launch(launch)
     return path
 
 

@@ -13,7 +13,7 @@ from tests.app.conftest import OpenPage
 from tests.app.test_transfer_app import captions, second_run
 from xai import run_control
 from xai.locks import locked
-from xai.run_files import Status
+from xai.run_files import Launch, Status
 from xai.runs import RunFolder
 from xai.ui import transfer
 from xai.ui.runs import plain
@@ -68,6 +68,26 @@ def test_why_a_run_could_not_learn_on_is_said_beside_its_result(open_page: OpenP
     app = open_page("transfer_learning")
     assert plain("it could not go on: data 'mine' does not exist.") in [each.value for each in app.markdown]
     assert app.session_state["tl_picked"] == "train-1"
+
+
+def test_runs_of_one_title_can_each_be_picked_and_stay_so_when_renamed(open_page: OpenPage, tmp_path: Path) -> None:
+    """A browser sends the label of what is picked: of two that are the same one could never be had."""
+    ids = [f"train-{number}" for number in (1, 2, 3)]
+    for each in ids:
+        second_run(tmp_path / "runs" / each)
+        RunFolder(tmp_path / "runs" / each).set_launch(Launch("train", "Brain", ("train", "sample:brain"), asked=1.0))
+    app = open_page("transfer_learning")
+    assert len(set(app.selectbox(key="tl_picked").options)) == 3
+    assert len(set(app.multiselect(key="tl_beside").options)) == len(app.multiselect(key="tl_beside").options)
+    app.selectbox(key="tl_picked").set_value("train-2").run()
+    app.multiselect(key="tl_beside").set_value(["train-3"]).run()
+    for each in ids[1:]:
+        run_control.rename(each, f"Mine {each}")
+    app.run()
+    for widget in (app.selectbox(key="tl_picked"), app.multiselect(key="tl_beside")):
+        assert widget.proto.set_value  # the browser learns the new label
+    assert app.session_state["tl_picked"] == "train-2"
+    assert app.session_state["tl_beside"] == ["train-3"]
 
 
 def test_live_curves_are_those_of_the_fold_under_way_with_their_marks(open_page: OpenPage, tmp_path: Path) -> None:

@@ -265,6 +265,9 @@ def test_renaming(runs):
     for wrong, count in ((" ", 0), ("x" * 121, 121)):
         with pytest.raises(InputError, match=f"the title has {count} characters; give 1 to 120"):
             rename("r", wrong)
+    with pytest.raises(InputError, match="the title has 121 characters; give 1 to 120"):
+        new_run("count", "x" * 121)
+    assert [path.name for path in runs.iterdir()] == ["r"]  # no folder that nothing lists
 
 
 def test_only_runs_are_deleted(runs, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -73,6 +74,23 @@ def await_run(key: str, run_id: str) -> None:
     st.session_state[f"{key}_awaited"] = run_id
 
 
+def labels(key: str, names: Mapping[str, str]) -> dict[str, str]:
+    """What the widget of this key calls runs, by id: no two the same, for a browser sends the label of what is picked.
+
+    Call it before the widget: what is picked then stays so where it is called something else now.
+    """
+    often = Counter(names.values())
+    found = {each: name if often[name] == 1 else f"{name} · {each}" for each, name in names.items()}
+    if st.session_state.get(f"{key}_labels") != found:
+        st.session_state[f"{key}_labels"] = found
+        now = st.session_state.get(key)
+        if isinstance(now, list):
+            st.session_state[key] = [each for each in now if each in found]
+        elif now in found:
+            st.session_state[key] = now
+    return found
+
+
 def _pick(done: Sequence[Record], key: str, on_pick: Picked | None, some: bool) -> Record | None:
     if not done:
         st.caption("No finished run yet." if some else "No run yet; what you begin appears here.")
@@ -88,10 +106,11 @@ def _pick(done: Sequence[Record], key: str, on_pick: Picked | None, some: bool) 
         if on_pick is not None and chosen is not None:
             on_pick(chosen)
 
+    called = labels(name, {each.id: _label(each) for each in done})
     chosen = st.selectbox(
         "Finished runs",
         list(by_id),
-        format_func=lambda run_id: _label(by_id[run_id]) if run_id in by_id else run_id,
+        format_func=lambda run_id: called.get(run_id, run_id),
         key=name,
         on_change=changed,
         persist_state="session",

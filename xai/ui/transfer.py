@@ -121,11 +121,12 @@ def pick() -> list[Shown]:
     wanted = STUDIES[study][0] if study else main.id if main else SHIPPED
     first = every.get(wanted, every[SHIPPED])
     others = [name for name in every if name != first.id]
+    called = runs.labels(f"{KEY}_beside", {name: every[name].name for name in others})
     beside = (
         st.multiselect(
             "Beside it",
             others,
-            format_func=lambda name: every[name].name,
+            format_func=lambda name: called.get(name, name),
             max_selections=MOST,
             key=f"{KEY}_beside",
             persist_state="session",

@@ -39,7 +39,8 @@ def flipped(live: Watched, several: Sequence[Shown]) -> None:
     alone = [sum(flip.right == 1 and flip.rows[place].correct for flip in found) for place in range(len(several))]
     told = ", ".join(f"{count} by {runs.plain(each.title)}" for each, count in zip(several, alone, strict=True))
     st.markdown(
-        f"**{len(found)} images flip** of {len(every)} that all were validated on. Got right by one run alone: {told}."
+        f"**{len(found)} images flip** of {len(every)} that all were validated on. Got right by one run alone: {told}. "
+        "What a network says is its most probable class here, wherever the threshold of the figures stands."
     )
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
