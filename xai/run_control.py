@@ -66,6 +66,11 @@ class Record:
         return self.status.active
 
     @property
+    def finished(self) -> bool:
+        """Whether it has a result: also what is left of an earlier end where going on was cancelled or failed."""
+        return self.status.state == "done" or (not self.active and (self.path / "summary.json").is_file())
+
+    @property
     def resumable(self) -> bool:
         """Whether `resume` would go on with it."""
         return bool(self.words) and not self.fault and self.status.state in ("failed", "cancelled")

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
+from xai import run_control
 from xai.data import open_dataset
 from xai.data.split import stratified_split
 from xai.errors import Cancelled, InputError
@@ -189,6 +190,22 @@ def test_cancelling_keeps_the_finished_epochs(whole, data, tmp_path):
     assert [row["epoch"] for row in folder.metrics()] == list(range(1, 7))
     train(request_for(data), out, resume=True, device="cpu")
     assert same(out, whole)
+
+
+def test_a_result_is_not_lost_where_learning_on_is_cancelled(whole, data, tmp_path):
+    out = tmp_path / "runs" / "run"
+    shutil.copytree(whole, out)
+    folder, more = RunFolder(out), replace(RECIPE, epochs=EPOCHS + 9)
+    cancelled = Run(cancelled=lambda: len(folder.metrics()) >= EPOCHS + 3)
+    with pytest.raises(Cancelled):
+        train(request_for(data, recipe=more), out, resume=True, device="cpu", run=cancelled)
+    found = run_control.get_run("run")
+    assert (found.status.state, found.finished) == ("cancelled", True)
+    before, after = load_result(whole), load_result(out)
+    assert len(folder.metrics()) == EPOCHS + 3
+    assert after.history == before.history  # what has no result yet is not among it
+    assert after.summary == before.summary
+    assert after.classifier(device="cpu").fingerprint == before.classifier(device="cpu").fingerprint
 
 
 def test_folds_validate_every_image_once(data, tmp_path):

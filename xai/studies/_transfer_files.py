@@ -144,7 +144,8 @@ def load_result(path: Path) -> TransferResult:
     summary, table = folder.summary(), path / "predictions.parquet"
     if not summary or not table.is_file():
         raise InputError(f"{path} has no result yet (it is {folder.status().state}); wait, or resume it.")
-    rows = {(row["fold"], row["epoch"]): row for row in folder.metrics()}
+    asked = summary["recipe"]["epochs"]  # epochs beyond are of a training that learned on and has no result yet
+    rows = {(row["fold"], row["epoch"]): row for row in folder.metrics() if row["epoch"] <= asked}
     history = tuple(rows[key] for key in sorted(rows))
     try:
         predictions = pq.read_table(table)

@@ -78,7 +78,7 @@ def _runs(kind: str, file: str) -> list[Source]:
         runs = run_control.list_runs(kind)
     except InputError:
         return []
-    return [Source(r.id, r.title, r.path) for r in runs if r.status.state == "done" and (r.path / file).is_file()]
+    return [Source(r.id, r.title, r.path) for r in runs if r.finished and (r.path / file).is_file()]
 
 
 def settle(key: str, options: Sequence[str]) -> None:

@@ -112,7 +112,7 @@ def pick() -> list[Shown]:
     main = runs.panel("train", KEY, lambda record: own())
     every: dict[str, Shown] = {}
     for record in run_control.list_runs("train"):
-        if record.status.state == "done":
+        if record.finished:
             try:
                 every[record.id] = Shown(record.id, record.title, _read(record.path))
             except XaiError as error:
