@@ -96,24 +96,27 @@ def _known(made: Generator) -> dict[str, Any]:
 def _protocol(
     request: Mapping[str, Any], shares: Shares, found: Units, generators: Sequence[Generator]
 ) -> dict[str, Any]:
-    size = int(shares.test.images.shape[-1])
+    size, seeds = int(shares.test.images.shape[-1]), request["seeds"]
     words = [
         f"Every arm: {request['steps']:,} steps of Adam ({request['learning_rate']:g}, falling as a cosine), "
-        f"{request['batch']} images each, {request['seeds']} seeds, the last step's weights. Test: "
+        f"{request['batch']} images each, {seeds} seed{'s' * (seeds > 1)}, the last step's weights. Test: "
         f"{len(shares.test.keys)} real images. {shares.unseen} Nothing is chosen on them: ratios are chosen on "
         f"{len(shares.validation.keys)} other real images. All images are brought to {size} px first. Intervals: 95 % "
         "each, over seeds and test images (Student's t on both variances); differences are paired by both.",
-        f"Traditional: {', '.join(AUGMENTATIONS[name].title for name in TRADITIONAL)}.",
         "Synthetic at 0 % is real only.",
     ]
+    if any(unit.arm in ("traditional", "both") for unit in found):
+        words.append(f"Traditional: {', '.join(AUGMENTATIONS[name].title for name in TRADITIONAL)}.")
     if any(unit.arm == "pretrained" for unit in found):
         title = next(each.facts["title"] for unit, each in found.items() if unit.arm == "pretrained")
         words.append(f"Pre-trained: {title} with ImageNet weights, a new head learns (at {HEAD_RATE:g}).")
-    if any(unit.seed >= request["seeds"] for unit in found):
+    if any(unit.seed >= seeds for unit in found):
         words.append(
             f"The networks that chose a ratio (seeds from 0) do not tell what it brings: verdict and attention are of "
-            f"{request['seeds']} other{'s' * (request['seeds'] > 1)}, tested anew (seeds from {request['seeds']})."
+            f"{seeds} other{'s' * (seeds > 1)}, tested anew (seeds from {seeds})."
         )
+        if len(request["percents"]) > 1 and not request["everywhere"]:
+            words.append("Verdicts on shares of the real images are of seeds from 0, which chose nothing there.")
     if any(unit.ratio for unit in found):
         words.append("No interval speaks of another training of the generator.")
     if generators and len(request["percents"]) > 1:

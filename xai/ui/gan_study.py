@@ -252,10 +252,12 @@ def attention(study: Study, key: str) -> None:
         for each in summary["attention"]
         if each["set"] == kind
     ]
-    st.table(rows, border="horizontal", hide_index=True)
-    st.download_button(
-        "CSV", lambda: csv(rows, summary), f"attention-{kind}.csv", "text/csv", key=f"{key}_look_csv", on_click="ignore"
-    )
+    if rows:
+        st.table(rows, border="horizontal", hide_index=True)
+        name = f"attention-{kind}.csv"
+        st.download_button(
+            "CSV", lambda: csv(rows, summary), name, "text/csv", key=f"{key}_look_csv", on_click="ignore"
+        )
     method = METHODS.get(summary["protocol"]["settings"]["method"]).title
     st.caption(
         f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "

@@ -141,7 +141,8 @@ def test_the_protocol_says_what_the_intervals_do_not_hold(study):
     assert "8 steps of Adam (0.002, falling as a cosine), 6 images each" in told["sentence"]
     assert (
         "The networks that chose a ratio (seeds from 0) do not tell what it brings: verdict and attention are of 2 "
-        "others, tested anew (seeds from 2). No interval speaks of another training of the generator."
+        "others, tested anew (seeds from 2). Verdicts on shares of the real images are of seeds from 0, which chose "
+        "nothing there. No interval speaks of another training of the generator."
     ) in told["sentence"]
     assert "at the ratio that was chosen on all of them." in told["sentence"]
 
