@@ -70,6 +70,18 @@ def test_why_a_run_could_not_learn_on_is_said_beside_its_result(open_page: OpenP
     assert app.session_state["tl_picked"] == "train-1"
 
 
+def test_a_result_stays_where_learning_on_failed_and_its_reason_is_said_once(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "train-1")
+    second_run(folder.path)
+    folder.set_status(Status("failed", 40, 100, error="the disk is full."))
+    app = open_page("transfer_learning")
+    assert app.session_state["tl_picked"] == "train-1"
+    assert [each.value for each in app.markdown].count(plain("the disk is full.")) == 1
+    assert any(each.label == "Validation accuracy" for each in app.metric)
+
+
 def test_runs_of_one_title_can_each_be_picked_and_stay_so_when_renamed(open_page: OpenPage, tmp_path: Path) -> None:
     """A browser sends the label of what is picked: of two that are the same one could never be had."""
     ids = [f"train-{number}" for number in (1, 2, 3)]

@@ -116,7 +116,8 @@ def _pick(done: Sequence[Record], key: str, on_pick: Picked | None, some: bool) 
         persist_state="session",
     )
     found = by_id.get(chosen, done[0])
-    _progress(found)  # why it could not go on
+    if found.status.state == "done":  # of others their card says it
+        _progress(found)  # why it could not go on
     return found
 
 
