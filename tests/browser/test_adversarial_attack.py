@@ -23,6 +23,8 @@ from xai.ui.browser import text
 
 QUICK = "/adversarial_attack?attack=fgsm"
 ALL = 33
+HELD = """() => [...globalThis.__olhar.packets.values()].filter((packet) => packet.head.kind === "sweep")
+  .map((packet) => Object.values(packet).flat().filter((each) => each instanceof ImageData).length)"""
 
 
 def pixels(page: Page, tile: str) -> np.ndarray:
@@ -49,6 +51,7 @@ def test_opens_attacked_and_the_slider_moves_among_finished_results(server: AppS
     page.goto(server.url + QUICK)
     expect(page.locator('[data-tile="attacked"] canvas')).to_be_visible(timeout=60_000)
     finished(page)
+    assert set(page.evaluate(HELD)) == {0}  # a study that may come back is kept as bytes; only what is shown is opened
     assert "Smallest epsilon that changes the class" in page.locator(".verdict").inner_text()
     handle = page.get_by_role("slider", name="Epsilon", exact=True)
     handle.focus()

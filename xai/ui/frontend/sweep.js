@@ -103,6 +103,7 @@ class Sweep {
     const packet = this.ids.map((id) => bus.packets.get(id)).find(Boolean);
     if (packet === this.packet) return;
     this.packet = packet;
+    this.opened = null; // of the study shown alone: those of every study since would fill the browser's memory
     this.wait.hidden = Boolean(packet);
     this.body.hidden = !packet;
     this.verdict.hidden = !packet;
@@ -112,24 +113,9 @@ class Sweep {
 
   async begin(packet) {
     const { head } = packet;
-    if (!packet.ready) {
-      const bytes = ([at, size]) => packet.body.subarray(at, at + size);
-      const opened = new Map(); // by place: what is alike was sent once
-      const pixels = (at) => {
-        if (!opened.has(at[0])) opened.set(at[0], pictureOf({ body: bytes(at) }));
-        return opened.get(at[0]);
-      };
-      packet.ready = (async () => {
-        packet.clean = await pixels(head.clean.at);
-        packet.changes = await Promise.all(head.frames.map((frame) => pixels(frame.change)));
-        packet.noises = await Promise.all(head.frames.map((frame) => pixels(frame.noisy)));
-        packet.soft = await Promise.all(head.frames.map((frame) => (frame.soft ? pixels(frame.soft) : null)));
-        packet.maps = {};
-        for (const which of ROWS) for (const [who] of WHO) packet.maps[`${which}.${who}`] = mapsOf(packet, head.maps[which], who, head.signed);
-      })();
-    }
-    await packet.ready;
+    const opened = await picturesOf(packet);
     if (packet !== this.packet) return;
+    this.opened = opened;
     for (const tile of Object.values(this.tiles)) tile.mark.hidden = !head.random;
     for (const option of this.colors.options) option.hidden = (option.dataset.kind === "diverging") !== head.signed;
     this.colors.value = head.signed ? this.display.diverging : this.display.colors;
@@ -207,7 +193,7 @@ class Sweep {
     this.place = place;
     this.slider.value = place;
     const places = this.packet?.head.places;
-    if (!places || !this.packet.maps) return;
+    if (!places || !this.opened) return;
     this.index = places.reduce((best, p, i) => (Math.abs(p - place) < Math.abs(places[best] - place) ? i : best), 0);
     this.paint();
     for (const chart of Object.values(this.charts)) chart.mark(this.index);
@@ -217,19 +203,19 @@ class Sweep {
   }
 
   paint() {
-    const { packet, index } = this;
-    if (!packet?.maps) return;
-    const { head } = packet;
+    const { opened, index } = this;
+    if (!opened) return;
+    const { head } = this.packet;
     const frame = head.frames[index];
     const ε = head.texts[index];
     this.readout.textContent = ε;
     this.slider.setAttribute("aria-valuetext", ε);
-    const attacked = added(packet.clean, packet.changes[index]);
-    draw(this.tiles.clean.canvas, packet.clean);
+    const attacked = added(opened.clean, opened.changes[index]);
+    draw(this.tiles.clean.canvas, opened.clean);
     draw(this.tiles.attacked.canvas, attacked);
     this.attacked = attacked;
-    const soft = packet.soft[index];
-    draw(this.tiles.change.canvas, soft ?? enlarged(packet.clean, attacked, 127 / Math.max(1, frame.largest)));
+    const soft = opened.soft[index];
+    draw(this.tiles.change.canvas, soft ?? enlarged(opened.clean, attacked, 127 / Math.max(1, frame.largest)));
     const largest = soft ? frame.soft_largest : frame.largest;
     const times = largest ? `× ${+(127 / largest).toPrecision(3)}, ` : "";
     this.tiles.change.note.textContent = largest ? `${times}up to ${largest.toFixed(soft ? 2 : 0)} of 255 levels${soft ? ", lost in 8 bits" : ""}` : "none";
@@ -240,12 +226,12 @@ class Sweep {
     this.tiles.attacked.note.textContent = `${says(after)}${smaller}`;
     this.tiles.attacked.note.title = smaller ? "A larger ball holds the smaller one: the attack keeps the best that it has found." : "";
     this.tiles.attacked.canvas.setAttribute("aria-label", `Attacked at epsilon ${ε}: ${says(after)}`);
-    const below = { clean: packet.clean, attack: attacked, noise: added(packet.clean, packet.noises[index]) };
+    const below = { clean: opened.clean, attack: attacked, noise: added(opened.clean, opened.noises[index]) };
     const display = { ...this.display, scale: "own", signed: "signed", smooth: true, split: 0.5 };
     for (const which of ROWS) {
       for (const [who, title] of WHO) {
         const tile = this.tiles[`${which}.${who}`];
-        const map = packet.maps[`${which}.${who}`](index);
+        const map = opened.maps[`${which}.${who}`](index);
         paintMap(tile.canvas, map, below[who], display, [], this.luts);
         tile.note.textContent = `${head.method} for ${head.maps[which].labels[index]}`;
         tile.canvas.setAttribute("aria-label", `${title}: ${head.method} for ${head.maps[which].labels[index]}`);
@@ -282,6 +268,20 @@ class Sweep {
 // What the network says, with the number and its % on one line.
 function says({ label, p }) {
   return `says ${label}, ${percent(p).replaceAll(" ", "\u00a0")}`;
+}
+
+// The pictures and maps of a study, from its bytes.
+async function picturesOf(packet) {
+  const { head, body } = packet;
+  const made = new Map(); // by place: what is alike was sent once
+  const pixels = ([at, size]) => {
+    if (!made.has(at)) made.set(at, pictureOf({ body: body.subarray(at, at + size) }));
+    return made.get(at);
+  };
+  const every = (name) => Promise.all(head.frames.map((frame) => (frame[name] ? pixels(frame[name]) : null)));
+  const maps = {};
+  for (const which of ROWS) for (const [who] of WHO) maps[`${which}.${who}`] = mapsOf(packet, head.maps[which], who, head.signed);
+  return { clean: await pixels(head.clean.at), changes: await every("change"), noises: await every("noisy"), soft: await every("soft"), maps };
 }
 
 // The map of one class and one picture at a position, in the form that paint.js takes.
