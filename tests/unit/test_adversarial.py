@@ -142,6 +142,7 @@ def test_noise_that_the_box_keeps_short_is_said_with_both_norms(tiny: Classifier
     curve = security_curve([study, mid])
     assert study.shortfall.replace(" epsilons:", " epsilons and on 1 of 2 images:") in curve.protocol
     assert security_curve(mid).protocol.endswith("drawn for each image anew.")
+    assert "start" not in security_curve(mid).protocol  # FGSM has none
 
 
 @pytest.mark.parametrize("level", [0.1, 0.5, None])
@@ -246,6 +247,7 @@ def test_the_protocol_names_step_start_and_aim(tiny: Classifier) -> None:
     assert said(PGD(steps=1, targeted=True), [2, 3]).endswith("towards the class given for each image")
     many = epsilon_study(tiny, images(), [0.01], params=PGD(steps=1, restarts=3)).protocol.sentence
     assert "3 random starts, the same for all" in many
+    assert "3 random starts, the same for all epsilons, seed 0" in many  # each image has its own
     assert many.endswith("; control: random noise of equal norm; explanation: Grad-CAM.")
     elsewhere = epsilon_study(tiny, images(), [0.01], params=PGD(steps=1), layer="conv1").protocol.sentence
     assert elsewhere.endswith("explanation: Grad-CAM at conv1.")

@@ -162,7 +162,7 @@ class SecurityCurve:
         return (
             f"Over {self.success.n} images: rates with their Wilson {level} interval, mean shifts of the map of the "
             f"class that was predicted first with their bootstrap {level} interval ({RESAMPLES:,} resamples); "
-            f"random starts and noise are drawn for each image anew.{self.shortfall and ' ' + self.shortfall}"
+            f"what is random is drawn for each image anew.{self.shortfall and ' ' + self.shortfall}"
         )
 
 
@@ -387,7 +387,7 @@ def _protocol(
         size = f", step {own if length is None else f'{255 * length:.3g}/255' if linf else f'{length:.3g}'}"
     if settings.get("start_at_random"):
         restarts = settings["restarts"]
-        start = f"{'one random start' if restarts == 1 else f'{restarts} random starts'}, the same for all, "
+        start = f"{'one random start' if restarts == 1 else f'{restarts} random starts'}, the same for all epsilons, "
     layer = explanation["layer"]
     maps = METHODS.get(str(explanation["method"])).title + (f" at {layer}" if layer else "")
     count = "1 epsilon" if len(epsilons) == 1 else f"{len(epsilons)} epsilons"
