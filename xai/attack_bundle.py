@@ -23,6 +23,7 @@ from xai import render
 from xai._entry import npy_bytes, plain, predictions
 from xai.explain._spec import METHODS
 from xai.files import sha256
+from xai.metrics.shift import SHIFTS
 from xai.models.classifier import Classifier
 from xai.provenance import versions
 from xai.studies.adversarial import CLASSES, WHO, EpsilonStudy, SecurityCurve
@@ -109,6 +110,18 @@ def table(study: EpsilonStudy, classifier: Classifier, index: int = 0) -> list[d
                     row[f"{name}_{which}_{who}"] = float(values[place, index])
         rows.append(row)
     return rows
+
+
+def columns_text(study: EpsilonStudy) -> str:
+    """What the columns of `table` are, in words."""
+    shifts = ", ".join(f"{name} ({fact.title})" for name, fact in SHIFTS.items())
+    return (
+        "epsilon, linf, l2: pixel units of [0, 1]; psnr: dB; ssim: of the pictures, clean to attacked; "
+        f"{norm_of(study)}_noise: the norm of the noise. predicted, probability, success: of the attacked picture; "
+        "survives_png: success of its PNG; noise_turns: success of the noisy one. old_class: predicted first; "
+        "new_class: the strongest other, or the one to reach. With old or new and attack or noise behind them: p "
+        f"(probability), and how the map moved, clean to attacked or noisy: {shifts}."
+    )
 
 
 def csv_bytes(rows: list[dict[str, Any]]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shlex
 
 import pytest
@@ -27,6 +28,9 @@ def test_opens_with_a_study(open_page: OpenPage) -> None:
     assert any("FGSM in the L-infinity ball" in each.value for each in app.caption)
     assert any("python -m xai attack sample:coffee" in each.value for each in app.code)
     assert len(app.dataframe[0].value) == 33
+    [words] = [each.value for each in app.caption if each.value.startswith("epsilon, linf, l2: ")]
+    for column in app.dataframe[0].value.columns:  # each is explained
+        assert re.sub("_(old|new)_(attack|noise)$", "", column) in re.findall(r"\w+", words), column
 
 
 def test_a_link_restores_what_stands_at_a_limit() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from xai.attack_bundle import csv_bytes, norm_of, perturbation, step_name, step_text
+from xai.attack_bundle import columns_text, csv_bytes, norm_of, perturbation, step_name, step_text
 from xai.attacks._spec import ATTACKS
 from xai.errors import ImageError
 from xai.explain._spec import METHODS
@@ -243,6 +243,7 @@ def _take_away(choice: AttackChoice, layer_path: str | None, place: int, job: Jo
     with st.expander("Numbers at every epsilon", icon=":material/table:"):
         rows = attack.rows(found)
         st.dataframe(rows, hide_index=True, height=320)
+        st.caption(columns_text(found.study))
         told = {"network": found.title + " (random weights)" * found.random, "protocol": found.protocol}
         data = csv_bytes([row | told for row in rows])
         st.download_button("CSV", data, f"{name}-epsilon.csv", "text/csv", key="aa_csv", on_click="ignore")
