@@ -103,7 +103,7 @@ class Sweep {
     const packet = this.ids.map((id) => bus.packets.get(id)).find(Boolean);
     if (packet === this.packet) return;
     this.packet = packet;
-    this.opened = null; // of the study shown alone: those of every study since would fill the browser's memory
+    this.opened = null;
     this.wait.hidden = Boolean(packet);
     this.body.hidden = !packet;
     this.verdict.hidden = !packet;
@@ -113,7 +113,8 @@ class Sweep {
 
   async begin(packet) {
     const { head } = packet;
-    const opened = await picturesOf(packet);
+    if (last?.packet !== packet) last = { packet, pictures: picturesOf(packet) };
+    const opened = await last.pictures;
     if (packet !== this.packet) return;
     this.opened = opened;
     for (const tile of Object.values(this.tiles)) tile.mark.hidden = !head.random;
@@ -269,6 +270,9 @@ class Sweep {
 function says({ label, p }) {
   return `says ${label}, ${percent(p).replaceAll(" ", "\u00a0")}`;
 }
+
+// The study shown last, which a page is left and entered with; those of every study would fill the browser's memory.
+let last = null;
 
 // The pictures and maps of a study, from its bytes.
 async function picturesOf(packet) {
