@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xai.errors import InputError, StorageError
-from xai.files import storage_error, write_atomic
+from xai.files import storage_error, user_path, write_atomic
 from xai.locks import is_held
 
 STATES = ("queued", "running", "done", "failed", "cancelled")
@@ -103,6 +103,13 @@ class RunFiles:
             return Launch()
         kept = self._kept("launch.json", Launch)
         return replace(kept, words=tuple(map(str, kept.words)))
+
+    def from_here(self, data: str) -> str:
+        """Where `data` of its command is, from everywhere: a path counts from the folder that the command was said in.
+
+        Raises `InputError` where launch.json is damaged.
+        """
+        return data if data.startswith("sample:") else str(Path(self.launch().cwd, user_path(data)))
 
     def set_launch(self, launch: Launch) -> None:
         """Replace launch.json."""

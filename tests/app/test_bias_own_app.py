@@ -17,6 +17,8 @@ from tests.unit.test_bias import pictures
 from xai import run_control
 from xai.data.pets import PetImage, balanced_pets
 from xai.errors import InputError
+from xai.run_files import Launch
+from xai.runs import RunFolder
 from xai.statistics import Interval
 from xai.studies.bias_mend import MendRequest, mend_own
 from xai.studies.bias_own import OwnRequest, audit_own
@@ -56,6 +58,19 @@ def test_own_images_stand_beside_their_recoloured_selves(open_page: OpenPage, tm
     assert all("→" in each for each in told)
     (table,) = [each.value for each in app.dataframe if list(each.value.columns) == ["file", "why"]]
     assert table.to_dict("records") == [{"file": "other.png", "why": "mask left out: no image's name"}]
+
+
+def test_images_are_found_from_where_the_command_was_said(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        audit_own(OwnRequest("mine", "simple_cnn", f"file:{WEIGHTS}", masks="masks"), Path("runs/mine"), device="cpu")
+    RunFolder(tmp_path / "runs" / "mine").set_launch(Launch("audit-bias", cwd=str(tmp_path)))
+    app = open_page("bias_audit")
+    assert not [each.value for each in (*app.warning, *app.error)]
+    assert any("recoloured inside its mask" in each.value for each in app.caption)
 
 
 def test_what_was_begun_is_shown_when_it_is_done(

@@ -17,7 +17,7 @@ from torch import Tensor
 from xai.data._spec import DataSet, Item
 from xai.data.call import open_dataset
 from xai.errors import InputError
-from xai.files import user_path, write_atomic
+from xai.files import write_atomic
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
@@ -113,14 +113,8 @@ class TransferResult:
 
     @property
     def place(self) -> str:
-        """Where its images are, from everywhere: what its command calls so counts from the folder that it was said in.
-
-        Raises `InputError` where launch.json is damaged.
-        """
-        data = str(self.config["data"])
-        if data.startswith("sample:"):
-            return data
-        return str(Path(RunFolder(self.path).launch().cwd, user_path(data)))
+        """Where its images are, from everywhere; see `RunFolder.from_here`."""
+        return RunFolder(self.path).from_here(str(self.config["data"]))
 
     def data(self) -> DataSet:
         """The images that it was trained and validated on; raises `InputError` where they are others now."""

@@ -21,6 +21,7 @@ from xai.explain._spec import METHODS
 from xai.explain.call import applicability, attribute
 from xai.models.classifier import Classifier
 from xai.recolour import recolour
+from xai.runs import RunFolder
 from xai.studies._bias_groups import mask_of, with_masks
 from xai.studies._bias_subjects import FACTORS
 from xai.studies._bias_train import Experiment
@@ -222,10 +223,10 @@ def _drawn_exhibits(found: Result, aligned: bool) -> list[Exhibit]:
 
 
 def _own_exhibits(found: Result, wanted: Callable[[Mapping[str, Any]], bool]) -> list[Exhibit]:
-    asked = found.summary["request"]
-    listed = open_dataset(asked["data"]).items
+    asked, folder = found.summary["request"], RunFolder(found.path)
+    listed = open_dataset(folder.from_here(asked["data"])).items
     if asked["masks"]:
-        listed = with_masks(listed, asked["masks"])[0]
+        listed = with_masks(listed, folder.from_here(asked["masks"]))[0]
     items = {item.key: item for item in listed}
     counts: dict[str, int] = {}
     shown = []
