@@ -47,6 +47,16 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
 
 
+def free_memory() -> int | None:
+    """Bytes of main memory that a process could still get; None where the system does not say (it is not Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return None if found is None else 1024 * int(found)
+
+
 def runs_dir() -> Path:
     """Folder of run folders (`XAI_RUNS`, default `runs` in the working directory)."""
     return Path(os.environ.get("XAI_RUNS") or "runs")

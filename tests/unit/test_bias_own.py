@@ -17,6 +17,7 @@ from xai.data import open_dataset
 from xai.data._spec import Item
 from xai.errors import InputError, UnknownNameError
 from xai.statistics import Interval, wilson
+from xai.studies import _bias_subjects
 from xai.studies._bias_groups import FOLDERS, groups_in, groups_of, with_masks
 from xai.studies._bias_subjects import of_items
 from xai.studies._bias_verdict import learned, verdict
@@ -120,6 +121,22 @@ def test_an_image_whose_mask_does_not_fit_is_kept_and_listed(tmp_path: Path) -> 
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------
+
+
+def test_images_that_do_not_fit_the_memory_are_refused_before_they_are_read(tmp_path: Path, monkeypatch) -> None:
+    items = [replace(item, open=lambda: pytest.fail("it was read")) for item in open_dataset(pictures(tmp_path)).items]
+    items[0] = replace(items[0], open_mask=lambda: pytest.fail("it was read"))
+    side = by_brightness().input_size[0]
+    need = 2 * 9 * 3 * side * side * 4  # 8 images and 1 that is recoloured, float32, twice while they are joined
+    monkeypatch.setattr(_bias_subjects, "free_memory", lambda: need - 1)
+    with pytest.raises(
+        InputError, match=r"^8 images at 64 x 64 px need 0\.0 GB of memory, of which 0\.0 GB are free; audit"
+    ):
+        of_items(items, [0] * 8, ["a"] * 8, "brightness", by_brightness(), Run())
+    for enough in (need, None):
+        monkeypatch.setattr(_bias_subjects, "free_memory", lambda enough=enough: enough)
+        with pytest.raises(pytest.fail.Exception, match="it was read"):
+            of_items(items, [0] * 8, ["a"] * 8, "brightness", by_brightness(), Run())
 
 
 def test_a_table_that_names_other_files_says_which(tmp_path: Path) -> None:

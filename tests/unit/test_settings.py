@@ -65,3 +65,15 @@ def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert settings.weights_dir() == tmp_path / "t" / "hub" / "checkpoints"
     monkeypatch.setenv("XAI_RUNS", "")
     assert settings.runs_dir() == Path("runs")
+
+
+def test_free_memory_is_what_the_system_says_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "MemTotal: 9 kB\nMemAvailable:   5 kB\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    assert settings.free_memory() == 5 * 1024
+
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert settings.free_memory() is None

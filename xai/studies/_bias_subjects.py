@@ -17,6 +17,7 @@ from xai.data.pets import PetImage, pet_masks
 from xai.errors import InputError, XaiError
 from xai.models.classifier import Classifier
 from xai.recolour import recolour
+from xai.settings import free_memory
 from xai.studies._bias_groups import mask_of
 from xai.types import Run
 
@@ -138,8 +139,10 @@ def of_items(
     """A person's own images: groups as given; where an image has a mask, it is recoloured inside for a counterfactual.
 
     Images that cannot be decoded are left out and listed; an image whose mask does not fit, or lies where the network
-    does not look, stays without it, which is listed too. Raises `InputError` where none can be decoded.
+    does not look, stays without it, which is listed too. Raises `InputError` where none can be decoded, and before any
+    is read where they do not fit the memory.
     """
+    _check_memory(items, classifier)
     shown: list[Tensor] = []
     regions: list[Tensor] = []
     kept: list[int] = []
@@ -189,6 +192,18 @@ def of_items(
         else "no masks given",
         problems=tuple(problems),
     )
+
+
+def _check_memory(items: Sequence[Item], classifier: Classifier) -> None:
+    """Raise `InputError` where the images, and those to recolour, need more memory than is free."""
+    height, width = classifier.input_size
+    several = len(items) + sum(item.open_mask is not None for item in items)
+    need, free = 2 * several * 3 * height * width * 4, free_memory()  # float32, and once more while they are joined
+    if free is not None and need > free:
+        raise InputError(
+            f"{len(items)} images at {width} x {height} px need {need / 2**30:.1f} GB of memory, of which "
+            f"{free / 2**30:.1f} GB are free; audit some of them (in the terminal: --images N)."
+        )
 
 
 def usual(labels: Tensor, groups: Sequence[str]) -> Tensor:
