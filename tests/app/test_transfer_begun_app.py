@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.app.conftest import OpenPage
 from tests.app.test_transfer_app import captions, second_run
@@ -15,7 +16,7 @@ from xai import run_control
 from xai.locks import locked
 from xai.run_files import Launch, Status
 from xai.runs import RunFolder
-from xai.ui import transfer
+from xai.ui import transfer, transfer_form
 from xai.ui.runs import plain
 from xai.ui.transfer import shipped
 from xai.ui.work import Recent
@@ -118,3 +119,14 @@ def test_live_curves_are_those_of_the_fold_under_way_with_their_marks(open_page:
         chart = json.loads(app.get("plotly_chart")[0].proto.spec)
     assert chart["data"][0]["y"] == [0.2]
     assert chart["layout"]["legend"]["title"]["text"] == "synthetic images, began with random weights"
+
+
+def test_half_precision_is_offered_where_there_is_a_gpu_for_it(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_form, "resolve_device", lambda _: torch.device("cpu"))
+    app = open_page("transfer_learning")
+    app.session_state["tl_form"] = True
+    assert app.run().selectbox(key="tlf_precision").options == ["float32", "bf16"]
+    monkeypatch.setattr(transfer_form, "resolve_device", lambda _: torch.device("cuda:0"))
+    assert app.run().selectbox(key="tlf_precision").options == ["float32", "bf16", "fp16"]

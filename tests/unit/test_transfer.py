@@ -274,6 +274,12 @@ def test_a_class_that_is_alone_or_cannot_be_read_is_refused(data, tmp_path):
     shutil.copyfile(next((data / "no").iterdir()), bad / found.items[kept].key)
     with pytest.raises(InputError, match=r"^no training image of class 'yes' can be decoded \(.*\); mend them\.$"):
         train(request_for(bad), tmp_path / "t", device="cpu")
+    rest = copied(data, tmp_path / "rest")
+    for place in stratified_split(open_dataset(rest), 0.8, RECIPE.seed).validation:
+        if "yes/" in (key := found.items[place].key):
+            (rest / key).write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"^no validation image of class 'yes' can be decoded \(.*\); mend them\.$"):
+        train(request_for(rest), tmp_path / "u", device="cpu")
 
 
 def test_pictures_in_both_parts_and_an_epoch_chosen_by_validation_are_told(data, tmp_path):

@@ -229,10 +229,11 @@ class _Job:
             self._finish(folds, opened, {"reading": read, "features": passed}, threads)
 
     def _every_class(self, opened: Opened) -> None:
-        """Raise `InputError` where of a class no image can be decoded, or none of those that are trained on."""
+        """Raise `InputError` where of a class no image can be decoded, or none of those of a part."""
         labels = opened.pictures.labels.tolist()
         every: list[tuple[Sequence[int], str]] = [(range(len(labels)), "no image of class")]
         every += [(_kept(split.train, opened), "no training image of class") for split in self.splits]
+        every += [(_kept(split.validation, opened), "no validation image of class") for split in self.splits]
         for places, told in every:
             there = {labels[place] for place in places}
             lost = [name for label, name in enumerate(self.data.classes) if label not in there]

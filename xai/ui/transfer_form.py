@@ -18,6 +18,7 @@ from xai.data._spec import DataSet
 from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import InputError, XaiError
 from xai.models.heads import HEADS
+from xai.settings import resolve_device
 from xai.studies.transfer import splits_of, with_epochs
 from xai.training.augment import AUGMENTATIONS
 from xai.training.recipe import CLASS_WEIGHTS, LARGEST_SEED, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
@@ -250,9 +251,8 @@ def _settings() -> tuple[list[str], Recipe | None]:
                 help="None: features are computed once.",
             )
         )
-        chosen["precision"] = three[0].selectbox(
-            "Precision", PRECISIONS, key=f"{KEY}_precision", persist_state="session"
-        )
+        possible = [each for each in PRECISIONS if each != "fp16" or resolve_device("auto").type == "cuda"]
+        chosen["precision"] = three[0].selectbox("Precision", possible, key=f"{KEY}_precision", persist_state="session")
         view = three[1].selectbox("View", ("crop", "whole"), key=f"{KEY}_view", persist_state="session")
     try:
         made = Recipe(**chosen)
