@@ -63,7 +63,7 @@ class Shares:
 
         Distances within a class are of its first images; in the data's order those are all of the first class.
         """
-        if len(self.train.classes) < 2:
+        if len(self.train.classes) == 1:
             return self
         return Shares(_unlabelled(self.train), _unlabelled(self.held_out))
 

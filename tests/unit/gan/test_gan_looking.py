@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import ClassVar
 
@@ -239,6 +240,8 @@ def test_pictures_as_one_class_are_not_all_of_the_first_one_to_begin_with() -> N
     assert [int(key) for key in found.keys] == found.images[:, 0, 0, 0].tolist()
     first = torch.bincount(torch.tensor([int(key) // 100 for key in found.keys[:64]]), minlength=3)
     assert int(first.min()) > 12
+    flat = dataclasses.replace(part, labels=torch.zeros_like(labels), classes=())  # without class folders: the same
+    assert Shares(flat, flat).unlabelled().train.keys == found.keys
 
 
 def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
