@@ -164,15 +164,11 @@ def run(args: argparse.Namespace) -> int:
 
 def check_explanation(classifier: Classifier, args: argparse.Namespace) -> None:
     """Raise `InputError` for a layer or a method that this classifier does not take, whatever the picture."""
-    from xai.explain._spec import METHODS
-    from xai.explain.call import applicability
+    from xai.explain.call import check_applies
 
     if args.layer is not None:
         classifier.layer(args.layer)
-    coverage = applicability(classifier, args.method, args.layer)
-    if coverage.status == "refused":
-        title = METHODS.get(args.method).title
-        raise InputError(f"{title} does not apply to {classifier.title}: {coverage.sentence}.")
+    check_applies(classifier, args.method, args.layer)
 
 
 @dataclass(eq=False)

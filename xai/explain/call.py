@@ -65,8 +65,7 @@ def attribute(
     pixels = classifier.to_input(x)
     asked = None if targets is None else class_indices(targets)
     coverage = spec.coverage(classifier, explainer)
-    if coverage.status == "refused":
-        raise NotApplicableError(f"{spec.title} does not apply to {classifier.title}: {coverage.sentence}.")
+    _refuse(spec, classifier, coverage)
     run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
     if spec.uses_layer and getattr(explainer, "layer", None) is None:
         explainer = dataclasses.replace(explainer, layer=classifier.default_layer)  # type: ignore[type-var]
@@ -88,6 +87,16 @@ def attribute(
         facts={**found.facts, "blank": [blank_reason(found, i) for i in range(len(values))]},
         provenance=provenance(classifier, "method", spec.name, explainer, run.seed),
     )
+
+
+def check_applies(classifier: Classifier, method: str, layer: str | None = None) -> None:
+    """Raise `NotApplicableError`, with the reason, where `attribute` would refuse the method."""
+    _refuse(METHODS.get(method), classifier, applicability(classifier, method, layer))
+
+
+def _refuse(spec: MethodSpec, classifier: Classifier, coverage: Coverage) -> None:
+    if coverage.status == "refused":
+        raise NotApplicableError(f"{spec.title} does not apply to {classifier.title}: {coverage.sentence}.")
 
 
 def blank_reason(found: Explained, index: int) -> str:

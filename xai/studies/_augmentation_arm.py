@@ -208,7 +208,7 @@ def _look(classifier: Classifier, looked: Looked, method: str, run: Run) -> dict
     Measures are taken at the network's input size. "blank" marks maps without positive part, of which they say nothing.
     """
     parts: dict[str, list[Tensor]] = {"label": [looked.images.labels]}
-    quiet = replace(run, on_progress=lambda done, total, note: None)
+    quiet = run.quiet()
     for start in range(0, len(looked.images.labels), PART):
         some = slice(start, start + PART)
         pixels = enlarged(looked.images.pixels[some], classifier.input_size[0]).float() / 255

@@ -204,7 +204,7 @@ def look(
     logits = torch.empty(0)
     for name in (name for name in recipe.everything if name not in refused):
         run.check()
-        quiet = dataclasses.replace(run, on_progress=lambda done, total, note: None)
+        quiet = run.quiet()
         found = attribute(classifier, x, name, target, recipe.layer, run=quiet, **recipe.params.get(name, {}))
         if target is None:
             target = found.target  # the first forward decides; every other method explains the same class

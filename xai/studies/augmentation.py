@@ -20,9 +20,9 @@ from torch import Tensor
 
 from xai.data._spec import DataSet
 from xai.data.call import open_dataset
-from xai.errors import InputError, NotApplicableError
+from xai.errors import InputError
 from xai.explain._spec import METHODS
-from xai.explain.call import applicability
+from xai.explain.call import check_applies
 from xai.files import write_atomic
 from xai.gan.images import SHARE
 from xai.gan.saved import Generator, load_generator
@@ -211,10 +211,7 @@ def _check(request: AugmentRequest, terms: Terms, device: torch.device) -> None:
     if "pretrained" in request.arms:
         networks.append(load_model(terms.pretrained, "imagenet", device))
     for each in networks:
-        coverage = applicability(each, request.method)
-        if coverage.status == "refused":
-            title = METHODS.get(request.method).title
-            raise NotApplicableError(f"{title} does not apply to {each.title}: {coverage.sentence}.")
+        check_applies(each, request.method)
 
 
 def _config(
@@ -367,7 +364,7 @@ class _Job:
 
     def images(self, unit: Unit, run: Run) -> tuple[Images, tuple[int, int]]:
         """What a unit is trained on, and how many of it are real and generated; drawn by the unit's seed."""
-        quiet = dataclasses.replace(run, seed=unit.seed, on_progress=lambda done, total, note: None)
+        quiet = dataclasses.replace(run.quiet(), seed=unit.seed)
         real = real_share(self.shares.pool, unit.percent, quiet)
         count = int(len(real) * unit.ratio / 100 + 0.5)
         if not count:
@@ -388,7 +385,7 @@ def _looked(
     images = Images(shares.test.images[places], shares.test.labels[places])
     looked = {"real": Looked(images, shares.masks(data, places))}
     if generators:
-        quiet = dataclasses.replace(run, seed=run.seed + request.seeds, on_progress=lambda done, total, note: None)
+        quiet = dataclasses.replace(run.quiet(), seed=run.seed + request.seeds)
         own = dataclasses.replace(quiet, seed=int(quiet.generator("generated, looked at").initial_seed() % 2**31))
         made = synthesise(generators, data.classes, images.labels, request.truncation, own)
         looked["generated"] = Looked(made, None)

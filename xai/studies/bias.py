@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai.errors import InputError, NotApplicableError
+from xai.errors import InputError
 from xai.explain._spec import METHODS
-from xai.explain.call import applicability, attribute
+from xai.explain.call import attribute, check_applies
 from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
 from xai.provenance import versions
@@ -158,9 +158,9 @@ def check_methods(methods: Sequence[str], classifier: Classifier | None = None) 
     if not methods:
         raise InputError("there is no method; give at least one.")
     for name in methods:
-        title = METHODS.get(name).title
-        if classifier is not None and (coverage := applicability(classifier, name)).status == "refused":
-            raise NotApplicableError(f"{title} does not apply to {classifier.title}: {coverage.sentence}.")
+        METHODS.get(name)
+        if classifier is not None:
+            check_applies(classifier, name)
 
 
 def audit(

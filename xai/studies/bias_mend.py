@@ -198,7 +198,7 @@ def _piece(request: MendRequest, each: Experiment, parts: _Parts, folder: RunFol
 
 
 def _subjects(request: MendRequest, parts: _Parts, classifier: Classifier, run: Run) -> Subjects:
-    quiet = replace(run, on_progress=lambda done, total, note: None)
+    quiet = run.quiet()
     class_map = check_classes(parts.data, classifier)
     return subjects_of(request.own, parts.held, classifier, class_map, quiet, parts.data.synthetic)
 

@@ -91,7 +91,7 @@ def evaluate(
         folder = _folder(job, out, resume, team)
         if team.rank > 0:
             try:
-                _share(job, folder, team, dataclasses.replace(run, on_progress=lambda done, total, note: None))
+                _share(job, folder, team, run.quiet())
             except BaseException:
                 folder.log(f"process {team.rank}: {traceback.format_exc().rstrip()}")
                 raise
@@ -325,7 +325,7 @@ def _bf16_errors(job: _Job, run: Run) -> dict[str, Any]:
     """
     recipe = dataclasses.replace(job.request.recipe, baselines=())
     count = min(ERROR_IMAGES, len(job.data))
-    quiet = dataclasses.replace(run, on_progress=lambda done, total, note: None)
+    quiet = run.quiet()
     (batch,) = read_batches(job.data.items, [range(count)], job.classifiers, job.request.view)
     errors: dict[str, Any] = {"images": len(batch.items)}
     for classifier in job.classifiers if batch.items else ():

@@ -90,8 +90,7 @@ def train_gan(
         folder = _folder(out, config, resume, team)
         own = dataclasses.replace(run, device=chosen)
         if team.rank > 0:
-            quiet = dataclasses.replace(own, on_progress=lambda done, total, note: None)
-            _train(request, data, classes, precision, folder, quiet, team)
+            _train(request, data, classes, precision, folder, own.quiet(), team)
             team.wait()
             return None
         with folder.working(own, chosen) as working:

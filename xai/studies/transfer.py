@@ -95,7 +95,7 @@ def train(
         _folder(job, resume, team)
         if team.rank > 0:
             try:
-                quiet = dataclasses.replace(run, device=job.device, on_progress=lambda done, total, note: None)
+                quiet = dataclasses.replace(run.quiet(), device=job.device)
                 job.work(quiet, writes=False)
             except BaseException:
                 job.folder.log(f"process {team.rank}: {traceback.format_exc().rstrip()}")

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +262,7 @@ class _Loop:
     def _validate(self) -> tuple[float, float]:
         """(loss, accuracy) on the validation images."""
         labels = self.validation.labels.cpu()
-        quiet = replace(self.run, on_progress=lambda done, total, note: None)
+        quiet = self.run.quiet()
         logits = predict(self.network, self.validation, quiet, self.recipe.precision)
         loss = float(F.cross_entropy(logits.double(), labels))
         return loss, float((logits.argmax(1) == labels).double().mean())
