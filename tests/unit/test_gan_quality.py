@@ -221,6 +221,23 @@ def test_the_judgement_stands_between_real_and_noise(fake_extractor) -> None:
     assert found.as_json()["extractor"] == "corners"
 
 
+def test_samples_and_real_images_are_compared_within_the_same_classes(fake_extractor) -> None:
+    """Real: a and c are flat images of 0 and 100 in turn, b varies five times less. b gets one sample, c many."""
+
+    def flat(levels: list[int], labels: list[int]) -> Pictures:
+        images = torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 32, 32).contiguous()
+        keys = tuple(f"{place}" for place in range(len(levels)))
+        return Pictures(images, torch.tensor(labels), keys, ("a", "b", "c", "d"))
+
+    real = flat([0, 100] * 3 + [0, 20] * 3 + [0, 100] * 3 + [7], [0] * 6 + [1] * 6 + [2] * 6 + [3])
+    held = flat([200 + place for place in range(19)], [0] * 19)
+    made = flat([0, 50] * 3 + [9] + [0, 50] * 3 + [0, 255] * 3, [0] * 6 + [1] + [2] * 6 + [3] * 6)
+    found = judge(made.pixels(), made.labels, Shares(real, held), fake_extractor, Run())
+    assert found.pixel_ratio == pytest.approx(0.5)  # b has one sample, d one real image: neither counts on either side
+    assert found.feature_ratio == pytest.approx(0.5)
+    assert set(found.by_class) == {"a", "c"}
+
+
 @pytest.fixture
 def fake_extractor():
     """Means of the image's sixteenths: a stand-in that needs no network."""

@@ -102,7 +102,8 @@ class Quality:
     """The whole judgement of one generator by one extractor.
 
     reference: real training images against held-out ones, noise: uniform noise against them; between these two a figure
-    means something. pixel_ratio, feature_ratio: mean distance of two samples of a class over that of two real images.
+    means something. pixel_ratio, feature_ratio: mean distance of two samples of a class over that of two real images,
+    both over the classes that have two samples and two real images (of a very rare class few samples may have none).
     agreement: share of samples that the named classifier, trained on real images, gives the class they were asked for.
     """
 
@@ -160,8 +161,8 @@ def judge(
     noise = torch.rand(images.shape, generator=run.generator("judge", "noise"))
     of_samples, of_noise = extractor(images, run), extractor(noise, run)
     of_train, of_held = extractor(train.images, run), extractor(held.images, run)
-    feature_distances = (intra_class_distance(each, y) for each, y in ((of_samples, labels), (of_train, train.labels)))
-    top, bottom = feature_distances
+    top = intra_class_distance(of_samples, labels, train.labels)
+    bottom = intra_class_distance(of_train, train.labels, labels)
     return Quality(
         extractor.name,
         extractor.sentence,
@@ -169,7 +170,7 @@ def judge(
         distances(of_train[order[: len(images)]], of_held, run.seed),
         distances(of_noise, of_held, run.seed),
         copying(of_samples, of_train, of_held, f"Euclidean distance of {extractor.name} features"),
-        intra_class_distance(images, labels) / real_distance(train.images, train.labels),
+        intra_class_distance(images, labels, train.labels) / real_distance(train.images, train.labels, labels),
         top / bottom,
         _by_class(images, labels, shares),
         agreement,

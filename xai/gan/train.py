@@ -143,7 +143,7 @@ class Training:
         self.sink.samples(trainer.done, images[order], labels[order])
         if not bool(torch.isfinite(images).all()):
             raise XaiError(f"the samples hold NaN at step {trainer.done}: the training has diverged.")
-        ratio = intra_class_distance(images, labels) / self._distance
+        ratio = intra_class_distance(images, labels, self.train.labels) / self._distance
         extract = lite0(trainer.run.device)
         kid = kid_estimate(extract(images[:like]), self._reference(extract))
         row = {"kind": "look", "step": trainer.done, "seconds": self.seconds, "distance_ratio": ratio, "kid": kid}

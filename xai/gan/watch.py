@@ -20,14 +20,18 @@ MOST = 64
 """Images of a class that are compared, all with all."""
 
 
-def intra_class_distance(images: Tensor, labels: Tensor) -> float:
+def intra_class_distance(images: Tensor, labels: Tensor, others: Tensor | None = None) -> float:
     """Mean root-mean-square pixel distance of two images of one class, averaged over classes.
 
     images (N,3,H,W) in [0, 1] or uint8, labels (N,): for each class the first 64 images, over all pairs
-    d(a, b) = sqrt(mean((a - b)^2)). 0: every class is one image. Raises `InputError` where no class has two images.
+    d(a, b) = sqrt(mean((a - b)^2)). 0: every class is one image. others (M,): labels of what this is compared with; a
+    class that has not two of those has no say here either, so that both averages are over the same classes. Raises
+    `InputError` where no class has two images.
     """
     means = []
     for label in torch.unique(labels):
+        if others is not None and int((others == label).sum()) < 2:
+            continue
         rows = images[torch.nonzero(labels == label)[:MOST, 0]].flatten(1)
         rows = (rows.float() / 255 if rows.dtype == torch.uint8 else rows).double()
         count = len(rows)
@@ -39,9 +43,9 @@ def intra_class_distance(images: Tensor, labels: Tensor) -> float:
     return sum(means) / len(means)
 
 
-def real_distance(images: Tensor, labels: Tensor) -> float:
+def real_distance(images: Tensor, labels: Tensor, others: Tensor | None = None) -> float:
     """`intra_class_distance` of real images, which others are divided by; raises `InputError` where it is 0."""
-    distance = intra_class_distance(images, labels)
+    distance = intra_class_distance(images, labels, others)
     if distance == 0:
         raise InputError("the training images of every class are equal to one another; give different ones.")
     return distance

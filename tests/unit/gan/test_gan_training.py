@@ -137,6 +137,23 @@ def test_a_rare_class_has_its_row_of_samples_and_its_distance(monkeypatch) -> No
     assert rows[0]["kid_name"] == "KID-corners x 1000, 200 samples"
 
 
+def test_a_class_with_one_training_image_has_no_say_in_whether_the_samples_collapse(monkeypatch) -> None:
+    """Its real image has no distance to another: its samples, all alike, would pull the ratio down to a half."""
+    images = torch.tensor([0, 128] * 3 + [9], dtype=torch.uint8)[:, None, None, None].expand(7, 3, 32, 32).contiguous()
+    train = Pictures(images, torch.tensor([0] * 6 + [1]), tuple("abcdefg"), ("bolt", "nut"))
+
+    def draw(net, z, labels, device):
+        places = torch.arange(len(labels)) * (labels == 0)
+        return images[places % 6].float() / 255
+
+    rows = []
+    sink = SimpleNamespace(samples=lambda *given: None, metric=rows.append, log=lambda text: None)
+    monkeypatch.setattr(loop, "lite0", lambda device: QUICK)
+    monkeypatch.setattr(loop, "draw", draw)
+    loop.Training(Trainer(TINY, 2, Run(), counts=(6, 1)), train, train, sink, loop.Pace()).look()
+    assert rows[0]["distance_ratio"] > 0.8
+
+
 def test_divergence_is_said_and_is_in_no_checkpoint(folder, tmp_path, monkeypatch) -> None:
     step = Trainer.step
 
