@@ -27,7 +27,7 @@ from xai.studies._bias_detector import Reading, detect
 from xai.studies._bias_groups import groups_in, groups_of, with_masks
 from xai.studies._bias_subjects import Subjects, Swap, of_items, of_pets, usual
 from xai.studies._bias_train import Experiment, group_weights
-from xai.studies.bias import Audit, audit, effect, group_accuracy, shares_of
+from xai.studies.bias import Audit, Share, audit, effect, group_accuracy, shares_of
 
 # --- statistics -------------------------------------------------------------------------------------------------------
 
@@ -100,6 +100,21 @@ def test_shares_against_chance_by_hand() -> None:
     # 1 of 4 positive mass in a quarter of the area; a blank map counts as spread evenly; the third has no head.
     assert (found.share.mean, found.chance.mean, found.beyond.mean) == (0.25, 0.25, 0.0)
     assert (found.share.n, found.blank) == (2, 1)
+
+
+def test_networks_are_compared_by_the_first_methods_share_of_the_object_and_of_what_the_cue_lies_in() -> None:
+    half = Interval(0.5, 0.4, 0.6, 3)
+    shares = tuple(
+        Share(method, region, half, half, half, 1, 0)
+        for method in ("saliency", "gradcam")
+        for region in ("animal", "head", "ears", "fur", "background", "mark")
+    )
+    found = Audit("mark", 3, True, "", (), (), None, None, (), shares, "", (), {})
+    assert [each.title for each in found.compared()] == [
+        f"Saliency on the {region}, beyond chance" for region in ("head", "animal", "fur", "background", "mark")
+    ]
+    assert "mark" not in {each.region for each in replace(found, cue="fur").compared()}
+    assert replace(found, shares=()).compared() == ()
 
 
 def test_alignment_of_own_data_is_what_a_class_has_most_of() -> None:

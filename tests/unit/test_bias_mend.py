@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -63,7 +64,15 @@ def test_own_images_are_mended_side_by_side(tmp_path: Path, capsys: pytest.Captu
     assert summary["base"]["network"] == network_name("biased", 0)
     assert len({each["audit"]["provenance"]["fingerprint"] for each in summary["mend"]}) == 5
     assert cli.main([*words, "--resume"]) == 0
-    assert "balanced  own" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "balanced  own" in told
+    beyond = {each["region"]: each["beyond"] for each in summary["mend"][1]["audit"]["shares"]}
+    where = [beyond[name] for name in ("object", "background")]
+    said = [f"{each['mean']:.3f} [{each['low']:.3f}, {each['high']:.3f}] (n=5)" for each in where]
+    found = told.partition("mend: share of the map in a region, less its share of the area (chance)\n")[2]
+    cells = [re.split(r"\s{2,}", line) for line in found.splitlines()[:6]]
+    assert cells[0][3:] == ["Grad-CAM on the object, beyond chance", "Grad-CAM on the background, beyond chance"]
+    assert cells[2] == ["balanced", "own", "0", *said]
 
 
 def test_a_classifier_that_is_there_is_audited_on_the_same_images(tmp_path: Path) -> None:

@@ -197,19 +197,21 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
 
 
 def _points(summary: Mapping[str, Any]) -> None:
-    """The further parts: one line a network, and the detector's table."""
+    """The further parts: one line a network, where its explanations lie, and the detector's table."""
+    from xai.studies.bias import Audit
+
     for part in ("mend", "sweep"):
-        rows = []
+        rows, places = [], []
+        regions: tuple[str, ...] = ()
         for point in summary[part]:
             own, audit = point["experiment"], point["audit"]
             worst = audit["worst"]
             cue: dict[str, Any] = next((r for r in audit["reliance"] if r["factor"] == audit["cue"]), {})
             strength = f"{own['rho']:g}" if own["rho"] is not None else "study" if "cue" in own else "own"
+            named = (own["arm"], strength, str(own["seed"]))
             rows.append(
                 (
-                    own["arm"],
-                    strength,
-                    str(own["seed"]),
+                    *named,
                     _interval(audit["aligned"], 100),
                     _interval(audit["conflicting"], 100),
                     f"{worst['value']} {worst['label']} {_interval(worst['accuracy'], 100)}",
@@ -217,9 +219,16 @@ def _points(summary: Mapping[str, Any]) -> None:
                     _interval(cue.get("score")),
                 )
             )
+            shares = Audit.of(audit).compared()
+            regions = tuple(share.title for share in shares)
+            places.append((*named, *(str(share.beyond) for share in shares)))
+        head = ("training", "rho", "seed")
         if rows:
-            head = ("training", "rho", "seed", "aligned %", "conflicting %", "worst group %", "flips %", "reliance")
-            say(f"\n{part}\n" + table(head, rows))
+            told = ("aligned %", "conflicting %", "worst group %", "flips %", "reliance")
+            say(f"\n{part}\n" + table((*head, *told), rows))
+        if regions:
+            say(f"\n{part}: share of the map in a region, less its share of the area (chance)")
+            say(table((*head, *regions), places))
     if summary["detector"]:
         found = [(r["cue"], r["method"], _interval(r["correlation"]), r["word"]) for r in summary["detector"]["rows"]]
         say("\ndetector\n" + table(("cue", "method", "rank correlation [95 %]", "verdict"), found))

@@ -76,6 +76,11 @@ class Share:
     above: int
     blank: int
 
+    @property
+    def title(self) -> str:
+        """What tables call `beyond`: "Grad-CAM on the head, beyond chance"."""
+        return f"{METHODS.get(self.method).title} on the {self.region}, beyond chance"
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -119,9 +124,14 @@ class Audit:
         """What swapping `factor` does; None where it was not swapped."""
         return next((each for each in self.reliance if each.factor == factor), None)
 
-    def share(self, region: str, method: str = "gradcam") -> Share | None:
-        """The explanation's share in a region; None where it was not measured."""
-        return next((each for each in self.shares if (each.region, each.method) == (region, method)), None)
+    def share(self, region: str) -> Share | None:
+        """The share of the first method's explanation in a region; None where it was not measured."""
+        return next((each for each in self.shares if each.region == region), None)
+
+    def compared(self) -> tuple[Share, ...]:
+        """The shares that tables of several networks tell: in the animal or object, and in what the cue lies in."""
+        names = dict.fromkeys(("head", "animal", "fur", "object", "background", self.cue))
+        return tuple(each for name in names if (each := self.share(name)))
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it; NaN (an interval over one image) as null."""

@@ -106,7 +106,6 @@ _BARS: tuple[tuple[str, Callable[[Audit], float]], ...] = (
 
 def _row(first: Mapping[str, Any], audit: Audit) -> dict[str, Any]:
     cue, shape = audit.by_factor(audit.cue), audit.by_factor("shape")
-    shares = {region: audit.share(region) for region in ("head", "animal", "fur", "object", "background")}
     return {
         **first,
         "aligned": percent(audit.aligned) if audit.aligned else "",
@@ -116,7 +115,7 @@ def _row(first: Mapping[str, Any], audit: Audit) -> dict[str, Any]:
         "flips with the cue": percent(cue.flips) if cue else "",
         "reliance on the cue": number(cue.score) if cue else "",
         "reliance on shape": number(shape.score) if shape else "",
-        **{f"Grad-CAM on the {name}, beyond chance": bias.signed(each.beyond) for name, each in shares.items() if each},
+        **{each.title: bias.signed(each.beyond) for each in audit.compared()},
     }
 
 
@@ -178,8 +177,9 @@ def mended(by_arm: Mapping[str, Sequence[Audit]]) -> str:
         flips = f", answers flip in {sum(map(_flips, audits)) / len(audits):.0%}" if swapped else ""
         where = ""
         for region in ("head", "object"):
-            if there := [share.beyond.mean for audit in audits if (share := audit.share(region))]:
-                where = f"; Grad-CAM on the {region} {100 * sum(there) / len(there):+.1f} points beyond chance"
+            if there := [share for audit in audits if (share := audit.share(region))]:
+                beyond = 100 * sum(share.beyond.mean for share in there) / len(there)
+                where = f"; {METHODS.get(there[0].method).title} on the {region} {beyond:+.1f} points beyond chance"
         failed = sum(not learned(audit) for audit in audits)
         warned = f"; {failed} of {len(audits)} networks did not learn the task" if failed else ""
         lines.append(f"- **{ARM_TITLES[arm]}**: worst group {worst:.0%}{flips}{where}{warned}")
