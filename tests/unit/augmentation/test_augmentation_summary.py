@@ -103,6 +103,9 @@ def test_the_ratio_is_chosen_on_validation_and_never_on_test():
     )
     assert chosen_ratio(found, 100) == 50  # 50 and 75 are as good: the smaller
     assert chosen_ratio(found, 50) == 20
+    three = ((20, (0.3, 0.2, 0.1)), (50, (0.1, 0.2, 0.3)))  # as sums of floats the second is larger
+    equal = dict(fake(100, ratio, seed, value, 0.0) for ratio, of in three for seed, value in enumerate(of))
+    assert chosen_ratio(equal, 100) == 20
 
 
 @pytest.mark.parametrize(
