@@ -119,6 +119,8 @@ def test_a_finished_run_of_ones_own_data_is_shown(open_page: OpenPage, tmp_path:
     assert app.subheader[0].value.startswith("Groups differ by ")
     assert any("groups from the folders inside the class folders" in each.value for each in app.markdown)
     assert [each.label for each in app.metric] == ["Right", "Worst group"]  # one image a group: none is the rarer one
+    [bars] = json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
+    assert bars["x"] == ["dark cats", "light cats", "dark dogs", "light dogs"]  # and none is called aligned
     app.toggle(key="ba_shipped").set_value(True).run()
     assert not app.exception
     assert app.subheader[0].value == SUMMARY["base"]["audit"]["verdict"]

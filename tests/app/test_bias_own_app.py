@@ -22,7 +22,7 @@ from xai.runs import RunFolder
 from xai.statistics import Interval
 from xai.studies.bias_mend import MendRequest, mend_own
 from xai.studies.bias_own import OwnRequest, audit_own
-from xai.ui.bias import signed
+from xai.ui.bias import _columns, _from_here, signed
 from xai.ui.bias_forms import packed
 from xai.ui.bias_parts import number
 from xai.ui.bias_photo import percents
@@ -64,13 +64,19 @@ def test_images_are_found_from_where_the_command_was_said(
     open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine(tmp_path)
+    for each in (WEIGHTS, WEIGHTS.with_suffix(".txt")):
+        shutil.copy(each, tmp_path / f"net{each.suffix}")
     with monkeypatch.context() as patch:
         patch.chdir(tmp_path)
-        audit_own(OwnRequest("mine", "simple_cnn", f"file:{WEIGHTS}", masks="masks"), Path("runs/mine"), device="cpu")
+        own = OwnRequest("mine", "simple_cnn", "file:net.safetensors", masks="masks")
+        audit_own(own, Path("runs/mine"), device="cpu")
     RunFolder(tmp_path / "runs" / "mine").set_launch(Launch("audit-bias", cwd=str(tmp_path)))
     app = open_page("bias_audit")
     assert not [each.value for each in (*app.warning, *app.error)]
     assert any("recoloured inside its mask" in each.value for each in app.caption)
+    folder = RunFolder(tmp_path / "runs" / "mine")
+    assert _from_here(folder, "run:other/net") == f"run:{tmp_path / 'other/net'}"
+    assert [_from_here(folder, said) for said in ("run:mine", "imagenet")] == ["run:mine", "imagenet"]
 
 
 def test_what_was_begun_is_shown_when_it_is_done(
@@ -153,6 +159,7 @@ def test_a_box_from_the_browser_is_checked(box: object, taken: object) -> None:
 def test_of_one_image_no_interval_is_told() -> None:
     one = Interval(0.5, float("nan"), float("nan"), 1)
     assert (number(one), signed(one)) == ("0.50 (1 image)", "+50.0 points (1 image)")
+    assert _columns(one, "reliance") == {"reliance": 0.5}
     assert number(Interval(0.5, 0.4, 0.6, 9)) == "0.50 [0.40, 0.60]"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,8 @@ def test_ones_own_data_with_a_table_of_groups(tmp_path: Path, capsys: pytest.Cap
     assert [each["factor"] for each in audit["reliance"]] == ["brightness"]
     assert {each["region"] for each in audit["shares"]} == {"object", "background"}
     assert "groups from groups.csv" in summary["data"]
+    assert cli.main([*words, "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert not re.search(r"(?m)^cat.* (aligned|conflicting) ", capsys.readouterr().out)  # no group is the rarer one
 
 
 def test_drawn_data_keeps_the_generators_counterfactuals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

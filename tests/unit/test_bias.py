@@ -196,7 +196,7 @@ def test_the_verdict_follows_its_rules(fur, shape, said: str) -> None:
     assert verdict(found).startswith(said)
     assert verdict(found).endswith("accuracy on dark cats 12%.")
     nothing = replace(found, reliance=())
-    assert verdict(nothing).startswith("Groups differ by 88 points; accuracy on dark cats 12%. Without masks")
+    assert verdict(nothing).startswith("Groups differ by 88 points; accuracy on dark cats 12%. Without masks that")
 
 
 # --- own data ---------------------------------------------------------------------------------------------------------

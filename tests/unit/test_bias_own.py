@@ -15,15 +15,17 @@ from tests.unit.test_bias import by_brightness, pictures
 from xai import cli
 from xai.data import open_dataset
 from xai.data._spec import Item
-from xai.errors import InputError, UnknownNameError
+from xai.errors import InputError, NotApplicableError, UnknownNameError
 from xai.statistics import Interval, wilson
-from xai.studies import _bias_subjects
+from xai.studies import _bias_subjects, bias_own
 from xai.studies._bias_groups import FOLDERS, groups_in, groups_of, with_masks
 from xai.studies._bias_subjects import of_items
+from xai.studies._bias_train import Experiment
 from xai.studies._bias_verdict import learned, verdict
 from xai.studies.bias import Audit, Group, Reliance, audit, less
-from xai.studies.bias_own import OwnRequest
-from xai.studies.bias_run import BiasRequest
+from xai.studies.bias_mend import MendRequest, mend_own
+from xai.studies.bias_own import OwnRequest, audit_own
+from xai.studies.bias_run import BiasRequest, study_bias
 from xai.types import Run
 
 
@@ -139,6 +141,27 @@ def test_images_that_do_not_fit_the_memory_are_refused_before_they_are_read(tmp_
             of_items(items, [0] * 8, ["a"] * 8, "brightness", by_brightness(), Run())
 
 
+def test_what_does_not_fit_the_memory_is_refused_before_anything_is_trained_for_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(_bias_subjects, "free_memory", lambda: 0)
+    own = OwnRequest(str(pictures(tmp_path)), "simple_cnn")
+    with pytest.raises(InputError, match=r"^4 images at 64 x 64 px need"):
+        mend_own(MendRequest(own, 1, 1), tmp_path / "mended", device="cpu")
+    with pytest.raises(InputError, match=r"^8 images at 64 x 64 px need .* else --per-group N\)\.$"):
+        study_bias(BiasRequest(Experiment(cats=4, dogs=4, epochs=1), per_group=2), tmp_path / "drawn", device="cpu")
+    assert not [*tmp_path.glob("*/checkpoints")]
+    # An image of the generator has nine times its size: itself, and each of eight factors swapped.
+    monkeypatch.setattr(_bias_subjects, "free_memory", lambda: 2 * 9 * 8 * 3 * 64 * 64 * 4 - 1)
+    with pytest.raises(InputError, match=r"^8 images at 64 x 64 px need"):
+        audit_own(OwnRequest("sample:pets?cats=4&dogs=4", "simple_cnn", "random:0"), tmp_path / "own", device="cpu")
+
+
+def test_a_method_that_does_not_apply_is_refused_before_images_are_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(bias_own, "of_items", lambda *_: pytest.fail("it was read"))
+    own = OwnRequest(str(pictures(tmp_path)), "simple_cnn", "random:0", masks=str(tmp_path / "masks"))
+    with pytest.raises(NotApplicableError, match=r"^Attention rollout does not apply to SimpleCNN: "):
+        audit_own(replace(own, methods=("attention_rollout",)), tmp_path / "run", device="cpu")
+
+
 def test_a_table_that_names_other_files_says_which(tmp_path: Path) -> None:
     items = open_dataset(pictures(tmp_path)).items
     lines = [f"{item.key},{item.key[:3]}" for item in items]
@@ -164,6 +187,16 @@ def test_a_table_that_contradicts_itself_or_is_not_clear_is_refused(tmp_path: Pa
         groups_in("file;group\n0.png;a\n", items, "g.csv")
     with pytest.raises(InputError, match=r"^g\.csv has no group for cat/dark/0\.png; add a line"):
         groups_in("file,group\n", items, "g.csv")
+
+
+def test_empty_lines_and_dotted_paths_of_a_table_are_understood_and_other_encodings_refused(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    lines = [f"./{item.key},{item.key[:3]}" for item in items]
+    found = groups_in("\n".join(["file,group", *lines, ",", ",,", " ,"]), items, "g.csv")
+    assert found == (tuple(item.key[:3] for item in items), ())
+    (tmp_path / "g.csv").write_text("\n".join(["file,group", *lines]), encoding="utf-16")
+    with pytest.raises(InputError, match=r"^g\.csv is not text in UTF-8; save it as a CSV in UTF-8\.$"):
+        groups_of(items, str(tmp_path / "g.csv"))
 
 
 def test_a_table_whose_quotation_mark_is_left_open_is_refused() -> None:

@@ -169,7 +169,7 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
         (
             each["label"],
             each["value"],
-            "aligned" if each["aligned"] else "conflicting",
+            ("aligned" if each["aligned"] else "conflicting") if audit["conflicting"] else "",
             _interval(each["accuracy"], 100),
         )
         for each in audit["groups"]

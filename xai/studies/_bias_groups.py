@@ -109,7 +109,11 @@ def _by_table(items: Sequence[Item], path: Path, known: Collection[str]) -> tupl
         raise InputError(f"groups {str(path)!r} is no file; give a CSV, {FOLDERS} or {BRIGHTNESS}.")
     if path.stat().st_size > CSV_BYTES:
         raise InputError(f"{path.name} is larger than {CSV_BYTES // 2**20} MB; is it the right one?")
-    found, unused = groups_in(path.read_text(encoding="utf-8-sig", errors="replace"), items, path.name, known)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not text in UTF-8; save it as a CSV in UTF-8.") from error
+    found, unused = groups_in(text, items, path.name, known)
     told = f"groups from {path.name}"
     if unused:
         more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
@@ -137,6 +141,9 @@ def groups_in(
     table: dict[str, str] = {}
     for row in rows:
         file, group = (row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()
+        if not file:  # an empty line of a spreadsheet
+            continue
+        file = str(PurePosixPath(file))  # "./cat/1.png" too
         if table.setdefault(file, group) != group:
             raise InputError(f"{name} has two groups for {file}: {table[file]} and {group}; keep one line.")
     keys = {*(item.key for item in items), *known}

@@ -77,10 +77,11 @@ def of_pets(
 ) -> Subjects:
     """Drawn pets with the generator's own masks and counterfactuals; the classifier's labels are cat and dog.
 
-    Raises `InputError` where they are not.
+    Raises `InputError` where they are not, and before any is drawn where they do not fit the memory.
     """
     classes = species_classes(classifier)
     total = len(pets)
+    check_memory(total, total * len(factors), classifier)
     regions: dict[str, list[Tensor]] = {name: [] for name in (*PET_REGIONS, "mark")}
     shown: list[Tensor] = []
     swapped: dict[str, list[Tensor]] = {factor: [] for factor in factors}
@@ -142,7 +143,7 @@ def of_items(
     does not look, stays without it, which is listed too. Raises `InputError` where none can be decoded, and before any
     is read where they do not fit the memory.
     """
-    _check_memory(items, classifier)
+    check_memory(len(items), sum(item.open_mask is not None for item in items), classifier)
     shown: list[Tensor] = []
     regions: list[Tensor] = []
     kept: list[int] = []
@@ -194,15 +195,15 @@ def of_items(
     )
 
 
-def _check_memory(items: Sequence[Item], classifier: Classifier) -> None:
-    """Raise `InputError` where the images, and those to recolour, need more memory than is free."""
+def check_memory(images: int, changed: int, classifier: Classifier) -> None:
+    """Raise `InputError` where the images, and so many counterfactuals of them, need more memory than is free."""
     height, width = classifier.input_size
-    several = len(items) + sum(item.open_mask is not None for item in items)
-    need, free = 2 * several * 3 * height * width * 4, free_memory()  # float32, and once more while they are joined
+    several, free = images + changed, free_memory()
+    need = 2 * several * 3 * height * width * 4  # float32, and once more while they are joined
     if free is not None and need > free:
         raise InputError(
-            f"{len(items)} images at {width} x {height} px need {need / 2**30:.1f} GB of memory, of which "
-            f"{free / 2**30:.1f} GB are free; audit some of them (in the terminal: --images N)."
+            f"{images} images at {width} x {height} px need {need / 2**30:.1f} GB of memory, of which "
+            f"{free / 2**30:.1f} GB are free; audit fewer (in the terminal: --images N of --data, else --per-group N)."
         )
 
 

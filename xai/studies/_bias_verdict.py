@@ -41,8 +41,8 @@ def verdict(audit: Audit) -> str:
     cue = audit.by_factor(audit.cue)
     if cue is None:
         return (
-            f"Groups differ by {100 * audit.gap:.0f} points; {ending}. Without masks nothing was recoloured, so why is "
-            "not known."
+            f"Groups differ by {100 * audit.gap:.0f} points; {ending}. Without masks that fit, nothing was recoloured, "
+            "so why is not known."
         )
     shape = audit.by_factor("shape")
     name = NAMES.get(audit.cue, audit.cue)

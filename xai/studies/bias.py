@@ -29,10 +29,15 @@ from xai.types import Run
 BATCH = 32
 """Images a forward pass, and of one call of a method."""
 
+ALIGNED = (
+    "Aligned: the cue has the value that goes with the class; in one's own data the group is the one that most of the "
+    "class's images are of, and all are aligned where none is rarer."
+)
+
 PROTOCOL = (
     "Accuracy and flips: share of images with its 95 % Wilson interval. Gap: best less worst group (picked on the same "
     "images, so somewhat large where groups are alike), fall: aligned less conflicting, with Newcombe's 95 % interval. "
-    "Moved: mean change of the probability of the "
+    f"{ALIGNED} Moved: mean change of the probability of the "
     "class first predicted. Reliance: mean fall of the probability of the class that the cue's value speaks for (where "
     "nobody knows it, of the class first predicted) when it is swapped; 1 decides alone, 0 plays no role. Shares: "
     "positive mass of the map of the predicted class inside the region, less the region's share of the area, paired by "

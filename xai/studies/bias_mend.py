@@ -24,8 +24,8 @@ from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies._bias_subjects import Subjects
 from xai.studies._bias_train import ARMS, Experiment, even_weights, same_everywhere
-from xai.studies.bias import PROTOCOL, audit, check_methods
-from xai.studies.bias_own import Grouped, OwnRequest, check_classes, grouped, subjects_of
+from xai.studies.bias import PROTOCOL, audit
+from xai.studies.bias_own import Grouped, OwnRequest, check_audit, check_classes, grouped, subjects_of
 from xai.studies.bias_run import piece_json, piece_path, save_network
 from xai.training import Images, Streamed, build_network, fit, open_pictures
 from xai.types import Run
@@ -152,14 +152,13 @@ def _split(request: MendRequest, data: DataSet, model: str, run: Run, known: set
     items = tuple(replace(item, label=kinds.index(pair)) for item, pair in zip(found.items, pairs, strict=True))
     split = stratified_split(replace(data, items=items, classes=names), SHARE, own.seed)
     sight = load_model(model, Experiment(model=model).weights, "cpu")
-    if own.masks or found.drawn:  # only then are explanations measured
-        check_methods(own.methods, sight)
+    held = found.part(split.validation)
+    check_audit(own, held, sight)
     opened = [
         open_pictures([found.items[place] for place in places], sight, run.part(1 + index, 1, 3), own.view)
         for index, places in enumerate((split.train, split.validation))
     ]
     groups = tuple(pairs[split.train[place]] for place in sorted(opened[0].where))
-    held = found.part(split.validation)
     problems = (*(Problem(key, "cannot be read") for key in unread), *opened[0].problems)
     return _Parts(data, opened[0].pictures, groups, held, opened[1].pictures, problems)
 

@@ -17,7 +17,7 @@ from xai.models.store import load_model
 from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies._bias_groups import FOLDERS, groups_of, with_masks
-from xai.studies._bias_subjects import Subjects, of_items, of_pets
+from xai.studies._bias_subjects import FACTORS, Subjects, check_memory, of_items, of_pets
 from xai.studies.bias import PROTOCOL, audit, check_methods
 from xai.types import Run
 
@@ -108,6 +108,7 @@ def own_subjects(
     """The images as subjects, and how their groups were made; see `grouped` and `subjects_of`."""
     class_map = check_classes(data, classifier)
     found = grouped(request, data, run.part(0, 1, 3), known)
+    check_audit(request, found, classifier)
     return subjects_of(request, found, classifier, class_map, run.part(1, 2, 3), data.synthetic), found.told
 
 
@@ -140,6 +141,18 @@ def grouped(request: OwnRequest, data: DataSet, run: Run, known: Collection[str]
         items, masked, misfits = with_masks(items, request.masks, known)
     groups, told = groups_of(items, request.groups, run, known)
     return Grouped(tuple(items), groups, "; ".join(filter(None, (told, masked))), misfits=misfits)
+
+
+def check_audit(request: OwnRequest, found: Grouped, classifier: Classifier) -> None:
+    """Raise before images are read or a network is trained what the audit of `found` would raise.
+
+    `NotApplicableError` for a method that does not apply where explanations are measured, `InputError` where the images
+    do not fit the memory.
+    """
+    if request.masks or found.drawn:
+        check_methods(request.methods, classifier)
+    masked = sum(item.open_mask is not None for item in found.items)
+    check_memory(len(found.items), len(FACTORS) * len(found.items) if found.drawn else masked, classifier)
 
 
 def subjects_of(

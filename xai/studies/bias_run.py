@@ -27,7 +27,7 @@ from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies import _bias_detector as detector
 from xai.studies._bias_detector import Reading
-from xai.studies._bias_subjects import Subjects, of_pets
+from xai.studies._bias_subjects import FACTORS, Subjects, check_memory, of_pets
 from xai.studies._bias_train import ARMS, Experiment, same_everywhere, teach
 from xai.studies.bias import BATCH, PROTOCOL, Audit, audit, check_methods
 from xai.types import Run
@@ -102,7 +102,9 @@ def study_bias(
     """
     chosen, own = resolve_device(device), request.experiment
     with same_everywhere(own.model):
-        check_methods(request.methods, load_model(own.model, own.weights, chosen))
+        network = load_model(own.model, own.weights, chosen)
+        check_methods(request.methods, network)
+    check_memory(4 * request.per_group, 4 * request.per_group * len(FACTORS), network)
     folder = RunFolder.create(out, request.config(), resume)
     here = replace(run or Run(), device=chosen)
     with same_everywhere(own.model), folder.working(here, chosen) as work:

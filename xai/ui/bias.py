@@ -20,11 +20,11 @@ from xai.explain._spec import METHODS
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
-from xai.settings import ASSETS
+from xai.settings import ASSETS, runs_dir
 from xai.statistics import Interval
 from xai.studies._bias_train import Experiment
 from xai.studies._bias_verdict import group_name
-from xai.studies.bias import Audit
+from xai.studies.bias import ALIGNED, Audit
 from xai.studies.bias_run import network_path
 from xai.ui import runs
 from xai.ui.figures import COLORS
@@ -91,7 +91,7 @@ class Result:
         asked = self.summary["request"]
         if base.get("network"):  # trained here, on own images
             return self._load(asked["model"], base["network"])
-        return load_model(asked["model"], asked["weights"])
+        return load_model(*(_from_here(RunFolder(self.path), asked[name]) for name in ("model", "weights")))
 
     def arms(self) -> dict[str, Callable[[], Classifier]]:
         """The networks of the first seed by the way they were trained, where their weights lie with the result."""
@@ -105,6 +105,14 @@ class Result:
 
     def _load(self, model: str, name: str) -> Classifier:
         return load_model(model, f"file:{network_path(self.path, name)}")
+
+
+def _from_here(folder: RunFolder, said: str) -> str:
+    """A model or weights of a run's command; file:PATH and run:PATH count from the folder that it was said in."""
+    kind, _, place = said.partition(":")
+    if kind == "file" or (kind == "run" and not (runs_dir() / place).exists()):
+        return f"{kind}:{folder.from_here(place)}"
+    return said
 
 
 def _network(experiment: Mapping[str, Any]) -> str:
@@ -212,9 +220,10 @@ def _kind(audit: Audit) -> str:
 def groups(audit: Audit) -> None:
     """Accuracy of every group."""
     st.markdown("**Accuracy by group**")
-    names = [f"{_group(each)} ({'aligned' if each.aligned else 'conflicting'})" for each in audit.groups]
+    told = {True: " (aligned)", False: " (conflicting)"} if audit.conflicting else {True: ""}  # else all agree
+    names = [f"{_group(each)}{told[each.aligned]}" for each in audit.groups]
     figure = go.Figure()
-    for index, aligned in enumerate((True, False)):
+    for index, aligned in enumerate(told):
         chosen = [
             (name, each.accuracy) for name, each in zip(names, audit.groups, strict=True) if each.aligned == aligned
         ]
@@ -222,7 +231,7 @@ def groups(audit: Audit) -> None:
             x=[name for name, _ in chosen],
             y=[100 * each.mean for _, each in chosen],
             error_y=_errors([each for _, each in chosen], 100),
-            name="aligned" if aligned else "conflicting",
+            name=told[aligned].strip(" ()"),
             marker_color=f"rgb({COLORS[index]})",
         )
     figure.update_yaxes(title="Accuracy, %", range=[0, 108])
@@ -237,7 +246,7 @@ def groups(audit: Audit) -> None:
         for each in audit.groups
     ]
     fall = f"; aligned less conflicting {signed(audit.fall)}" if audit.fall else ""
-    st.caption(f"Gap, best less worst group: {signed(audit.gap_interval)}{fall} (Newcombe's 95 % interval).")
+    st.caption(f"Gap, best less worst group: {signed(audit.gap_interval)}{fall} (Newcombe's 95 % interval). {ALIGNED}")
     table(rows, "groups")
 
 
@@ -346,7 +355,8 @@ def whiskers(above: Sequence[float], below: Sequence[float], color: str = COLORS
 
 
 def _columns(value: Interval, name: str) -> dict[str, float]:
-    return {name: round(value.mean, 3), "low": round(value.low, 3), "high": round(value.high, 3)}
+    ends = {} if value.low != value.low else {"low": round(value.low, 3), "high": round(value.high, 3)}
+    return {name: round(value.mean, 3), **ends}
 
 
 def styled(figure: go.Figure, title: str, height: int = 330) -> go.Figure:

@@ -201,7 +201,7 @@ def detector(found: Result) -> None:
     methods = sorted(mean, key=lambda name: (-mean[name], name))
     cells = {(row["method"], row["cue"]): row for row in rows}
     values = [[cells[m, c]["correlation"]["mean"] if (m, c) in cells else None for c in cues] for m in methods]
-    hover = [[_cell(cells.get((m, c))) for c in cues] for m in methods]
+    hover = [[number(_interval(cells[m, c]["correlation"])) if (m, c) in cells else "" for c in cues] for m in methods]
     titles = [METHODS.get(m).title + (" (baseline)" if METHODS.get(m).family == "baseline" else "") for m in methods]
     st.markdown(trusted(rows))
     figure = go.Figure(
@@ -273,13 +273,6 @@ def _scatter(readings: Sequence[Mapping[str, Any]], cues: Sequence[str], methods
     figure.update_xaxes(title="True reliance on the cue (from its interventions)")
     figure.update_yaxes(title="Mass on the cue / its share of the area")
     bias.show(bias.styled(figure, f"{METHODS.get(str(method)).title}; 1 is chance", 360), "readings")
-
-
-def _cell(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    value = row["correlation"]
-    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def _interval(saved: Mapping[str, Any]) -> Interval:
