@@ -86,12 +86,14 @@ def test_a_judgement_beside_the_generator_is_shown(open_page: OpenPage, finished
     told |= {"samples": each, "reference": each, "noise": each, "pixel_ratio": 0.9, "agreement": None}
     told |= {"copying": {"ratio": 1.1, "measure": "distance"}, "copying_sentence": "samples lie no nearer"}
     told["reference"] = {**each, "n": 14}  # there are no more training images
+    told["truncation"] = 0.5
     (finished / "gan-1" / "quality.json").write_text(json.dumps(told))
     app = open_page("gan_augmentation")
     assert opened is None or opened.fingerprint == trained.fingerprint
     assert list(app.table[0].value["n"]) == [20, 14, 20]
     assert "KID-Eff@128 × 1000 ↓" in list(app.table[0].value.columns)
     assert any("these are not Inception's" in caption.value for caption in app.caption)
+    assert any(caption.value.startswith("Samples cut off at ±0.5. n: pictures") for caption in app.caption)
 
 
 def test_a_run_is_begun_with_the_command_that_is_shown(
@@ -199,6 +201,36 @@ def test_a_run_that_was_begun_here_is_shown_when_it_is_done(
     assert app.selectbox(key="ga_generator").value in ("gan-2", "gan-3")
 
 
+def test_generators_of_one_title_can_each_be_picked_and_stay_so_when_renamed(
+    open_page: OpenPage, finished: Path
+) -> None:
+    """A browser sends the label of what is picked: of two that are the same one could never be had."""
+    shutil.copytree(finished / "gan-1", finished / "gan-2")
+    for each in ("gan-1", "gan-2"):
+        run_control.rename(each, "Generator of parts")
+    app = open_page("gan_augmentation")
+    keys = ("ga_generator", "ga_aug_generator")
+    for key in keys:
+        assert len(set(app.selectbox(key=key).options)) == len(app.selectbox(key=key).options)
+        app.selectbox(key=key).set_value("gan-1").run()
+    run_control.rename("gan-1", "Mine")
+    app.run()
+    for key in keys:
+        assert app.selectbox(key=key).proto.set_value  # the browser learns the new label
+        assert app.session_state[key] == "gan-1"
+
+
+def test_a_folder_of_runs_that_cannot_be_listed_is_said_and_nothing_breaks(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    app = open_page("gan_augmentation")
+    monkeypatch.setenv("XAI_RUNS", str(tmp_path / "file"))
+    app.run()
+    assert not app.exception
+    assert any("cannot be listed (Not a directory); check XAI_RUNS." in each.value for each in app.error)
+
+
 def test_what_is_chosen_is_there_after_another_page(open_page: OpenPage, finished: Path) -> None:
     app = open_page("gan_augmentation")
     name = next(each.key for each in app.get("button_group") if (each.key or "").startswith("ga_arms_"))
@@ -213,9 +245,13 @@ def test_what_is_chosen_is_there_after_another_page(open_page: OpenPage, finishe
     assert app.button_group(key=name).value == ["real only"]
 
 
-def test_data_that_is_not_there_is_said_before_a_run_is_begun(open_page: OpenPage) -> None:
+def test_data_that_is_not_there_is_said_before_a_run_is_begun(open_page: OpenPage, tmp_path: Path) -> None:
     app = open_page("gan_augmentation")
     app.text_input(key="ga_data").set_value("/nowhere").run()
     assert not app.exception
     assert app.button(key="ga_train_go").disabled
     assert any("/nowhere" in each.value for each in app.warning)
+    (tmp_path / "one").mkdir()
+    shutil.copy(tmp_path / "parts" / "nut" / "00.png", tmp_path / "one")
+    app.text_input(key="ga_data").set_value(str(tmp_path / "one")).run()
+    assert any("1 image cannot be split with a share of 0.7; give 2 or more," in shown(each) for each in app.warning)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from xai.studies.augmentation import Study
 from xai.ui import gan_study
-from xai.ui.gan_study import _blank, sizes, told
+from xai.ui.gan_study import _blank, _size_words, sizes, told
 
 
 def row(percent: int, ratio: int, mean: float, anew: bool) -> dict[str, Any]:
@@ -43,6 +44,29 @@ def test_the_line_of_the_choice_is_of_the_networks_that_chose_and_all_others_of_
         "the same, with 50 % synthetic": [45.0, 53.0],
         "all real images, more and more synthetic": [50.0, 52.0, 57.0],
     }
+
+
+def test_the_figure_of_sizes_says_whose_networks_it_shows_whatever_lines_it_has() -> None:
+    """Without shares there is but the line of the choice, and with traditional arms a line that none tests anew."""
+    summary = {"arms": ROWS, "images": {"test": 9}, "protocol": {"settings": {"seeds": 3}}}
+    told_ = "of an arm that was tested anew only that is shown, but the line of more and more synthetic is of the"
+    assert told_ in _size_words(summary)
+    assert "tested anew" not in _size_words({**summary, "arms": ROWS[:5]})
+
+
+@pytest.mark.parametrize(("ratios", "head"), [([50], "ratio"), ([20, 50], "ratio chosen on validation")])
+def test_a_ratio_that_was_the_only_one_is_not_said_to_be_chosen(
+    monkeypatch: pytest.MonkeyPatch, ratios: list[int], head: str
+) -> None:
+    shown: list[Any] = []
+    quiet = dict.fromkeys(("subheader", "markdown", "caption"), lambda text: None)
+    monkeypatch.setattr(gan_study, "st", SimpleNamespace(**quiet, table=lambda rows, **_: shown.extend(rows)))
+    verdict = {"percent": 100, "ratio": 50, "images": "", "validation_prefers": "synthetic"}
+    summary = {"verdict": "", "title": "", "data_name": "", "data_synthetic": False}
+    summary["protocol"] = {"sentence": "", "settings": {"ratios": ratios}}
+    summary["verdicts"] = [{**verdict, "difference": {"mean": 1.0, "low": None, "high": None}}]
+    gan_study.verdict(Study(Path(), summary, {}))
+    assert shown[0][head] == "50 %"
 
 
 def test_images_with_a_blank_map_are_counted_once_not_once_a_seed() -> None:

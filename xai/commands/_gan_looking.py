@@ -163,7 +163,8 @@ def quality(args: argparse.Namespace) -> int:
     made = load_generator(args.generator, device)
     with _working(device, args.seed) as run:
         found, _, _ = judge_generator(made, run, args.data, args.count, args.extractor, args.truncation)
-    told = {"generator": made.fingerprint, "facts": dict(made.facts), **found.as_json()}
+    known = {"generator": made.fingerprint, "facts": dict(made.facts), "truncation": args.truncation}
+    told = {**known, **found.as_json()}
     if args.out is not None:
         write_atomic(args.out, (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
     if args.json:

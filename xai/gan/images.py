@@ -119,7 +119,10 @@ def split_places(data: DataSet, share: float = SHARE, seed: int = 0) -> tuple[tu
         split = stratified_split(data, share, seed)
         return split.train, split.validation
     if not 0 < share < 1 or len(data) < 2:
-        raise InputError(f"{len(data)} images cannot be split with a share of {share:g}; give 2 images or more.")
+        raise InputError(
+            f"{len(data)} image{'s' * (len(data) != 1)} cannot be split with a share of {share:g}; give 2 or more, and "
+            "a share between 0 and 1."
+        )
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
     count = min(max(1, int(share * len(data) + 0.5)), len(data) - 1)
     return tuple(sorted(order[:count])), tuple(sorted(order[count:]))

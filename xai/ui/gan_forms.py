@@ -83,7 +83,12 @@ def _train(key: str) -> Sent:
     refused = data is None or _refused(_check_split, sent, data, only)
     what = f"{data.name if data else place}{f', {only}' if only != EVERY else ''}"
     _begin(
-        "gan", sent.told(f"Generator of {what}, {steps:,} steps"), words, f"{key}_train", refused, f"{key}_generator"
+        "gan",
+        sent.told(f"Generator of {what}, {steps:,} step{'s' * (steps > 1)}"),
+        words,
+        f"{key}_train",
+        refused,
+        f"{key}_generator",
     )
     return sent
 
@@ -118,11 +123,13 @@ def _refused(check: Callable[..., None], sent: Sent, *given: object) -> bool:
 def _augment(found: Sequence[Source], sent: Sent, key: str) -> None:
     """The form of a study. sent: a zip that was sent to train a generator on."""
     by_key = {each.key: each for each in found}
-    gan.settle(f"{key}_aug_generator", (*by_key, "first"))
+    names = {each.key: each.title for each in found} | {"first": "train one first"}
+    gan.settle(f"{key}_aug_generator", list(names))
+    called = runs.labels(f"{key}_aug_generator", names)
     chosen = st.selectbox(
         "Generator",
-        [*by_key, "first"],
-        format_func=lambda name: by_key[name].title if name in by_key else "train one first",
+        list(names),
+        format_func=lambda name: called.get(name, name),
         key=f"{key}_aug_generator",
         persist_state="session",
     )
@@ -152,7 +159,7 @@ def _augment(found: Sequence[Source], sent: Sent, key: str) -> None:
             )
             given = ["--generator-steps", str(first)]
     words = ["augment", place, "--model", model, "--seeds", str(seeds), "--steps", str(steps), *given]
-    title = sent.told(f"{model} on {data.name if data else place}, {seeds} seeds")
+    title = sent.told(f"{model} on {data.name if data else place}, {seeds} seed{'s' * (seeds > 1)}")
     refused = data is None or _refused(check_classes, sent, data)
     refused = refused or (source is None and _refused(_check_split, sent, data, EVERY))
     _begin("augment", title, words, f"{key}_augment", refused, f"{key}_study")

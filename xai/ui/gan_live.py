@@ -31,7 +31,7 @@ def generators() -> None:
 
     def draw(run: Record, rows: Sequence[Mapping[str, Any]]) -> None:
         st.markdown(f"**{runs.plain(run.title)}**, as it learns")
-        newest(run.path)
+        newest(run.path, run.config.get("look", Pace.look))
         training(rows, f"live_{run.id}")
 
     runs.watched("gan", draw)
@@ -59,11 +59,11 @@ def studies() -> None:
     runs.watched("augment", draw)
 
 
-def newest(path: Path) -> None:
-    """The newest grid of samples of a training in the run folder `path`."""
+def newest(path: Path, look: int) -> None:
+    """The newest grid of samples of a training in the run folder `path`, which draws one every `look` steps."""
     grids = sorted((path / "artifacts").glob("samples-*.png"))
     if not grids:
-        st.caption("The first samples appear here after the first look at them.")
+        st.caption(f"Samples appear here every {look:,} steps, and at the end.")
         return
     step = int(grids[-1].stem.removeprefix("samples-"))
     st.image(

@@ -45,8 +45,9 @@ def choose(found: list[Source], label: str, key: str) -> Source | None:
     if len(found) == 1:
         st.caption(f"{label}: **{runs.plain(found[0].title)}**")
         return found[0]
+    called = runs.labels(key, {each.key: each.title for each in found})
     chosen = st.selectbox(
-        label, list(by_key), format_func=lambda name: by_key[name].title, key=key, persist_state="session"
+        label, list(by_key), format_func=lambda name: called.get(name, name), key=key, persist_state="session"
     )
     return by_key.get(chosen, found[0])
 
@@ -254,9 +255,11 @@ def quality(source: Source, made: Generator, key: str) -> None:
             }
         )
     st.table(rows, border="horizontal", hide_index=True)
+    cut = told.get("truncation")
     st.caption(
-        f"n: pictures, each set against {told['samples']['n_real']:,} held-out real ones. Features: "
-        f"{told['extractor_sentence']}; these are not Inception's, so the figures compare with one another only. KID "
+        f"{f'Samples cut off at ±{cut:g}. ' if cut else ''}n: pictures, each set against "
+        f"{told['samples']['n_real']:,} held-out real ones. Features: {told['extractor_sentence']}; these are not "
+        "Inception's, so the figures compare with one another only. KID "
         f"is unbiased on few pictures, ± is its spread over {told['samples']['kid']['subsets']} subsets; FID is biased "
         "upwards, the more the smaller n is. Precision and density are high also where a few far-off real pictures "
         "reach everything, as noise can show: read them with recall and coverage."

@@ -55,14 +55,13 @@ def opened(source: Source | None) -> Study | None:
 def verdict(study: Study) -> None:
     """The answer, on all real images and on shares of them."""
     summary = study.summary
-    marked = " :orange-badge[synthetic pictures]" if summary["data_synthetic"] else ""
     st.subheader(f"Verdict: {summary['verdict']}")
-    st.markdown(f"{summary['title']} on {summary['data_name']}{marked}")
+    st.markdown(f"{summary['title']} on {summary['data_name']}{_marked(summary)}")
     st.caption(summary["protocol"]["sentence"])
     rows = [
         {
             "real images used": f"{each['percent']} %",
-            "ratio chosen on validation": f"{each['ratio']} %",
+            f"ratio{' chosen on validation' * _chose(summary)}": f"{each['ratio']} %",
             "synthetic against real only, points [95 %]": interval(each["difference"], "+"),
             "test images": each["images"],
             "validation prefers": each["validation_prefers"],
@@ -71,6 +70,15 @@ def verdict(study: Study) -> None:
     ]
     if rows:
         st.table(rows, border="horizontal", hide_index=True)
+
+
+def _chose(summary: Mapping[str, Any]) -> bool:
+    """Whether there was a ratio to choose."""
+    return len(summary["protocol"]["settings"]["ratios"]) > 1
+
+
+def _marked(summary: Mapping[str, Any]) -> str:
+    return " :orange-badge[synthetic pictures]" if summary["data_synthetic"] else ""
 
 
 def interval(value: Mapping[str, Any], sign: str = "", factor: float = 1.0) -> str:
@@ -185,7 +193,8 @@ def _size_words(summary: Mapping[str, Any]) -> str:
     if not any(row.get("anew") for row in summary["arms"]):
         return words
     return (
-        f"{words}; the first three lines hold networks tested anew where a ratio was chosen, the last those that chose"
+        f"{words}; of an arm that was tested anew only that is shown, but the line of more and more synthetic is of "
+        "the networks that chose"
     )
 
 
@@ -230,7 +239,7 @@ def attention(study: Study, key: str) -> None:
     if not summary["attention"]:
         st.caption(summary["finding"] or "This study has no synthetic arm, so there is nothing to compare.")
         return
-    st.markdown(f"**{summary['finding']}**")
+    st.markdown(f"**{summary['finding']}**{_marked(summary)}")
     kind = st.segmented_control(
         "On pictures that are",
         ("real", "generated"),
@@ -262,9 +271,9 @@ def attention(study: Study, key: str) -> None:
     st.caption(
         f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "
         "share of the image with half of the positive mass; entropy: 100 % is evenly spread; energy: the share on the "
-        f"object's mask. With synthetic: {summary['chosen']['100']} %, chosen on validation images. Each interval is "
-        "95 % by itself; those over images alone say nothing of other seeds. "
-        f"{_blank(summary, str(kind))}"
+        f"object's mask. With synthetic: {summary['chosen']['100']} %"
+        f"{', chosen on validation images' * _chose(summary)}. Each interval is 95 % by itself; those over images "
+        f"alone say nothing of other seeds. {_blank(summary, str(kind))}"
     )
     for case, place in zip(("right", "wrong"), st.columns(2, gap="large"), strict=True):
         picture = tiles(study, str(kind), case)

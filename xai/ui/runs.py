@@ -331,7 +331,10 @@ def _details(run: Record, key: str) -> None:
 
 def watched(kind: str, draw: Callable[[Record, Sequence[Mapping[str, Any]]], None]) -> None:
     """Draw what each run of this kind has measured so far, anew while one is under way; nothing where none is."""
-    active = [each for each in run_control.list_runs(kind) if each.active]
+    try:
+        active = [each for each in run_control.list_runs(kind) if each.active]
+    except InputError:  # the panel says it
+        return
     if not active:
         return
 

@@ -290,8 +290,9 @@ def test_the_terminal_draws_what_the_page_shows(finished, folder, tmp_path, caps
 def test_the_terminal_judges(finished, tmp_path, capsys) -> None:
     out, _ = finished
     words = ["gan", "quality", str(out), "--count", "20", "--device", "cpu"]
-    assert main([*words, "--json", "--out", str(tmp_path / "quality.json")]) == 0
+    assert main([*words, "--truncation", "1.5", "--json", "--out", str(tmp_path / "quality.json")]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert told["truncation"] == 1.5  # what the figures are of
     assert told == json.loads((tmp_path / "quality.json").read_text())
     assert told["extractor"] == "EffNetLite0@128"
     assert told["samples"]["n"] == 20
