@@ -26,7 +26,7 @@ from xai.errors import Cancelled, InputError
 from xai.models import load_model
 from xai.run_files import Launch
 from xai.runs import RunFolder
-from xai.studies.transfer import TransferRequest, comparison, load_result, train
+from xai.studies.transfer import TransferRequest, _Job, comparison, load_result, train
 from xai.training import Recipe
 from xai.types import Run
 
@@ -103,6 +103,8 @@ def test_the_run_folder_holds_everything(whole, data):
     assert summary["epochs"] == EPOCHS
     assert summary["images"] == {"training": 15, "validation": 4}  # one of 16 is broken
     assert [each["key"] for each in summary["left_out"]] == ["yes/19.png"]
+    assert summary["data_sentence"] == "19 images, 2 classes (class folders), 1 file left out"
+    assert summary["images_by_class"] == {"no": 10, "yes": 9}
     assert (summary["trained_parameters"], summary["parameters"]) == (16_641, 77_153)
     assert summary["random_base"] is True
     assert [row["epoch"] for row in summary["last_epochs"]] == list(range(EPOCHS - 4, EPOCHS + 1))
@@ -272,14 +274,51 @@ def test_a_class_that_is_alone_or_cannot_be_read_is_refused(data, tmp_path):
     found = open_dataset(bad)
     kept = next(p for p in stratified_split(found, 0.8, RECIPE.seed).validation if "yes/" in found.items[p].key)
     shutil.copyfile(next((data / "no").iterdir()), bad / found.items[kept].key)
+    with pytest.raises(InputError, match=r"^class 'yes' has 1 image, .* 8 cannot be decoded, such as yes/01\.png\.$"):
+        train(request_for(bad), tmp_path / "of-now", device="cpu")
     with pytest.raises(InputError, match=r"^no training image of class 'yes' can be decoded \(.*\); mend them\.$"):
-        train(request_for(bad), tmp_path / "t", device="cpu")
+        train(request_for(bad), of_before(tmp_path / "t", bad), resume=True, device="cpu")
     rest = copied(data, tmp_path / "rest")
     for place in stratified_split(open_dataset(rest), 0.8, RECIPE.seed).validation:
         if "yes/" in (key := found.items[place].key):
             (rest / key).write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"^no validation image of class 'yes' can be decoded \(.*\); mend them\.$"):
-        train(request_for(rest), tmp_path / "u", device="cpu")
+        train(request_for(rest), of_before(tmp_path / "u", rest), resume=True, device="cpu")
+
+
+def of_before(out: Path, data: Path, **changes) -> Path:
+    """A run that an earlier version, whose splits were of all files, has begun to work on."""
+    RunFolder.create(out, _Job.of(request_for(data, **changes), out, torch.device("cpu"), 0).config())
+    (out / "checkpoints").mkdir()
+    return out
+
+
+def test_a_file_that_cannot_be_decoded_has_no_place_in_the_split(data, tmp_path):
+    few = replace(RECIPE, epochs=1)
+    bad = copied(data, tmp_path / "bad")
+    lost = [open_dataset(bad).items[place].key for place in stratified_split(open_dataset(bad), 0.5, 1).validation][:5]
+    for key in lost:
+        (bad / key).write_bytes(b"\0" * (bad / key).stat().st_size)
+    half = request_for(bad, split=0.5, recipe=few)
+    clean = copied(data, tmp_path / "clean", *lost)
+    expected = stratified_split(open_dataset(clean), 0.5, 1)
+    found = train(half, tmp_path / "r", device="cpu")
+    assert found is not None
+    keys = found.predictions["key"].to_pylist()
+    assert keys == [open_dataset(clean).items[place].key for place in expected.validation]
+    assert found.summary["images"] == {"training": 7, "validation": 7}
+    assert [item.key for item in found.items()] == keys
+    # What can be decoded later is in neither part, and what no longer can be leaves the others where they were.
+    shutil.copyfile(data / lost[0], bad / lost[0])
+    (bad / keys[0]).write_bytes(b"\0" * (bad / keys[0]).stat().st_size)
+    more = train(replace(half, recipe=replace(few, epochs=2)), tmp_path / "r", resume=True, device="cpu")
+    assert more is not None
+    assert more.predictions["key"].to_pylist() == keys[1:]
+    before = train(half, of_before(tmp_path / "s", bad, split=0.5, recipe=few), resume=True, device="cpu")
+    assert before is not None
+    listed = open_dataset(bad).items
+    validated = [listed[place].key for place in stratified_split(open_dataset(bad), 0.5, 1).validation]
+    assert before.predictions["key"].to_pylist() == [key for key in validated if key not in (*lost[1:], keys[0])]
 
 
 def test_pictures_in_both_parts_and_an_epoch_chosen_by_validation_are_told(data, tmp_path):

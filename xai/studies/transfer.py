@@ -1,8 +1,9 @@
 """Transfer learning in a run folder (studies 3 and 4): split, train, measure, and keep the network for everybody.
 
 The folder holds `checkpoints/` (one a fold, after every epoch), `metrics.jsonl` (one line an epoch), and at the end
-`artifacts/` (the network), `predictions.parquet` (the validation images) and `summary.json`. A killed run loses the
-epoch that it was in, and `resume` ends with the weights of one that was left alone.
+`artifacts/` (the network), `predictions.parquet` (the validation images) and `summary.json`; `skipped.json` names the
+files that could not be decoded when it began, and the split is of the others. A killed run loses the epoch that it was
+in, and `resume` ends with the weights of one that was left alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from xai.checkpoint import has_checkpoint, load_checkpoint
 from xai.data._spec import DataSet
 from xai.data.call import open_dataset
-from xai.data.split import Split, stratified_folds, stratified_split
+from xai.data.split import Split, stratified_folds, stratified_split, subset
 from xai.errors import InputError
 from xai.models.classifier import VIEWS, Classifier
 from xai.models.exported import PLACE, write_network
@@ -45,6 +46,9 @@ WHOLE = 10_000
 
 FEATURES = 9_000
 """Units that the frozen part's pass takes; where everything learns, learning takes them too."""
+
+SKIPPED = "skipped.json"
+"""What of a run names the files that could not be decoded when it began; the split is of the others."""
 
 LEARNED = 9_900
 """Of `WHOLE`, a fold's progress after its last epoch; its validation images are then predicted."""
@@ -166,7 +170,6 @@ class _Job:
     folder: RunFolder
     data: DataSet
     base: Classifier
-    splits: tuple[Split, ...]
     device: torch.device
     workers: int
 
@@ -178,9 +181,9 @@ class _Job:
             raise InputError("training begins with imagenet, random:SEED or file:PATH weights, not with a run's.")
         precision_of(request.recipe.precision, device)  # before anything is read
         data = open_dataset(request.data, request.layout).used()
-        splits = splits_of(data, request.split, request.folds, request.recipe.seed)
+        splits_of(data, request.split, request.folds, request.recipe.seed)  # what it refuses, before the run begins
         base = load_model(request.model, request.weights, device)
-        return cls(request, RunFolder(out), data, base, splits, device, workers)
+        return cls(request, RunFolder(out), data, base, device, workers)
 
     def config(self) -> dict[str, Any]:
         """What the run folder keeps, and what resuming compares."""
@@ -209,6 +212,7 @@ class _Job:
         ready = FEATURES if recipe.features_do else 0
         opened = open_pictures(self.data.items, self.base, run.aside(), self.request.view, self.workers)
         source: Images | Streamed | Stored = opened.pictures
+        splits = self._splits(opened, writes)
         read, began = time.perf_counter() - begun, time.perf_counter()
         if recipe.features_do:
             first = network_of(self.base, self.data.classes, recipe)
@@ -216,24 +220,51 @@ class _Job:
             source = stored_features(first, opened.pictures, part, recipe.precision, "frozen part")
         passed = time.perf_counter() - began if recipe.features_do else 0.0
         folds = []
-        self._every_class(opened)
         try:
             if recipe.features_do and self.device.type == "cpu":
                 torch.set_num_threads(1)  # a head's small products are quicker on one
-            for number, split in enumerate(self.splits, 1):
-                begin, end = (ready + (WHOLE - ready) * place // len(self.splits) for place in (number - 1, number))
+            for number, split in enumerate(splits, 1):
+                begin, end = (ready + (WHOLE - ready) * place // len(splits) for place in (number - 1, number))
                 folds.append(self._fold(number, split, source, opened, run.part(begin, end - begin, WHOLE), writes))
         finally:
             torch.set_num_threads(threads)
         if writes:
             self._finish(folds, opened, {"reading": read, "features": passed}, threads)
 
-    def _every_class(self, opened: Opened) -> None:
+    def _splits(self, opened: Opened, writes: bool) -> tuple[Split, ...]:
+        """What is trained on and what validates, as positions in `opened`.
+
+        Drawn over the images that could be decoded when the run began, whatever can be decoded now; a run of before
+        `SKIPPED` was written has drawn over all. Raises `InputError` where a class has too few of them.
+        """
+        self._every_class(opened, ())
+        bad = [each.key for each in opened.problems]
+        if (self.folder.path / SKIPPED).is_file():
+            bad = self.folder.read(SKIPPED)["files"]
+        elif (self.folder.path / "checkpoints").is_dir():
+            bad = []
+        left, asked = frozenset(bad), self.request
+        seen = [place for place, item in enumerate(self.data.items) if item.key not in left]
+        try:
+            found = splits_of(subset(self.data, seen), asked.split, asked.folds, asked.recipe.seed)
+        except InputError as error:
+            raise InputError(f"{error} {len(bad)} cannot be decoded, such as {bad[0]}.") from error
+
+        def kept(places: Sequence[int]) -> tuple[int, ...]:
+            return tuple(opened.where[seen[place]] for place in places if seen[place] in opened.where)
+
+        splits = tuple(Split(kept(split.train), kept(split.validation)) for split in found)
+        self._every_class(opened, splits)
+        if writes:
+            self.folder.write(SKIPPED, {"files": bad})
+        return splits
+
+    def _every_class(self, opened: Opened, splits: Sequence[Split]) -> None:
         """Raise `InputError` where of a class no image can be decoded, or none of those of a part."""
         labels = opened.pictures.labels.tolist()
         every: list[tuple[Sequence[int], str]] = [(range(len(labels)), "no image of class")]
-        every += [(_kept(split.train, opened), "no training image of class") for split in self.splits]
-        every += [(_kept(split.validation, opened), "no validation image of class") for split in self.splits]
+        every += [(split.train, "no training image of class") for split in splits]
+        every += [(split.validation, "no validation image of class") for split in splits]
         for places, told in every:
             there = {labels[place] for place in places}
             lost = [name for label, name in enumerate(self.data.classes) if label not in there]
@@ -245,7 +276,6 @@ class _Job:
     ) -> Fold:
         """Train and validate one network; with `writes`, keep it and its history."""
         recipe = self.request.recipe
-        train_places, validation_places = _kept(split.train, opened), _kept(split.validation, opened)
         network = network_of(self.base, self.data.classes, recipe)
         path = self.folder.path / "checkpoints" / (f"fold-{number}" if self.request.folds else "") / "last.pt"
         if writes and has_checkpoint(path):
@@ -255,7 +285,7 @@ class _Job:
             if writes:
                 self.folder.metric({"fold": number, **dataclasses.asdict(epoch)})
 
-        train_part, validation_part = source.subset(train_places), source.subset(validation_places)
+        train_part, validation_part = source.subset(split.train), source.subset(split.validation)
         history = fit(network, train_part, validation_part, recipe, run.part(0, LEARNED, WHOLE), path, note)
         rest = run.part(LEARNED, WHOLE - LEARNED, WHOLE)
         logits = predict(network, validation_part, rest, recipe.precision, "predicting validation images")
@@ -263,9 +293,9 @@ class _Job:
             number,
             history,
             logits,
-            validation_places,
-            len(train_places),
-            _repeated(opened, train_places, validation_places),
+            split.validation,
+            len(split.train),
+            _repeated(opened, split.train, split.validation),
             network.parameters,
             network.trained_parameters,
         )
@@ -310,14 +340,16 @@ class _Job:
         """predictions.parquet, then summary.json."""
         table = predictions_table(folds, opened, self.data)
         write_table(self.folder.path / "predictions.parquet", table)
+        every = (*self.data.problems, *opened.problems)
+        data = dataclasses.replace(self.data, items=opened.items, problems=every)
         head = {
             "kind": "train",
             "data": self.data.name,
-            "data_sentence": self.data.sentence,
+            "data_sentence": data.sentence,
             "data_fingerprint": self.data.fingerprint,
             "synthetic": self.data.synthetic,
             "classes": list(self.data.classes),
-            "images_by_class": self.data.counts,
+            "images_by_class": data.counts,
             "model": self.base.name,
             "weights": self.base.weights,
             "random_base": self.base.random,
@@ -327,7 +359,7 @@ class _Job:
             "threads": threads,
             "cores": os.cpu_count(),
             "versions": versions(),
-            "left_out": [dataclasses.asdict(each) for each in (*self.data.problems, *opened.problems)],
+            "left_out": [dataclasses.asdict(each) for each in data.problems],
         }
         self.folder.write("summary.json", {**head, **summarise(folds, table, self.data.classes, self.request, seconds)})
 
@@ -336,11 +368,6 @@ def _repeated(opened: Opened, train: Sequence[int], validation: Sequence[int]) -
     """Validation images whose pixels a training image has too."""
     learned = {opened.digests[place] for place in train}
     return sum(opened.digests[place] in learned for place in validation)
-
-
-def _kept(places: Sequence[int], opened: Opened) -> list[int]:
-    """Positions among the images that could be decoded of those of a split, which counts all."""
-    return [opened.where[place] for place in places if place in opened.where]
 
 
 def comparison(results: Sequence[TransferResult]) -> list[dict[str, Any]]:
