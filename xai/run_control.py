@@ -23,7 +23,7 @@ from typing import IO, Any
 from xai.errors import InputError, StorageError, XaiError
 from xai.files import safe_name, storage_error
 from xai.locks import Busy, lend
-from xai.run_files import BEGUN, Launch, Status
+from xai.run_files import BEGUN, Launch, Status, equal_command
 from xai.runs import LENT, RunFolder, without_place
 from xai.settings import runs_dir
 
@@ -95,8 +95,9 @@ def new_run(kind: str, title: str = "") -> Path:
 def start(words: Sequence[str], path: Path) -> Record:
     """Begin `python -m xai WORDS --out PATH --resume` as a process of its own, "queued" until it works.
 
-    It outlives this process. Its output goes to log.txt, its words are kept. Raises `InputError` where a process works
-    on the run already, `StorageError` where the disk is full or the folder gone, `XaiError` where the system refuses.
+    It outlives this process. Its output goes to log.txt. Its words are kept; those of a run that is done stay until its
+    process takes the new ones. Raises `InputError` where a process works on the run already, `StorageError` where the
+    disk is full or the folder gone, `XaiError` where the system refuses.
     """
     folder = RunFolder(path)
     before = folder.status().state if (path / "status.json").is_file() else ""
@@ -104,7 +105,7 @@ def start(words: Sequence[str], path: Path) -> Record:
     launch = replace(
         kept,
         kind=kept.kind or words[0],
-        words=without_place(words),
+        words=(kept.words if before == "done" else ()) or without_place(words),
         cwd=kept.cwd or str(Path.cwd()),
         asked=kept.asked or time.time(),
         launched=time.time(),
@@ -113,7 +114,7 @@ def start(words: Sequence[str], path: Path) -> Record:
     if not _free(folder):
         raise InputError(f"the run {path.name} is under way already; wait for it, or cancel it.")
     folder.clock_off(killed=True)
-    folder.log(f"{BEGUN}{launch.command}")
+    folder.log(f"{BEGUN}{equal_command([*without_place(words), '--out', 'DIR'])}")
     try:
         lock = lend(path / ".launch")
     except Busy:
@@ -123,7 +124,7 @@ def start(words: Sequence[str], path: Path) -> Record:
             (path / name).unlink(missing_ok=True)
         folder.set_launch(launch)
         folder.set_status(Status("queued", note="starting"))
-        process = _process(launch, path, lock)
+        process = _process(without_place(words), launch.cwd, path, lock)
     except OSError as error:
         lock.close()
         why = f"could not be started: {error.strerror or error}."
@@ -260,7 +261,7 @@ def record(path: Path) -> Record:
     )
 
 
-def _process(launch: Launch, path: Path, lock: IO[bytes]) -> subprocess.Popen[bytes]:
+def _process(words: Sequence[str], cwd: str, path: Path, lock: IO[bytes]) -> subprocess.Popen[bytes]:
     """The run's process, in a session of its own so that no signal to this one reaches it; it inherits the lock."""
     search = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search)), "PYTHONUNBUFFERED": "1"}
@@ -269,11 +270,11 @@ def _process(launch: Launch, path: Path, lock: IO[bytes]) -> subprocess.Popen[by
         env[LENT] = str(lock.fileno())
     with (path / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "xai", *launch.words, "--out", str(path.resolve()), "--resume"],
+            [sys.executable, "-m", "xai", *words, "--out", str(path.resolve()), "--resume"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=launch.cwd if Path(launch.cwd).is_dir() else None,
+            cwd=cwd if Path(cwd).is_dir() else None,
             env=env,
             start_new_session=True,
             pass_fds=(lock.fileno(),) if INHERITS else (),

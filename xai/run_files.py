@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +55,7 @@ class Launch:
 
     words: what follows `python -m xai`, without `--out` and `--resume`; cwd: where they were said. asked, launched:
     when it was asked for and a page started its process last, in seconds since 1970; before: its state just then.
+    processes: how many torchrun began it with.
     """
 
     kind: str = ""
@@ -64,11 +65,12 @@ class Launch:
     asked: float = 0.0
     launched: float = 0.0
     before: str = ""
+    processes: int = 1
 
     @property
     def command(self) -> str:
         """The terminal command that makes the run again; "" where none is known."""
-        return shlex.join(["python", "-m", "xai", *self.words, "--out", "DIR"]) if self.words else ""
+        return equal_command([*self.words, "--out", "DIR"], self.processes) if self.words else ""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,17 @@ class RunFiles:
                 file.write((b"\n" if torn else b"") + line.encode() + b"\n")
         except OSError as error:
             raise storage_error(error, path) from error
+
+
+def equal_command(words: Sequence[str], processes: int = 1) -> str:
+    """The words of the terminal as a person would type them; by torchrun where there are several processes."""
+    head = "python -m xai" if processes == 1 else f"torchrun --nproc-per-node={processes} -m xai"
+    return f"{head} {shlex.join(words)}"
+
+
+def started_together() -> int:
+    """How many processes torchrun has started, of which this is one; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

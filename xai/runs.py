@@ -24,7 +24,7 @@ import torch
 from xai.errors import Cancelled, InputError, StorageError
 from xai.files import FULL, storage_error
 from xai.locks import PATIENCE, Busy, adopt, locked, turn
-from xai.run_files import STATES, Launch, RunFiles, Status
+from xai.run_files import STATES, Launch, RunFiles, Status, started_together
 from xai.settings import cache_dir
 from xai.types import Run
 
@@ -164,7 +164,8 @@ class RunFolder(RunFiles):
         if spec is not None and spec.name == "xai.__main__":
             words = without_place(sys.argv[1:])
             kind = str(config.get("kind", words[0]))
-            self.set_launch(Launch(kind, "", words, str(Path.cwd()), asked=time.time()))
+            here, together = str(Path.cwd()), started_together()
+            self.set_launch(Launch(kind, "", words, here, asked=time.time(), processes=together))
 
 
 def without_place(words: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,10 +184,13 @@ def test_an_interpreter_that_cannot_import_or_is_not_there(runs, tmp_path, monke
 
 def test_a_finished_run_that_cannot_go_on_stays_finished(runs, tmp_path, monkeypatch):
     folder = made(runs, "mine")
+    folder.set_launch(replace(folder.launch(), words=("count", "5")))
     script = interpreter(tmp_path / "python", "echo 'error: epochs is 3; give more than 5.' >&2; exit 2")
     monkeypatch.setattr(run_control.sys, "executable", script)
     start(["count", "3"], folder.path)
     found = wait_for(folder.path, ended)
+    assert found.command == "python -m xai count 5 --out DIR"  # that of the run as it stands
+    assert any(line.endswith("begun: python -m xai count 3 --out DIR") for line in folder.tail())
     assert found.status.state == "done"
     assert found.status.error == "it could not go on: epochs is 3; give more than 5."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
+from xai.runs import RunFolder
 from xai.studies.transfer import TransferRequest, load_result, train
 from xai.training import Recipe
 
@@ -37,6 +39,9 @@ def test_torchrun_trains_one_run(tmp_path: Path, monkeypatch) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("on 2 validation images") == 1  # rank 0 alone speaks
     assert load_result(together).summary["epochs"] == 2
+    assert RunFolder(together).launch().command == shlex.join(
+        ["torchrun", "--nproc-per-node=2", "-m", "xai", *words, "--device", "cpu", "--out", "DIR"]
+    )
     recipe = Recipe(epochs=2, batch=4)
     train(TransferRequest(str(data), "simple_cnn", "random:0", recipe), alone, device="cpu")
     one, two = (load_file(each / "artifacts" / "model.safetensors") for each in (alone, together))

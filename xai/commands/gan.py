@@ -154,8 +154,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from xai.run_files import equal_command, started_together
     from xai.runs import RunFolder
-    from xai.studies.gan_training import GanRequest, equal_command, train_gan
+    from xai.studies.gan_training import GanRequest, train_gan
     from xai.types import Run
 
     request = GanRequest(
@@ -177,7 +178,7 @@ def _train(args: argparse.Namespace) -> int:
                 progress(done / max(1, total), note.rsplit(", ", 1)[0] if note.endswith(" left") else note)
 
         words = [word for word in args.words if word != "--resume"]
-        command = equal_command(words)
+        command = equal_command(words, started_together())
         made = train_gan(
             request, args.out, args.resume, args.device, Run(seed=args.seed, on_progress=show), None, command
         )

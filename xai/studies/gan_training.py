@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,10 +232,3 @@ class _Sink:
         if self.rank == 0:
             grid = grid_png(train.images[order].float() / 255, train.labels[order])
             write_atomic(self.folder.path / "artifacts" / "real.png", grid)
-
-
-def equal_command(words: list[str]) -> str:
-    """The words of the terminal as a person would type them."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    head = "python -m xai" if processes == 1 else f"torchrun --nproc-per-node={processes} -m xai"
-    return f"{head} {shlex.join(words)}"
