@@ -25,6 +25,11 @@ with st.expander(
 ) as form:
     if form.open:
         transfer_form.panel()
+with st.expander(
+    "Take in a trained network", icon=":material/upload:", key=f"{transfer.KEY}_take", on_change="rerun"
+) as taking:
+    if taking.open:
+        transfer_form.take_in()
 several = transfer.pick()
 transfer.live()
 transfer_show.headline(several[0])

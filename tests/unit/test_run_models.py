@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -18,6 +19,8 @@ from xai.explain._spec import METHODS
 from xai.models import load_exported, load_model
 from xai.models.census import census
 from xai.models.exported import export_network, find_network, list_networks, read_card, write_network
+from xai.run_control import list_runs
+from xai.studies.taken import take_network
 from xai.training import Recipe, build_network, fit
 from xai.types import Run
 
@@ -127,6 +130,56 @@ def test_pages_offer_it_and_links_open_nothing_else(runs, tmp_path):
     for text in (f"run:{runs / 'spots'}", "run:../spots", "vgg16@run:spots"):
         with pytest.raises(InputError, match=r"is not known|are not taken from a link"):
             known_net(text)
+
+
+def test_each_network_of_a_run_with_folds_is_offered(runs, tmp_path, monkeypatch):
+    from xai.ui.nets import net_labels, net_names, net_title
+    from xai.ui.work import Net, known_net
+
+    monkeypatch.setenv("XAI_RUNS", str(tmp_path))
+    source, home = load_model(f"run:{runs / 'spots'}", device="cpu"), tmp_path / "dots" / "artifacts"
+    for fold in (2, 10, 1):
+        write_network(home / (f"fold-{fold}" * (fold > 1)), source, "study4", {**CARD, "fold": f"{fold} of 10"})
+    names = [name for name in net_names() if name.startswith("run:")]
+    assert names == ["run:dots", "run:dots/fold-2", "run:dots/fold-10"]
+    assert [net_title(name) for name in names] == [
+        f"SimpleCNN (run dots, fold {fold} of 10), synthetic images, began random" for fold in (1, 2, 10)
+    ]
+    second = known_net("run:dots/fold-2")
+    assert second == Net("run:dots/fold-2")
+    assert second.load().title == "SimpleCNN (run dots, fold 2 of 10)"
+    assert second.load().weights == "run:dots/fold-2"
+    assert second.key.startswith("run:dots/fold-2#")
+    assert net_labels("run:dots/fold-2") == ("no", "yes")
+    with pytest.raises(InputError, match="is not known"):
+        known_net("run:dots/fold-3")
+
+
+def test_an_exported_network_is_taken_in_as_a_run(runs, tmp_path, monkeypatch):
+    file = export_network("spots", tmp_path / "my spots.zip")
+    known = load_model("run:spots", device="cpu")
+    monkeypatch.setenv("XAI_RUNS", str(tmp_path / "elsewhere"))
+    path = take_network(file.read_bytes(), file.name)
+    (found,) = list_networks()
+    assert found.id == path.name
+    assert load_model(f"run:{found.id}", device="cpu").fingerprint == known.fingerprint
+    (run,) = list_runs()
+    assert (run.kind, run.title, run.status.state, run.fault) == ("network", "my spots", "done", "")
+    assert run.config["labels"] == ["no", "yes"]
+    data = file.read_bytes()
+    place = data.index(b"\x00", len(data) // 2)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.json", b" " * 10**6)
+    for wrong, said in [
+        (b"no zip", "my spots.zip has no model.json that can be read; train or export it again."),
+        (data[:place] + b"\x01" + data[place + 1 :], "my spots.zip has no model.safetensors that can be read; train"),
+        (packed.getvalue(), "my spots.zip: model.json unpacks to over 4 times the zip; it is not opened."),
+    ]:
+        with pytest.raises(WeightsError) as caught:
+            take_network(wrong, "my spots.zip")
+        assert str(caught.value).startswith(said)
+    assert len(list_runs()) == 1
 
 
 def test_what_cannot_be_picked_is_said(runs, tmp_path):

@@ -36,6 +36,10 @@ MAX_BYTES = 4 * 2**30
 """Largest file of tensors that is read out of a zip."""
 
 
+MAX_RATIO = 4
+"""How many times as large as its zip a file in it may be; weights hardly shrink when they are packed."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A run's network in a list. id: as `run:ID` takes it. accuracy: on its validation images, None if not measured.
@@ -135,8 +139,9 @@ def network_name(path: Path) -> str:
 
 def read_card(path: Path) -> dict[str, Any]:
     """model.json of the network at `path`; raises `WeightsError` where it is damaged or of another format."""
+    data = read_file(path, CARD)
     try:
-        card: dict[str, Any] = json.loads(read_file(path, CARD))
+        card: dict[str, Any] = json.loads(data)
         if card["format"] != FORMAT or card["version"] != VERSION:
             raise WeightsError(f"{path} holds a network of another format; export it again with this version.")
         fits = card["head"] in HEADS and all(isinstance(label, str) for label in card["labels"])
@@ -144,6 +149,8 @@ def read_card(path: Path) -> dict[str, Any]:
             raise ValueError("head or labels")
         _preset(card)
         str(card["architecture"]), str(card["sha256"]), str(card["default_layer"])
+    except WeightsError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: {CARD} is damaged ({error}); train or export it again.") from error
     return card
@@ -172,7 +179,7 @@ def read_network(path: Path) -> tuple[ModelSpec, nn.Module, dict[str, Any]]:
     net = headed_network(spec, card["head"], len(card["labels"]), state, str(path))
     spec = replace(
         spec,
-        title=f"{spec.title} (run {network_name(path)})",
+        title=f"{spec.title} ({_called(network_name(path), card)})",
         preset=_preset(card),
         default_layer=str(card["default_layer"]),
         notes=(*spec.notes, *notes(card)),
@@ -194,15 +201,17 @@ def notes(card: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def list_networks() -> tuple[Trained, ...]:
-    """The networks of the runs in `runs_dir()`, the newest first; damaged cards are passed over."""
-    cards = [*runs_dir().glob(f"*/{PLACE}/{CARD}")]
+    """The networks of the runs in `runs_dir()`, the newest run first, of one with folds each; without damaged ones."""
+    runs = sorted(runs_dir().glob(f"*/{PLACE}/{CARD}"), key=lambda each: (-each.stat().st_mtime, str(each)))
+    every = [each for path in runs for each in (path, *_other_folds(path))]
     found = []
-    for path in sorted(cards, key=lambda each: (-each.stat().st_mtime, str(each))):
+    for path in every:
         try:
             card = read_card(path.parent)
         except WeightsError:
             continue
-        told, run = card["card"], path.parent.parent.name
+        told, kept = card["card"], path.parent.relative_to(runs_dir()).parts
+        run = "/".join(part for part in kept if part != PLACE)
         name = card["architecture"]
         title = MODELS.get(name).title if name in MODELS else name
         random = str(told.get("base", "")).startswith("random")
@@ -210,7 +219,7 @@ def list_networks() -> tuple[Trained, ...]:
         found.append(
             Trained(
                 run,
-                f"{title} (run {run})",
+                f"{title} ({_called(run, card)})",
                 name,
                 tuple(card["labels"]),
                 bool(told.get("synthetic")),
@@ -219,6 +228,17 @@ def list_networks() -> tuple[Trained, ...]:
             )
         )
     return tuple(found)
+
+
+def _other_folds(path: Path) -> list[Path]:
+    """The cards of the networks of fold 2, 3, ... beside that of fold 1, in order."""
+    return sorted(path.parent.glob(f"fold-*/{CARD}"), key=lambda each: (len(each.parent.name), each.parent.name))
+
+
+def _called(name: str, card: Mapping[str, Any]) -> str:
+    """What the network of `run:NAME` is called for people: its run or file, and which fold's it is."""
+    fold = card["card"].get("fold")
+    return f"run {name.partition('/fold-')[0]}, fold {fold}" if fold else f"run {name}"
 
 
 def card_text(card: Mapping[str, Any]) -> str:
@@ -247,8 +267,11 @@ def read_file(path: Path, name: str) -> bytes:
         if path.is_dir():
             return (path / name).read_bytes()
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(name).file_size > MAX_BYTES:
+            size = archive.getinfo(name).file_size
+            if size > MAX_BYTES:
                 raise WeightsError(f"{path}: {name} is larger than {MAX_BYTES // 2**30} GB; it is not opened.")
+            if size > MAX_RATIO * path.stat().st_size:
+                raise WeightsError(f"{path}: {name} unpacks to over {MAX_RATIO} times the zip; it is not opened.")
             return archive.read(name)
     except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
         raise WeightsError(f"{path} has no {name} that can be read; train or export it again.") from error

@@ -48,8 +48,9 @@ def net_stamp(name: str) -> int:
     """When the network of a training was written, in nanoseconds; 0 for a named classifier and for what is gone."""
     if not name.startswith(OF_RUN):
         return 0
+    run, _, fold = name.removeprefix(OF_RUN).partition("/")
     try:
-        return (runs_dir() / name.removeprefix(OF_RUN) / PLACE / CARD).stat().st_mtime_ns
+        return (runs_dir() / run / PLACE / fold / CARD).stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -19,12 +19,13 @@ from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import InputError, XaiError
 from xai.models.heads import HEADS
 from xai.settings import resolve_device
+from xai.studies.taken import take_network
 from xai.studies.transfer import splits_of, with_epochs
 from xai.training.augment import AUGMENTATIONS
 from xai.training.recipe import CLASS_WEIGHTS, LARGEST_SEED, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
 from xai.ui import runs, transfer
 from xai.ui.live import sentence
-from xai.ui.uploads import Sent, class_zip
+from xai.ui.uploads import ZIP_BYTES, Sent, class_zip
 from xai.ui.work import Recent
 
 KEY = "tlf"
@@ -149,6 +150,11 @@ def _about(data: DataSet) -> None:
     chart.update_layout(height=90 + 26 * len(counts), margin={"l": 8, "r": 8, "t": 8, "b": 8})
     transfer.chart(chart, "balance")
     _preview(data)
+    if not data.synthetic:
+        st.caption(
+            "Files are counted as they are listed. When the run reads them, one that cannot be decoded is left out "
+            "before the split is drawn, and named with the result."
+        )
     if data.problems:
         with st.expander(f"{len(data.problems)} file{'s' * (len(data.problems) > 1)} left out"):
             st.dataframe([{"file": p.key, "reason": p.reason} for p in data.problems], hide_index=True)
@@ -286,6 +292,34 @@ def _begin(words: Sequence[str], title: str) -> None:
         st.session_state[f"{KEY}_begun"] = True
     except XaiError as error:
         st.session_state[f"{KEY}_said"] = str(error)
+
+
+def take_in() -> None:
+    """A network that was exported, here or elsewhere, as a classifier of every page."""
+    file = st.file_uploader(
+        "The zip of a trained network (“The network as a file”, or `train --export`)",
+        ["zip"],
+        key=f"{KEY}_network",
+        max_upload_size=ZIP_BYTES // 2**20,
+    )
+    st.button("Take it in", key=f"{KEY}_take", icon=":material/upload:", disabled=file is None, on_click=_take)
+    if refused := st.session_state.pop(f"{KEY}_take_refused", ""):
+        st.warning(runs.plain(refused), icon=":material/info:")
+    if taken := st.session_state.pop(f"{KEY}_taken", ""):
+        st.success(
+            f"On every page and in every command it is the classifier run:{runs.plain(taken)}; the list of all runs "
+            "has it, to rename or delete.",
+            icon=":material/check:",
+        )
+    st.caption("In the terminal no such step is needed: `--model run:FILE.zip`.")
+
+
+def _take() -> None:
+    file = st.session_state[f"{KEY}_network"]
+    try:
+        st.session_state[f"{KEY}_taken"] = take_network(file.getvalue(), file.name).name
+    except XaiError as error:
+        st.session_state[f"{KEY}_take_refused"] = str(error)
 
 
 def more(run_id: str, epochs: int, words: Sequence[str]) -> None:

@@ -1,0 +1,45 @@
+"""An exported network as a run of this place, so that pages and commands offer it like one that was trained here."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from xai.errors import WeightsError
+from xai.files import storage_error, write_atomic
+from xai.models.exported import CARD, PLACE, TENSORS, read_file, read_network
+from xai.run_control import TITLE_LENGTH, new_run
+from xai.run_files import Status
+from xai.runs import RunFolder
+
+
+def take_network(data: bytes, name: str) -> Path:
+    """Put the exported zip `data`, a file called `name`, into a new run: everywhere it is then `run:ID`.
+
+    Everything in it is checked first. Raises `WeightsError` for what is no such zip or damaged, `StorageError` where
+    there is no room.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.zip"
+        try:
+            file.write_bytes(data)
+            _, _, card = read_network(file)
+        except WeightsError as error:
+            raise WeightsError(str(error).replace(str(file), name)) from error
+        except OSError as error:
+            raise storage_error(error, file) from error
+        path = new_run("network", Path(name).stem[:TITLE_LENGTH].strip())
+        run = RunFolder(path)
+        try:
+            for each in (TENSORS, CARD):
+                write_atomic(path / PLACE / each, read_file(file, each))
+            kept = {
+                each: card[each] for each in ("architecture", "head", "labels", "parameters", "fingerprint", "card")
+            }
+            run.write("config.json", {"kind": "network", "file": name, **kept})
+            run.set_status(Status("done"))
+        except OSError as error:
+            shutil.rmtree(path, ignore_errors=True)
+            raise storage_error(error, path) from error
+    return path
