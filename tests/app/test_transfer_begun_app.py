@@ -14,8 +14,10 @@ from tests.app.conftest import OpenPage
 from tests.app.test_transfer_app import captions, second_run
 from xai import run_control
 from xai.locks import locked
+from xai.models.exported import export_network, list_networks, write_network
 from xai.run_files import Launch, Status
 from xai.runs import RunFolder
+from xai.training import Recipe, build_network
 from xai.ui import transfer, transfer_form
 from xai.ui.runs import plain
 from xai.ui.transfer import shipped
@@ -101,6 +103,53 @@ def test_runs_of_one_title_can_each_be_picked_and_stay_so_when_renamed(open_page
         assert widget.proto.set_value  # the browser learns the new label
     assert app.session_state["tl_picked"] == "train-2"
     assert app.session_state["tl_beside"] == ["train-3"]
+
+
+def test_runs_of_one_title_are_told_apart_where_they_are_compared(open_page: OpenPage, tmp_path: Path) -> None:
+    for each in ("train-1", "train-2"):
+        second_run(tmp_path / "runs" / each)
+        RunFolder(tmp_path / "runs" / each).set_launch(Launch("train", "Brain", ("train", "sample:brain"), asked=1.0))
+    app = open_page("transfer_learning")
+    picked = app.session_state["tl_picked"]
+    other = "train-1" if picked == "train-2" else "train-2"
+    app.multiselect(key="tl_beside").set_value([other]).run()
+    names = [f"Brain · {picked}", f"Brain · {other}"]
+    assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == names
+    legends = [[line["name"] for line in json.loads(c.proto.spec)["data"]] for c in app.get("plotly_chart")]
+    parts = ("training", "validation")
+    assert legends[:2] == [[f"{name}, {part}" for name in names for part in parts]] * 2
+    app.multiselect(key="tl_beside").set_value([]).run()
+    assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == ["Brain"]
+
+
+def test_of_a_run_stopped_while_it_learned_on_the_shown_command_is_the_results(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "train-1")
+    second_run(folder.path)
+    folder.set_launch(Launch("train", "Mine", ("train", "sample:brain", "--epochs", "60"), asked=1.0))
+    folder.set_status(Status("cancelled", 40, 100, error="stopped; resume goes on."))
+    app = open_page("transfer_learning")
+    assert "python -m xai train sample:brain --epochs 30 --out DIR" in [each.value for each in app.code]
+    assert app.button(key="tl_learn_on_train-1").disabled  # its card offers to resume
+    folder.set_status(Status("done", 100, 100))
+    assert not app.run().button(key="tl_learn_on_train-1").disabled
+
+
+def test_an_exported_network_is_taken_in_and_refused_with_a_sentence(open_page: OpenPage, tmp_path: Path) -> None:
+    made = build_network("simple_cnn", "random:0", ("no", "yes"), Recipe())
+    write_network(tmp_path / "spots", made.classifier("run:spots"), "linear", {})
+    file = export_network(str(tmp_path / "spots"), tmp_path / "spots.zip")
+    app = open_page("transfer_learning")
+    app.session_state["tl_take"] = True
+    for data, taken in ((file.read_bytes(), 1), (b"no zip", 1)):
+        app.run().file_uploader(key="tlf_network").set_value(("spots.zip", data, "application/zip")).run()
+        app.button(key="tlf_take").click().run()
+        assert not app.exception
+        assert len(list_networks()) == taken
+    assert [each.value for each in app.warning] == [
+        plain("spots.zip has no model.json that can be read; train or export it again.")
+    ]
 
 
 def test_live_curves_are_those_of_the_fold_under_way_with_their_marks(open_page: OpenPage, tmp_path: Path) -> None:

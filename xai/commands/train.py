@@ -149,7 +149,8 @@ def _export(args: argparse.Namespace) -> int:
 def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
     """Tables for people, or the summary for machines; what was left out goes to stderr."""
     if summary["left_out"]:
-        tell(f"{len(summary['left_out'])} files were left out:")
+        count = len(summary["left_out"])
+        tell(f"{count} file{'s' * (count > 1)} left out:")
     for problem in summary["left_out"]:
         tell(f"  {problem['key']}: {problem['reason']}")
     if args.json:

@@ -79,8 +79,7 @@ def labels(key: str, names: Mapping[str, str]) -> dict[str, str]:
 
     Call it before the widget: what is picked then stays so where it is called something else now.
     """
-    often = Counter(names.values())
-    found = {each: name if often[name] == 1 else f"{name} · {each}" for each, name in names.items()}
+    found = apart(names)
     if st.session_state.get(f"{key}_labels") != found:
         st.session_state[f"{key}_labels"] = found
         now = st.session_state.get(key)
@@ -89,6 +88,12 @@ def labels(key: str, names: Mapping[str, str]) -> dict[str, str]:
         elif now in found:
             st.session_state[key] = now
     return found
+
+
+def apart(names: Mapping[str, str]) -> dict[str, str]:
+    """What things are called, by id: those of one name with their ids."""
+    often = Counter(names.values())
+    return {each: name if often[name] == 1 else f"{name} · {each}" for each, name in names.items()}
 
 
 def _pick(done: Sequence[Record], key: str, on_pick: Picked | None, some: bool) -> Record | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from xai.models.classifier import Classifier
 from xai.runs import RunFolder
 from xai.studies._transfer_files import TransferResult, load_result
 from xai.studies.shipped import BRAIN, CHARACTERS, command, network_of_run
+from xai.studies.transfer import with_epochs
 from xai.ui import figures, runs
 from xai.ui.work import Recent
 
@@ -78,10 +80,12 @@ class Shown:
 
     @property
     def command(self) -> str:
-        """The command that makes it again."""
+        """The command that makes it again, also where learning on was asked for and has no result yet."""
         if self.id in PACKED:
             return command(self.result)
-        return run_control.record(self.result.path).command
+        launch = RunFolder(self.result.path).launch()
+        words = with_epochs(launch.words, self.result.summary["recipe"]["epochs"]) if launch.words else ()
+        return dataclasses.replace(launch, words=tuple(words)).command
 
 
 def _marks(synthetic: bool, random_base: bool) -> tuple[str, ...]:
@@ -135,7 +139,9 @@ def pick() -> list[Shown]:
         if others
         else []
     )
-    return [first, *(every[name] for name in beside if name in every)]
+    several = [first, *(every[name] for name in beside if name in every)]
+    named = runs.apart({each.id: each.title for each in several})
+    return [dataclasses.replace(each, title=named[each.id]) for each in several]
 
 
 def _beside() -> None:

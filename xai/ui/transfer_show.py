@@ -66,7 +66,8 @@ def headline(shown: Shown) -> None:
     if repeated := told.get("repeated", 0):
         st.warning(f"{repeated} of these are {runs.plain(told['protocol']['repeated'])}.", icon=":material/warning:")
     if told["left_out"]:
-        with st.expander(f"{len(told['left_out'])} files were left out"):
+        count = len(told["left_out"])
+        with st.expander(f"{count} file{'s' * (count > 1)} left out"):
             st.dataframe(told["left_out"], hide_index=True)
 
 
@@ -123,17 +124,19 @@ def curves(several: Sequence[Shown]) -> None:
 def _go_on(shown: Shown) -> None:
     """More epochs for a finished run, and its network as a file for elsewhere."""
     recipe = shown.result.config["recipe"]
-    total = recipe["epochs"]
-    early = shown.result.summary["stopped_early"]
+    total = shown.result.summary["recipe"]["epochs"]
     record = run_control.record(shown.result.path)
+    why = "Its patience has run out: more epochs would not be learned." * shown.result.summary["stopped_early"]
+    if record.status.state in ("failed", "cancelled"):
+        why = "It was stopped on the way to more epochs: resume it first."
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input("More epochs", 1, 1000, MORE, key=f"{KEY}_more_{shown.id}", width=130)
         st.button(
             "Learn on",
             icon=":material/play_arrow:",
             key=f"{KEY}_learn_on_{shown.id}",
-            disabled=not record.words or record.active or early,
-            help="Its patience has run out: more epochs would not be learned." if early else None,
+            disabled=not record.words or record.active or bool(why),
+            help=why or None,
             on_click=transfer_form.more,
             args=(shown.id, total + count, record.words),
         )
