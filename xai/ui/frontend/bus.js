@@ -1,6 +1,9 @@
 // What the components of one browser tab share: packets by id, and the latest status of every slot.
-// Each component is a module of its own, so the bus lives on globalThis. Old packets go first.
-const KEPT_PACKETS = 300;
+// Each component is a module of its own, so the bus lives on globalThis.
+// Bytes of packets that a tab keeps: about six studies of an attack with maps as fine as the picture, or 250 such maps.
+// What is given up comes again when its carrier is mounted again, so only what no carrier on the page has brought may go,
+// the oldest first.
+const KEPT_BYTES = 64 * 2 ** 20;
 
 const bus = (globalThis.__olhar ??= { packets: new Map(), slots: {}, listeners: new Set(), grids: new Set() });
 
@@ -8,21 +11,36 @@ const bus = (globalThis.__olhar ??= { packets: new Map(), slots: {}, listeners: 
 function unpack(bytes) {
   const size = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + size)));
-  return { head, body: bytes.slice(4 + size) };
+  return { head, body: bytes.slice(4 + size), size: bytes.length };
 }
 
-function receive(bytes) {
+// place: the element of the carrier that brings it.
+function receive(bytes, place) {
   const packet = unpack(bytes);
   if (packet.head.kind === "status") {
     bus.slots = packet.head.slots;
   } else if (packet.head.kind === "address") {
     show(packet.head);
   } else {
-    if (bus.packets.has(packet.head.id)) return;
-    bus.packets.set(packet.head.id, packet);
-    if (bus.packets.size > KEPT_PACKETS) bus.packets.delete(bus.packets.keys().next().value);
+    const { id } = packet.head;
+    const known = bus.packets.get(id);
+    bus.packets.delete(id); // the latest is the last
+    bus.packets.set(id, Object.assign(known ?? packet, { place: new WeakRef(place) }));
+    if (known) return;
+    forget();
   }
   for (const listener of [...bus.listeners]) listener(packet.head);
+}
+
+function forget() {
+  let held = 0;
+  for (const { size } of bus.packets.values()) held += size;
+  for (const [id, { size, place }] of bus.packets) {
+    if (held <= KEPT_BYTES) return;
+    if (place.deref()?.isConnected) continue;
+    bus.packets.delete(id);
+    held -= size;
+  }
 }
 
 // Let a component hear of packets; gives what ends that, and says whether it did. Where its data change while it is still

@@ -1,4 +1,4 @@
 // Invisible: hands the bytes that Python sent to the bus.
-export default function ({ data }) {
-  receive(data);
+export default function ({ data, parentElement }) {
+  receive(data, parentElement);
 }
