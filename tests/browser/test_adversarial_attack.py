@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import zipfile
@@ -15,11 +16,15 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests.app.test_attack_packet_app import found
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import NARROW, ROOT, AppServer, low_contrast, overflow, screenshot, settle
 from xai.studies._control import noise_of_equal_norm
 from xai.types import AttackResult, Run
+from xai.ui.attack import Plan
+from xai.ui.attack_packet import sweep_packet
 from xai.ui.browser import text
+from xai.ui.tiles import DISPLAY, colormaps
 
 QUICK = "/adversarial_attack?attack=fgsm"
 ALL = 33
@@ -145,6 +150,72 @@ def test_the_end_of_an_earlier_call_leaves_a_component_listening(new_page: NewPa
       return [before, bus.listeners.has(component.hear)];
     """
     assert page.evaluate("() => {" + text("bus.js") + calls + "}") == [True, False]
+
+
+def test_a_tab_keeps_the_latest_bytes_and_all_that_is_on_the_page(new_page: NewPage) -> None:
+    page = new_page()
+    calls = """
+      const on = document.body.appendChild(document.createElement("div"));
+      const give = (id, bytes, place = document.createElement("div")) => {
+        const head = new TextEncoder().encode(JSON.stringify({ id, kind: "map" }));
+        const data = new Uint8Array(4 + head.length + bytes);
+        new DataView(data.buffer).setUint32(0, head.length, true);
+        data.set(head, 4);
+        receive(data, place);
+      };
+      const kept = () => [...bus.packets.keys()].filter((id) => id.length === 1).join("");
+      const eighth = KEPT_BYTES / 8;
+      give("a", 2 * eighth, on);
+      for (const id of ["b", "c"]) give(id, 2 * eighth);
+      for (let i = 0; i < 400; i++) give(`small ${i}`, 100);
+      const found = [kept(), bus.packets.size];
+      give("b", 2 * eighth);
+      give("d", 2 * eighth);
+      found.push(kept());
+      on.remove();
+      give("e", 2.5 * eighth);
+      return [...found, kept()];
+    """
+    # "b" came again, so "c" is the oldest that is not on the page; "a" goes once it is not either.
+    assert page.evaluate("() => {" + text("bus.js") + calls + "}") == ["abc", 403, "abd", "bde"]
+
+
+def test_a_study_stays_in_hand_until_the_next_one_is_open(new_page: NewPage) -> None:
+    first, next_one = (found(Plan(attack="fgsm", seed=seed)) for seed in (0, 1))
+    facts = zip(first.study.attacked, (False, False, True), (False, True, True), strict=True)
+    attacked = [
+        dataclasses.replace(each, success=torch.tensor([success]), survives_png=torch.tensor([png]))
+        for each, success, png in facts
+    ]
+    first = dataclasses.replace(first, study=dataclasses.replace(first.study, attacked=tuple(attacked)))
+    packets = [base64.b64encode(sweep_packet(each)).decode() for each in (first, next_one)]
+    ids = [next_one.request.id, first.request.id]
+    data = {"ids": ids, "count": ALL, "place": 16, "display": dict(DISPLAY), "colormaps": colormaps()}
+    script = "".join(map(text, ("bus.js", "paint.js", "chart.js", "sweep.js"))).replace(
+        "export default ", "const mount ="
+    )
+    calls = """
+      const place = document.body.appendChild(document.createElement("div"));
+      const give = (coded) => receive(Uint8Array.from(atob(coded), (letter) => letter.charCodeAt(0)), place);
+      mount({ data, parentElement: place, setStateValue: () => {} });
+      give(packets[0]);
+      const root = place.querySelector(".olhar");
+      while (!root.dataset.count) await new Promise((go) => setTimeout(go, 20));
+      const said = [root.querySelector(".verdict").textContent, root.querySelector(".strip").children[16].title];
+      globalThis.createImageBitmap = () => new Promise(() => {}); // the pictures of the next study take their time
+      give(packets[1]);
+      const slider = root.querySelector(".epsilon");
+      slider.value = 32;
+      slider.dispatchEvent(new Event("input"));
+      return [...said, root.dataset.place];
+    """
+    verdict, title, place = new_page().evaluate("async ([data, packets]) => {" + script + calls + "}", [data, packets])
+    assert place == "32"
+    # What reaches its aim by rounding alone has not survived it.
+    assert verdict.startswith(
+        "Smallest epsilon that changes the class: 16/255. Saved as PNG it survives from 16/255 on."
+    )
+    assert title == "ε 4/255: class as before"
 
 
 def test_dark_and_narrow(server: AppServer, new_page: NewPage) -> None:

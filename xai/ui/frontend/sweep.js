@@ -32,7 +32,7 @@ class Sweep {
   }
 
   build(data) {
-    this.slider = element("input", { type: "range", min: 0, max: data.count - 1, step: 1, value: this.place, class: "epsilon", "aria-label": "Epsilon", list: "" });
+    this.slider = element("input", { type: "range", min: 0, max: data.count - 1, step: 1, value: this.place, class: "epsilon", "aria-label": "Epsilon" });
     this.slider.addEventListener("input", () => this.move(Number(this.slider.value)));
     this.slider.addEventListener("change", () => this.send("place", this.place));
     this.readout = element("output", { class: "readout" });
@@ -101,22 +101,25 @@ class Sweep {
   // The best study that has arrived: the fine one, else the first positions.
   refresh() {
     const packet = this.ids.map((id) => bus.packets.get(id)).find(Boolean);
-    if (packet === this.packet) return;
-    this.packet = packet;
-    this.opened = null;
+    if (packet === this.coming) return;
+    this.coming = packet;
+    if (packet) this.begin(packet); // what was there stays, and moves, until it is open
+    else { this.show(null, null); this.strip.replaceChildren(); this.key.replaceChildren(); this.readout.textContent = ""; }
+  }
+
+  show(packet, opened) {
+    Object.assign(this, { packet, opened });
     this.wait.hidden = Boolean(packet);
     this.body.hidden = !packet;
     this.verdict.hidden = !packet;
-    if (packet) this.begin(packet);
-    else { this.strip.replaceChildren(); this.key.replaceChildren(); this.readout.textContent = ""; }
   }
 
   async begin(packet) {
     const { head } = packet;
     if (last?.packet !== packet) last = { packet, pictures: picturesOf(packet) };
     const opened = await last.pictures;
-    if (packet !== this.packet) return;
-    this.opened = opened;
+    if (packet !== this.coming) return;
+    this.show(packet, opened);
     for (const tile of Object.values(this.tiles)) tile.mark.hidden = !head.random;
     for (const option of this.colors.options) option.hidden = (option.dataset.kind === "diverging") !== head.signed;
     this.colors.value = head.signed ? this.display.diverging : this.display.colors;
@@ -136,7 +139,7 @@ class Sweep {
     for (let place = 0; place < head.count; place++) {
       const i = head.places.indexOf(place);
       const frame = head.frames[i];
-      const state = !frame ? "none" : frame.png ? "kept" : frame.success ? "turned" : "same";
+      const state = !frame ? "none" : !frame.success ? "same" : frame.png ? "kept" : "turned";
       cells.push(element("i", { class: state, title: frame ? `ε ${head.texts[i]}: ${says[state]}` : "not computed yet" }));
     }
     this.strip.replaceChildren(...cells);
@@ -146,8 +149,8 @@ class Sweep {
     const first = head.frames.findIndex((frame) => frame.success);
     const what = head.target ? `reaches the chosen class, ${head.target}` : "changes the class";
     const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
-    if (first >= 0) parts.push(`Saved as PNG it ${this.holds("png", "survives")}.`);
-    parts.push(`Random noise of the same norm ${this.holds("noise", head.target ? "reaches it" : "changes the class")}.`);
+    if (first >= 0) parts.push(`Saved as PNG it ${this.holds((frame) => frame.success && frame.png, "survives")}.`);
+    parts.push(`Random noise of the same norm ${this.holds((frame) => frame.noise, head.target ? "reaches it" : "changes the class")}.`);
     if (head.short) parts.push(head.short);
     const already = `The picture is the chosen class, ${head.target}, already: nothing has to change.`;
     this.verdict.textContent = head.reached ? already : parts.join(" ");
@@ -156,7 +159,7 @@ class Sweep {
   // Where a fact of the frames holds, in words: a larger epsilon need not keep what a smaller one has.
   holds(fact, words) {
     const { frames, texts } = this.packet.head;
-    const places = frames.flatMap((frame, i) => (frame[fact] ? [i] : []));
+    const places = frames.flatMap((frame, i) => (fact(frame) ? [i] : []));
     if (!places.length) return `never ${words}`;
     if (places.length === frames.length - places[0]) return `${words} from ${texts[places[0]]} on`;
     return `${words} at ${places.length} of ${frames.length} epsilons, first at ${texts[places[0]]}`;
