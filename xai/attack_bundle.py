@@ -26,6 +26,7 @@ from xai.files import sha256
 from xai.metrics.shift import SHIFTS
 from xai.models.classifier import Classifier
 from xai.provenance import versions
+from xai.studies._control import shortfall
 from xai.studies.adversarial import CLASSES, WHO, EpsilonStudy, SecurityCurve
 
 
@@ -176,6 +177,7 @@ def curve_table(curve: SecurityCurve) -> list[dict[str, Any]]:
 def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str, index: int = 0) -> dict[str, Any]:
     """The manifest's entry of image `index`."""
     smallest = float(study.smallest[index])
+    attacked, noise = (study.norms[who][:, index : index + 1] for who in WHO)
     result: Mapping[str, Any] = plain(
         {
             "source": source,
@@ -186,7 +188,7 @@ def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str,
             "smallest_epsilon": smallest,
             "smallest_epsilon_text": smallest_text(smallest, norm_of(study)),
             "protocol": study.protocol.sentence,
-            "noise_falls_short": study.shortfall or None,
+            "noise_falls_short": shortfall(attacked, noise, norm_of(study)) or None,
             "settings": study.protocol.settings,
             "provenance": study.provenance,
             "epsilons": table(study, classifier, index),

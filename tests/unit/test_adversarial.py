@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.unit.attack_helpers import short_of_memory
 from xai import load_image
-from xai.attack_bundle import smallest_text
+from xai.attack_bundle import entry, smallest_text
 from xai.attacks import attack
 from xai.attacks._spec import Attack
 from xai.attacks.fgsm import FGSM
@@ -139,6 +139,9 @@ def test_noise_that_the_box_keeps_short_is_said_with_both_norms(tiny: Classifier
     )
     mid = epsilon_study(tiny, torch.full((1, 3, 64, 64), 0.5), [0.0, 1.0, 120.0], "fgsm", Whiten())
     assert mid.shortfall == ""  # from the middle either end is as far
+    both = epsilon_study(tiny, torch.cat([study.clean, mid.clean]), [0.0, 1.0, 120.0], "fgsm", Whiten())
+    said = [entry(both, tiny, "folder", "source", index)["noise_falls_short"] for index in (0, 1)]
+    assert said == [study.shortfall, None]  # of the image alone
     curve = security_curve([study, mid])
     assert study.shortfall.replace(" epsilons:", " epsilons and on 1 of 2 images:") in curve.protocol
     assert security_curve(mid).protocol.endswith("drawn for each image anew.")

@@ -27,6 +27,7 @@ def test_epsilons_by_hand() -> None:
     assert parse_epsilons(["0:4:2", "1"], "linf") == [0, 1 / 255, 2 / 255, 4 / 255]
     assert parse_epsilons(["0:1:0.25"], "l2") == [0, 0.25, 0.5, 0.75, 1]
     assert len(parse_epsilons(["0:16:1"], "linf")) == 17
+    assert len(parse_epsilons(["0:99.96:0.1"], "linf")) == len(parse_epsilons(["0:9.99:0.01"], "l2")) == 1000
 
 
 def test_values_that_read_alike_are_one() -> None:
@@ -45,6 +46,8 @@ def test_epsilons_that_are_none(word: str) -> None:
         parse_epsilons([word], "linf")
     with pytest.raises(InputError, match="more than 1000 values"):
         parse_epsilons(["0:16:0.001"], "linf")
+    with pytest.raises(InputError, match="more than 1000 values"):
+        parse_epsilons(["0:100:0.1"], "linf")
 
 
 def test_writes_files_that_agree_with_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +93,9 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
     assert "Wilson 95 % interval" in manifest["over_images"]["protocol"]
     rate = manifest["over_images"]["success"]
     assert manifest["over_images"]["images"] == 2
+    turned = manifest["over_images"]["smallest_epsilon"]
+    assert turned["images"] == 2 - manifest["over_images"]["never_turned"]
+    assert turned["protocol"] == "mean over the images that succeed, with its bootstrap 95 % interval"
     assert rate["mean"][0] == 0
     assert all(low <= mean <= high for low, mean, high in zip(rate["low"], rate["mean"], rate["high"], strict=True))
 

@@ -94,7 +94,7 @@ def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
             found.add(numbers[0])
         elif len(numbers) == 3 and numbers[2] > 0 and numbers[1] >= numbers[0]:
             low, high, step = numbers
-            if (high - low) / step > MOST - 0.5:
+            if (high - low) / step + 1e-9 >= MOST:
                 raise InputError(f"--epsilon {word} has more than {MOST} values; give a larger step.")
             found.update(low + step * index for index in range(int((high - low) / step + 1e-9) + 1))
         else:
@@ -258,7 +258,15 @@ def over_images(studies: Sequence[EpsilonNumbers]) -> Any:
     }
     turned = curve.smallest
     found["smallest_epsilon"] = (
-        None if turned is None else {"mean": turned.mean, "low": turned.low, "high": turned.high}
+        None
+        if turned is None
+        else {
+            "mean": turned.mean,
+            "low": turned.low,
+            "high": turned.high,
+            "images": turned.n,
+            "protocol": f"mean over the images that succeed, with its bootstrap {100 * turned.level:g} % interval",
+        }
     )
     found["never_turned"] = curve.never
     return bundle_plain(found)
