@@ -25,6 +25,7 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         return
     found: SetFound = job.result
     curve, norm = found.curve, choice.plan.norm
+    targeted = choice.plan.target is not None
     random = choice.nets[0].weights.startswith("random")
     mark = " (RANDOM WEIGHTS)" if random else ""
     unit = "ε in 1/255 (L∞ norm)" if norm == "linf" else "ε in pixel units of [0, 1] (L2 norm)"
@@ -33,7 +34,6 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
     over = f"{choice.nets[0].title}, mean over {curve.success.n} pictures with its 95 %"
     left, right = st.columns(2, gap="large", vertical_alignment="bottom")
     with left:
-        targeted = choice.plan.target is not None
         what = "that reach the class" if targeted else "whose class changes"
         lines = [("attacked", curve.success), (NOISE, curve.noise_turns), (PNG, curve.survives_png)]
         made = figures.bands(x, lines, unit, f"share of pictures {what}", (-0.02, 1.02))
@@ -46,12 +46,11 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         )
         lines = [("attacked", curve.shift["attack"][measure]), (NOISE, curve.shift["noise"][measure])]
         made = figures.bands(x, lines, unit, SHIFTS[measure].title)
-        foot = f"{over} bootstrap interval, maps of the class predicted first. {protocol}"
-        figures.chart(made, f"{SHIFTS[measure].title}, clean to changed{mark}", foot, "aa_shifts")
+        foot = f"{over} bootstrap interval, maps of the class predicted first, clean to changed. {protocol}"
+        figures.chart(made, f"Shift of the explanation{mark}", foot, "aa_shifts")  # of which one, the axis says
+    never = f"No epsilon tried {'reached the class with' if targeted else 'turned'} {curve.never} of them."
     st.caption(
-        (":red-background[Random weights]: " if random else "")
-        + f"{curve.protocol} "
-        + (f"No epsilon tried turned {curve.never} of them." if curve.never else "")
+        (":red-background[Random weights]: " if random else "") + f"{curve.protocol} " + (never if curve.never else "")
     )
     rows = [
         {
