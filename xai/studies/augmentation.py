@@ -24,7 +24,7 @@ from xai.errors import InputError
 from xai.explain._spec import METHODS
 from xai.explain.call import check_applies
 from xai.files import write_atomic
-from xai.gan.images import SHARE
+from xai.gan.images import SHARE, split_places
 from xai.gan.saved import Generator, load_generator
 from xai.gan.settings import LAPTOP, SIZES
 from xai.models.store import load_model, model_spec
@@ -183,6 +183,10 @@ def augment(
             "the synthetic arms need a generator; give --generator RUN (python -m xai gan train DATA ... --out RUN), "
             "or --generator-steps N to train one first."
         )
+    if given:
+        check_generators(given, data.classes)
+    else:
+        split_places(data, request.share, request.split_seed)
     terms = request.terms
     _check(request, terms, chosen)
     folder = RunFolder.create(out, _config(request, data, terms, given, run.seed), resume)

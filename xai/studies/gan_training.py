@@ -21,7 +21,7 @@ from xai.data._spec import DataSet
 from xai.data.call import open_dataset
 from xai.errors import InputError
 from xai.files import write_atomic
-from xai.gan.images import SHARE, Pictures, Shares, only_class, read_shares
+from xai.gan.images import SHARE, Pictures, Shares, check_held_out, only_class, read_shares, split_places
 from xai.gan.sample import SHOWN, grid_png
 from xai.gan.saved import Generator, merged, save_discriminator, save_generator
 from xai.gan.settings import GanSettings
@@ -82,6 +82,8 @@ def train_gan(
     with team.together("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"):
         chosen = resolve_device(device)
         data = only_class(open_dataset(request.data), request.only)
+        Pace(look=request.look)  # what is wrong is said before there is a folder, which would be in the way of another
+        check_held_out(len(split_places(data, request.share, request.split_seed)[1]))
         classes = data.classes if request.conditional and len(data.classes) > 1 else ()
         precision = _precision(request.precision, chosen)
         config = _config(request, data, classes, run.seed, precision, team.size)

@@ -133,6 +133,7 @@ def test_what_cannot_be_done_is_refused(changes, told):
         ({"precision": "fp16"}, "precision fp16 is for CUDA, not for cpu; use float32 or bf16"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0; give a number above 0"),
         ({"method": "attention_rollout"}, "does not apply to SimpleCNN"),
+        ({"arms": ("real",), "generators": (), "share": 1.5}, "the share for training is 1.5; give 0.05 to 0.95"),
         ({"model": "vgg61"}, "'vgg61' is not known"),
     ],
 )
@@ -156,6 +157,13 @@ def test_the_studys_networks_can_be_chosen(data, made, tmp_path, model, title, m
     assert unit.facts["side"] == 224
     assert unit.facts["trained_parameters"] == unit.facts["parameters"]
     assert tuple(unit.tensors["real.maps"].shape[1:]) == (map_side, map_side)
+
+
+def test_a_generator_that_lacks_a_class_is_refused_before_images_are_read(data, tmp_path):
+    nuts = generator(data, tmp_path / "nuts.safetensors", only="nut")
+    with pytest.raises(InputError, match="no generator draws class 'bolt'"):
+        augment(request(data, nuts), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_class_is_nothing_to_tell_apart(data, tmp_path):

@@ -309,6 +309,13 @@ def test_a_shortage_is_said_and_the_training_goes_on_and_resumes_in_parts(folder
 # --- what a training cannot be judged by, and what it tells ---------------------------------
 
 
+def test_what_is_refused_leaves_no_folder_in_the_way_of_another_try(folder, tmp_path) -> None:
+    for changes, told in (({"look": 0}, "look is 0; give 1"), ({"share": 1.5}, "the share for training is 1.5; give")):
+        with pytest.raises(InputError, match=told):
+            train_gan(dataclasses.replace(request_of(folder), **changes), tmp_path / "run", device="cpu")
+        assert not (tmp_path / "run").exists()
+
+
 def test_too_few_or_equal_images_are_refused_before_the_first_step(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was made"))
     few = tmp_path / "few"
