@@ -59,14 +59,15 @@ def test_a_ratio_that_was_the_only_one_is_not_said_to_be_chosen(
     monkeypatch: pytest.MonkeyPatch, ratios: list[int], head: str
 ) -> None:
     shown: list[Any] = []
-    quiet = dict.fromkeys(("subheader", "markdown", "caption"), lambda text: None)
-    monkeypatch.setattr(gan_study, "st", SimpleNamespace(**quiet, table=lambda rows, **_: shown.extend(rows)))
+    said = dict.fromkeys(("subheader", "markdown", "caption"), shown.append)
+    monkeypatch.setattr(gan_study, "st", SimpleNamespace(**said, table=lambda rows, **_: shown.extend(rows)))
     verdict = {"percent": 100, "ratio": 50, "images": "", "validation_prefers": "synthetic"}
-    summary = {"verdict": "", "title": "", "data_name": "", "data_synthetic": False}
+    summary = {"verdict": "", "title": "SimpleCNN", "data_name": "0f" * 32, "data_synthetic": False}
     summary["protocol"] = {"sentence": "", "settings": {"ratios": ratios}}
     summary["verdicts"] = [{**verdict, "difference": {"mean": 1.0, "low": None, "high": None}}]
     gan_study.verdict(Study(Path(), summary, {}))
-    assert shown[0][head] == "50 %"
+    assert shown[-1][head] == "50 %"
+    assert "SimpleCNN on a zip that was sent" in shown  # a person's zip is kept under its digest
 
 
 def test_images_with_a_blank_map_are_counted_once_not_once_a_seed() -> None:

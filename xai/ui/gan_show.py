@@ -18,6 +18,7 @@ from xai.runs import RunFolder
 from xai.ui import gan, gan_live, runs
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.gan import Source
+from xai.ui.uploads import named
 
 PAIR = 132
 """Width of a sample beside its nearest picture, in pixels: six in a row of a wide page, two of a narrow one."""
@@ -71,7 +72,8 @@ def about(made: Generator) -> None:
     st.caption(
         f"{'FastGAN' if s.architecture == 'fastgan' else 'DCGAN'}, {s.size} px, {count} class{'es' * (count > 1)}, "
         f"{facts.get('steps', 0):,} steps of {s.batch} images on {facts.get('train_images', 0):,} training pictures of "
-        f"{facts.get('data_name', 'unnamed data')}, seed {facts.get('seed', 0)}, weights {made.fingerprint}."
+        f"{runs.plain(named(facts.get('data_name', 'unnamed data')))}, seed {facts.get('seed', 0)}, "
+        f"weights {made.fingerprint}."
     )
 
 

@@ -19,9 +19,10 @@ from xai.explain._spec import METHODS
 from xai.render import overlay, png_bytes, scale_of
 from xai.statistics import Band
 from xai.studies.augmentation import SHOWN, Study
-from xai.ui import figures, gan
+from xai.ui import figures, gan, runs
 from xai.ui.figures import COLORS, chart
 from xai.ui.gan import Source
+from xai.ui.uploads import named
 
 MISSING = (
     "No study is here yet: the shipped one (assets/augmentation) is missing, and none has finished. Begin one under "
@@ -56,7 +57,7 @@ def verdict(study: Study) -> None:
     """The answer, on all real images and on shares of them."""
     summary = study.summary
     st.subheader(f"Verdict: {summary['verdict']}")
-    st.markdown(f"{summary['title']} on {summary['data_name']}{_marked(summary)}")
+    st.markdown(f"{summary['title']} on {runs.plain(named(summary['data_name']))}{_marked(summary)}")
     st.caption(summary["protocol"]["sentence"])
     rows = [
         {

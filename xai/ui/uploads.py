@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class Sent:
         """A sentence about data, with the zip's own name in the place of the digest."""
         digest = Path(self.place)
         return text.replace(digest.name, self.name).replace(digest.stem, self.name) if self.place else text
+
+
+def named(name: str) -> str:
+    """What to call data that a run names so: a zip that was sent lies under its digest, which tells nobody anything."""
+    return "a zip that was sent" if re.fullmatch("[0-9a-f]{64}", Path(name).stem) else name
 
 
 def class_zip(key: str) -> Sent | None:
