@@ -67,8 +67,8 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether it has a result: also what is left of an earlier end where going on was cancelled or failed."""
-        return self.status.state == "done" or (not self.active and (self.path / "summary.json").is_file())
+        """Whether it has a result: also that of an earlier end, where it goes on or was cancelled or failed since."""
+        return self.status.state == "done" or (self.path / "summary.json").is_file()
 
     @property
     def resumable(self) -> bool:

@@ -122,6 +122,21 @@ def test_runs_of_one_title_are_told_apart_where_they_are_compared(open_page: Ope
     assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == ["Brain"]
 
 
+def test_a_result_stays_with_those_beside_it_while_its_run_learns_on(open_page: OpenPage, tmp_path: Path) -> None:
+    for each in ("train-1", "train-2"):
+        second_run(tmp_path / "runs" / each)
+    app = open_page("transfer_learning")
+    app.selectbox(key="tl_picked").set_value("train-1").run()
+    app.multiselect(key="tl_beside").set_value(["train-2"]).run()
+    with locked(tmp_path / "runs" / "train-1" / ".lock", 1):
+        RunFolder(tmp_path / "runs" / "train-1").set_status(Status("running", 20, 100))
+        app.run()
+        assert not app.exception
+        assert (app.session_state["tl_picked"], app.session_state["tl_beside"]) == ("train-1", ["train-2"])
+        assert next(d.value for d in app.dataframe if "Run" in d.value)["Run"].tolist() == ["train-1", "train-2"]
+        assert app.button(key="tl_learn_on_train-1").disabled
+
+
 def test_of_a_run_stopped_while_it_learned_on_the_shown_command_is_the_results(
     open_page: OpenPage, tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ def panel(kind: str, key: str, on_pick: Picked | None = None) -> Record | None:
         over = [each for each in found if not each.active]
         for each in [each for each in over if each.status.state != "done"][:RECENT]:
             _card(each, key, ("resume",))
-        return _pick([each for each in over if each.finished], key, on_pick, bool(found))
+        return _pick([each for each in found if each.finished], key, on_pick, bool(found))
 
 
 def await_run(key: str, run_id: str) -> None:
