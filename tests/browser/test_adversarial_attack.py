@@ -89,6 +89,13 @@ def test_opens_attacked_and_the_slider_moves_among_finished_results(server: AppS
     assert float(page.locator("[data-latency]").get_attribute("data-latency") or "nan") > 0
     assert len(sent) - before <= 16  # a place is sent when the key is let go; no picture is asked for
     screenshot(page, "attack-light", whole=True)
+    handle.press("ArrowRight")
+    settle(page)
+    page.get_by_role("tab", name="Many pictures").click()
+    expect(page.get_by_text("And your own")).to_be_visible()
+    page.get_by_role("tab", name="One picture").click()
+    finished(page)
+    assert page.locator(".readout").inner_text() == "4.5/255"  # where it was let go
 
 
 def test_many_pictures_give_a_rate_with_its_interval(server: AppServer, new_page: NewPage) -> None:

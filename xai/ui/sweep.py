@@ -29,6 +29,8 @@ def mount(key: str, ids: Sequence[str]) -> None:
 
 
 def place(key: str) -> int:
-    """Where the slider was let go."""
-    value = getattr(st.session_state.get(key), "place", None)
-    return int(value) if value is not None else START
+    """Where the slider was let go, also while another tab or page hid it."""
+    value, kept = getattr(st.session_state.get(key), "place", None), f"{key}_place"
+    if value is not None:
+        st.session_state[kept] = int(value)
+    return int(st.session_state.get(kept, START))
