@@ -48,7 +48,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def free_memory() -> int | None:
-    """Bytes of main memory that a process could still get; None where the system does not say (it is not Linux)."""
+    """Bytes of main memory that the machine could still give; None where the system does not say (it is not Linux).
+
+    A limit of this process's own, as a container has, is not looked at.
+    """
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

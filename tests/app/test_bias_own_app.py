@@ -22,7 +22,7 @@ from xai.runs import RunFolder
 from xai.statistics import Interval
 from xai.studies.bias_mend import MendRequest, mend_own
 from xai.studies.bias_own import OwnRequest, audit_own
-from xai.ui.bias import _columns, _from_here, signed
+from xai.ui.bias import _columns, _counted, _from_here, signed
 from xai.ui.bias_forms import packed
 from xai.ui.bias_parts import number
 from xai.ui.bias_photo import percents
@@ -160,6 +160,7 @@ def test_of_one_image_no_interval_is_told() -> None:
     one = Interval(0.5, float("nan"), float("nan"), 1)
     assert (number(one), signed(one)) == ("0.50 (1 image)", "+50.0 points (1 image)")
     assert _columns(one, "reliance") == {"reliance": 0.5}
+    assert (_counted(one), _counted(Interval(0.5, 0.4, 0.6, 9))) == ("1 image", "9 images, 95 % bootstrap")
     assert number(Interval(0.5, 0.4, 0.6, 9)) == "0.50 [0.40, 0.60]"
 
 

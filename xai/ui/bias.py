@@ -162,15 +162,15 @@ def head(found: Result) -> None:
     st.markdown(f"{marks} {runs.plain(data)}")
     aligned, conflicting = audit.aligned, audit.conflicting
     cue = audit.by_factor(audit.cue)
-    columns = st.columns(4)
+    columns = iter(st.columns(4))
     if aligned is not None:
         called = "Right where the cue agrees" if conflicting else "Right"  # where no group is rarer, all agree
-        columns[0].metric(called, f"{aligned.mean:.0%}", help=percent(aligned))
+        next(columns).metric(called, f"{aligned.mean:.0%}", help=percent(aligned))
     if conflicting is not None:
-        columns[1].metric("Right where it conflicts", f"{conflicting.mean:.0%}", help=percent(conflicting))
+        next(columns).metric("Right where it conflicts", f"{conflicting.mean:.0%}", help=percent(conflicting))
     if cue is not None:
-        columns[2].metric("Answers that flip", f"{cue.flips.mean:.0%}", help=f"{audit.how}; {percent(cue.flips)}")
-    columns[3].metric(
+        next(columns).metric("Answers that flip", f"{cue.flips.mean:.0%}", help=f"{audit.how}; {percent(cue.flips)}")
+    next(columns).metric(
         "Worst group",
         f"{audit.worst.accuracy.mean:.0%}",
         help=f"{_group(audit.worst)}: {percent(audit.worst.accuracy)}",
@@ -269,7 +269,7 @@ def interventions(audit: Audit) -> None:
     figure.update_xaxes(title="Reliance (1 alone, 0 no role)")
     spoken = "that the value speaks for" if audit.cue in CUES else "first predicted"
     show(
-        styled(figure, f"Mean fall of the probability of the class {spoken}, 95 % bootstrap"),
+        styled(figure, f"Mean fall of the probability of the class {spoken}, {_counted(order[0].score)}"),
         "reliance",
     )
     rows = [
@@ -306,7 +306,7 @@ def shares(audit: Audit) -> None:
     show(
         styled(
             figure,
-            f"{METHODS.get(first[0].method).title} of the predicted class, {first[0].share.n} images, 95 % bootstrap",
+            f"{METHODS.get(first[0].method).title} of the predicted class, {_counted(first[0].share)}",
         ),
         "shares",
     )
@@ -352,6 +352,10 @@ def whiskers(above: Sequence[float], below: Sequence[float], color: str = COLORS
     """Bars up and down from each value; the usual grey can be seen on light and dark."""
     ends = {"array": list(above), "arrayminus": list(below)}
     return {"type": "data", "symmetric": False, **ends, "color": f"rgb({color})"}
+
+
+def _counted(value: Interval) -> str:
+    return "1 image" if value.n == 1 else f"{value.n} images, 95 % bootstrap"
 
 
 def _columns(value: Interval, name: str) -> dict[str, float]:
