@@ -97,12 +97,17 @@ def _protocol(
     request: Mapping[str, Any], shares: Shares, found: Units, generators: Sequence[Generator]
 ) -> dict[str, Any]:
     size, seeds = int(shares.test.images.shape[-1]), request["seeds"]
+    intervals = (
+        "Intervals: 95 % each, over seeds and test images (Student's t on both variances); differences are paired by "
+        "both."
+        if seeds > 1
+        else "Accuracies of one seed have no interval."
+    )
     words = [
         f"Every arm: {request['steps']:,} steps of Adam ({request['learning_rate']:g}, falling as a cosine), "
         f"{request['batch']} images each, {seeds} seed{'s' * (seeds > 1)}, the last step's weights. Test: "
         f"{len(shares.test.keys)} real images. {shares.unseen} Nothing is chosen on them: ratios are chosen on "
-        f"{len(shares.validation.keys)} other real images. All images are brought to {size} px first. Intervals: 95 % "
-        "each, over seeds and test images (Student's t on both variances); differences are paired by both.",
+        f"{len(shares.validation.keys)} other real images. All images are brought to {size} px first. {intervals}",
         "Synthetic at 0 % is real only.",
     ]
     if any(unit.arm in ("traditional", "both") for unit in found):
