@@ -180,6 +180,11 @@ def test_an_exported_network_is_taken_in_as_a_run(runs, tmp_path, monkeypatch):
             take_network(wrong, "my spots.zip")
         assert str(caught.value).startswith(said)
     assert len(list_runs()) == 1
+    odd = io.BytesIO()
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(odd, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b'"accuracy": 0.75', b'"accuracy": NaN'))
+    assert take_network(odd.getvalue(), "odd.zip").is_dir()  # what a card says beyond what is checked does no harm
 
 
 def test_what_cannot_be_picked_is_said(runs, tmp_path):
