@@ -60,6 +60,15 @@ def free_memory() -> int | None:
     return None if found is None else 1024 * int(found)
 
 
+def check_memory(need: int, what: str, instead: str) -> None:
+    """Raise `InputError` where `what` needs more bytes of main memory than are free; instead: what to do then."""
+    free = free_memory()
+    if free is not None and need > free:
+        raise InputError(
+            f"{what} need {need / 2**30:.1f} GB of memory, of which {free / 2**30:.1f} GB are free; {instead}."
+        )
+
+
 def runs_dir() -> Path:
     """Folder of run folders (`XAI_RUNS`, default `runs` in the working directory)."""
     return Path(os.environ.get("XAI_RUNS") or "runs")

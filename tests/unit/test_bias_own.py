@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from tests.unit.test_bias import by_brightness, pictures
-from xai import cli
+from xai import cli, settings
 from xai.data import open_dataset
 from xai.data._spec import Item
 from xai.errors import InputError, NotApplicableError, UnknownNameError
 from xai.statistics import Interval, wilson
-from xai.studies import _bias_subjects, bias_own
+from xai.studies import bias_own
 from xai.studies._bias_groups import FOLDERS, groups_in, groups_of, with_masks
 from xai.studies._bias_subjects import of_items
 from xai.studies._bias_train import Experiment
@@ -130,19 +130,19 @@ def test_images_that_do_not_fit_the_memory_are_refused_before_they_are_read(tmp_
     items[0] = replace(items[0], open_mask=lambda: pytest.fail("it was read"))
     side = by_brightness().input_size[0]
     need = 2 * 9 * 3 * side * side * 4  # 8 images and 1 that is recoloured, float32, twice while they are joined
-    monkeypatch.setattr(_bias_subjects, "free_memory", lambda: need - 1)
+    monkeypatch.setattr(settings, "free_memory", lambda: need - 1)
     with pytest.raises(
         InputError, match=r"^8 images at 64 x 64 px need 0\.0 GB of memory, of which 0\.0 GB are free; audit"
     ):
         of_items(items, [0] * 8, ["a"] * 8, "brightness", by_brightness(), Run())
     for enough in (need, None):
-        monkeypatch.setattr(_bias_subjects, "free_memory", lambda enough=enough: enough)
+        monkeypatch.setattr(settings, "free_memory", lambda enough=enough: enough)
         with pytest.raises(pytest.fail.Exception, match="it was read"):
             of_items(items, [0] * 8, ["a"] * 8, "brightness", by_brightness(), Run())
 
 
 def test_what_does_not_fit_the_memory_is_refused_before_anything_is_trained_for_it(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(_bias_subjects, "free_memory", lambda: 0)
+    monkeypatch.setattr(settings, "free_memory", lambda: 0)
     own = OwnRequest(str(pictures(tmp_path)), "simple_cnn")
     with pytest.raises(InputError, match=r"^4 images at 64 x 64 px need"):
         mend_own(MendRequest(own, 1, 1), tmp_path / "mended", device="cpu")
@@ -150,7 +150,7 @@ def test_what_does_not_fit_the_memory_is_refused_before_anything_is_trained_for_
         study_bias(BiasRequest(Experiment(cats=4, dogs=4, epochs=1), per_group=2), tmp_path / "drawn", device="cpu")
     assert not [*tmp_path.glob("*/checkpoints")]
     # An image of the generator has nine times its size: itself, and each of eight factors swapped.
-    monkeypatch.setattr(_bias_subjects, "free_memory", lambda: 2 * 9 * 8 * 3 * 64 * 64 * 4 - 1)
+    monkeypatch.setattr(settings, "free_memory", lambda: 2 * 9 * 8 * 3 * 64 * 64 * 4 - 1)
     with pytest.raises(InputError, match=r"^8 images at 64 x 64 px need"):
         audit_own(OwnRequest("sample:pets?cats=4&dogs=4", "simple_cnn", "random:0"), tmp_path / "own", device="cpu")
 

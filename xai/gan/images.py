@@ -14,6 +14,7 @@ from xai.data._spec import DataSet, Item
 from xai.data._synthetic import Drawing, render_arrays
 from xai.data.split import stratified_split
 from xai.errors import ImageError, InputError
+from xai.settings import check_memory
 from xai.types import Run
 
 SHARE = 0.7
@@ -82,9 +83,11 @@ def read_pictures(
     """The images at `places`, the short side resized to `size` (bilinear, antialiased), the middle cut out.
 
     Generated ones are drawn at that size instead. Raises `InputError` where one cannot be read: a training must know
-    what it is trained on.
+    what it is trained on; and before any is read where they do not fit the memory.
     """
     items = [data.items[place] for place in places]
+    need = 2 * len(items) * 3 * size * size  # bytes, and once more while they are joined
+    check_memory(need, f"{len(items)} images at {size} x {size} px", "give fewer, or a smaller size")
     labels = torch.tensor([0 if item.label is None else item.label for item in items], dtype=torch.int64)
     keys = tuple(item.key for item in items)
     if all(isinstance(item.open, Drawing) for item in items):

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from xai import settings
 from xai.data._pet_factors import CUES, PARTS, SPECIES, VALUES, Cue, Pet
 from xai.data._spec import Item, Problem
 from xai.data.pets import PetImage, pet_masks
 from xai.errors import InputError, XaiError
 from xai.models.classifier import Classifier
 from xai.recolour import recolour
-from xai.settings import free_memory
 from xai.studies._bias_groups import mask_of
 from xai.types import Run
 
@@ -198,13 +198,12 @@ def of_items(
 def check_memory(images: int, changed: int, classifier: Classifier) -> None:
     """Raise `InputError` where the images, and so many counterfactuals of them, need more memory than is free."""
     height, width = classifier.input_size
-    several, free = images + changed, free_memory()
-    need = 2 * several * 3 * height * width * 4  # float32, and once more while they are joined
-    if free is not None and need > free:
-        raise InputError(
-            f"{images} images at {width} x {height} px need {need / 2**30:.1f} GB of memory, of which "
-            f"{free / 2**30:.1f} GB are free; audit fewer (in the terminal: --images N of --data, else --per-group N)."
-        )
+    need = 2 * (images + changed) * 3 * height * width * 4  # float32, and once more while they are joined
+    settings.check_memory(
+        need,
+        f"{images} images at {width} x {height} px",
+        "audit fewer (in the terminal: --images N of --data, else --per-group N)",
+    )
 
 
 def usual(labels: Tensor, groups: Sequence[str]) -> Tensor:

@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmarks import gan as benchmark
 from tests.unit.gan_helpers import QUICK, TINY, noise_folder, request_of
+from xai import settings
 from xai.checkpoint import load_checkpoint
 from xai.data import open_dataset
 from xai.errors import Cancelled, InputError, XaiError
@@ -198,6 +199,18 @@ def test_the_share_that_is_seen_is_the_studys(folder) -> None:
     assert shares.train.images.shape == (14, 3, 32, 32)
     assert not set(shares.train.keys) & set(shares.held_out.keys)
     assert shares.train.labels.bincount().tolist() == [7, 7]
+
+
+def test_images_that_do_not_fit_the_memory_are_refused_before_any_is_read(folder, monkeypatch) -> None:
+    need = 2 * 14 * 3 * 32 * 32
+    monkeypatch.setattr(settings, "free_memory", lambda: need)
+    assert len(read_shares(open_dataset(folder), 32, Run()).train.keys) == 14
+    monkeypatch.setattr(settings, "free_memory", lambda: need - 1)
+    monkeypatch.setattr("xai.gan.images._one", None)  # reads one
+    with pytest.raises(
+        InputError, match=r"14 images at 32 x 32 px need 0\.0 GB of memory.*; give fewer, or a smaller size\."
+    ):
+        read_shares(open_dataset(folder), 32, Run())
 
 
 def test_two_processes_keep_the_same_weights(folder, tmp_path) -> None:
