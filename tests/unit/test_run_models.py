@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 import xai
 from tests.unit.training_helpers import pictures
 from xai.cli import main
-from xai.errors import InputError, WeightsError
+from xai.errors import InputError, StorageError, WeightsError
 from xai.explain._spec import METHODS
 from xai.models import load_exported, load_model
 from xai.models.census import census
 from xai.models.exported import export_network, find_network, list_networks, read_card, write_network
 from xai.run_control import list_runs
+from xai.run_files import Status
+from xai.runs import RunFolder
 from xai.studies.taken import take_network
 from xai.training import Recipe, build_network, fit
 from xai.types import Run
@@ -185,6 +187,15 @@ def test_an_exported_network_is_taken_in_as_a_run(runs, tmp_path, monkeypatch):
         for name in old.namelist():
             new.writestr(name, old.read(name).replace(b'"accuracy": 0.75', b'"accuracy": NaN'))
     assert take_network(odd.getvalue(), "odd.zip").is_dir()  # what a card says beyond what is checked does no harm
+    kept = len(list_runs())
+
+    def full(run: RunFolder, status: Status) -> None:
+        raise StorageError("the disk is full.")
+
+    monkeypatch.setattr(RunFolder, "set_status", full)
+    with pytest.raises(StorageError):
+        take_network(data, "my spots.zip")
+    assert len(list_runs()) == kept  # no half of a run stays
 
 
 def test_what_cannot_be_picked_is_said(runs, tmp_path):

@@ -178,7 +178,8 @@ def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
         f" on {summary['images']['validation']} validation images ({summary['protocol']['validation']})"
     )
     if summary["repeated"]:
-        say(f"{summary['repeated']} of them have the very pixels of a training image: the figures flatter")
+        have = "has" if summary["repeated"] == 1 else "have"
+        say(f"{summary['repeated']} of them {have} the very pixels of a training image: the figures flatter")
     for name, found in summary["over_folds"].items():
         say(f"{name} over {found['folds']} folds: {found['mean']:.4f} +- {found['deviation']:.4f}")
     say(

@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from xai.errors import WeightsError
-from xai.files import storage_error, write_atomic
+from xai.errors import StorageError, WeightsError
+from xai.files import storage_error
 from xai.models.exported import CARD, PLACE, TENSORS, read_file, read_network
 from xai.run_control import TITLE_LENGTH, new_run
 from xai.run_files import Status
@@ -33,11 +33,11 @@ def take_network(data: bytes, name: str) -> Path:
         run = RunFolder(path)
         try:
             for each in (TENSORS, CARD):
-                write_atomic(path / PLACE / each, read_file(file, each))
+                run.write_bytes(f"{PLACE}/{each}", read_file(file, each))
             kept = {each: card[each] for each in ("architecture", "head", "labels", "sha256")}  # what was checked
             run.write("config.json", {"kind": "network", "file": name, **kept})
             run.set_status(Status("done"))
-        except OSError as error:
+        except StorageError:
             shutil.rmtree(path, ignore_errors=True)
-            raise storage_error(error, path) from error
+            raise
     return path

@@ -64,7 +64,11 @@ def headline(shown: Shown) -> None:
         f"Saying the commonest class to all would give {shown.result.commonest:.1%}.{transfer.CHOSEN.get(shown.id, '')}"
     )
     if repeated := told.get("repeated", 0):
-        st.warning(f"{repeated} of these are {runs.plain(told['protocol']['repeated'])}.", icon=":material/warning:")
+        have = "has" if repeated == 1 else "have"
+        st.warning(
+            f"{repeated} of these {have} the very pixels of a training image: the figures flatter.",
+            icon=":material/warning:",
+        )
     if told["left_out"]:
         count = len(told["left_out"])
         with st.expander(f"{count} file{'s' * (count > 1)} left out"):
