@@ -72,6 +72,7 @@ def test_every_run_with_its_state_and_what_can_be_done(open_page: OpenPage, runs
     assert "the counter broke" in text
     assert plain("status.json cannot be read: ") in text
     assert str(runs) not in text
+    assert {each.label for each in app.expander} == {"Settings, command", "Settings, command, log"}  # no figures yet
     resumable = [run_id for run_id in "abcd" if f"runs_resume_{run_id}" in {each.key for each in app.button}]
     assert resumable == ["b", "c"]
     app.button_group(key="runs_kinds").set_value(["train"]).run()

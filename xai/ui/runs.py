@@ -311,7 +311,9 @@ def _none_yet(key: str) -> None:
 def _details(run: Record, key: str) -> None:
     """Settings, figures, command and log; read only where a person looks."""
     failed, done = state(run) == "failed", state(run) == "done"
-    name = "Settings, command, log" if failed else "Settings, command, figures" if done else "Settings, command"
+    figures = done and (run.path / "summary.json").is_file()
+    parts = {"Settings": True, "command": bool(run.command), "log": failed, "figures": figures}
+    name = ", ".join(part for part, there in parts.items() if there)
     box = st.expander(name, key=f"{key}_details_{run.id}", on_change="rerun", type="compact")
     if not box.open:
         return
@@ -329,9 +331,9 @@ def _details(run: Record, key: str) -> None:
         if failed and (lines := folder.tail()):
             st.markdown("**The end of its log**")
             st.code("\n".join(lines), language=None, wrap_lines=True)
-        if done and (figures := folder.summary()):
+        if figures:
             st.markdown("**Figures, with their protocol**")
-            st.json(figures, expanded=1)
+            st.json(folder.summary(), expanded=1)
 
 
 def watched(kind: str, draw: Callable[[Record, Sequence[Mapping[str, Any]]], None]) -> None:
