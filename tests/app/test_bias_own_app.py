@@ -215,6 +215,10 @@ def test_a_mended_networks_answer_is_right_by_its_own_order_of_the_classes(open_
     marks = [each.value for each in app.markdown if each.value.startswith((":green[right: ", ":red[wrong: "))]
     assert len(marks) == 5
     assert all(each.startswith((":green[right: cat", ":red[wrong: dog")) for each in marks)
+    Image.new("RGB", (64, 64)).save(data / "cat/light/5.png")
+    Recent.forget_all()
+    app.run()
+    assert any("are not those that were audited" in each.value for each in app.warning)
     shutil.rmtree(data)
     Recent.forget_all()
     app.run()

@@ -16,7 +16,7 @@ from xai.data._pet_factors import Pet
 from xai.data._spec import Item
 from xai.data.call import open_dataset
 from xai.data.pets import PetImage, balanced_pets, pet_of
-from xai.errors import XaiError
+from xai.errors import InputError, XaiError
 from xai.explain._spec import METHODS
 from xai.explain.call import applicability, attribute
 from xai.models.classifier import Classifier
@@ -224,7 +224,11 @@ def _drawn_exhibits(found: Result, aligned: bool) -> list[Exhibit]:
 
 def _own_exhibits(found: Result, wanted: Callable[[Mapping[str, Any]], bool]) -> list[Exhibit]:
     asked, folder = found.summary["request"], RunFolder(found.path)
-    listed = open_dataset(folder.from_here(asked["data"])).items
+    whole = open_dataset(folder.from_here(asked["data"]))
+    data = whole if asked["images"] is None else whole.sample(asked["images"], asked["seed"])
+    if folder.config()["data_fingerprint"] not in (data.fingerprint, data.used().fingerprint):
+        raise InputError(f"the images of {asked['data']} are not those that were audited.")
+    listed = data.items
     if asked["masks"]:
         listed = with_masks(listed, folder.from_here(asked["masks"]))[0]
     items = {item.key: item for item in listed}
