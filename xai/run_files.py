@@ -29,6 +29,9 @@ ACTIVE = ("queued", "running")
 BEGUN = "begun: "
 """What log.txt says before the command of each process that a page starts."""
 
+STAYED = "it was stopped before it went on."
+"""What is said of a run that was done and was stopped while it waited to go on: its result stays."""
+
 TAIL_BYTES = 64 * 1024
 """How much of the end of log.txt is looked at."""
 
@@ -231,11 +234,13 @@ class RunFiles:
         """What is true of a run that says it waits or works while nobody does."""
         if said.state == "queued" and self.process() is None:
             return said  # nobody has begun it
-        if self.cancel_asked():
+        launch, asked = self.launch(), self.cancel_asked()
+        if asked and said.state == "queued" and launch.before == "done":
+            return replace(said, state="done", note="", error=STAYED)
+        if asked:
             return replace(said, state="cancelled", error="stopped; resume goes on.")
         if said.state == "running":
             return replace(said, state="failed", error="its process ended without a word; resume goes on.")
-        launch = self.launch()
         said = replace(said, note="")
         why = (self.last_words() if launch.launched else "") or "its process ended before it began; resume tries again."
         if launch.before == "done":

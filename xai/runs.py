@@ -24,7 +24,7 @@ import torch
 from xai.errors import Cancelled, InputError, StorageError
 from xai.files import FULL, storage_error
 from xai.locks import PATIENCE, Busy, adopt, locked, turn
-from xai.run_files import STATES, Launch, RunFiles, Status, started_together
+from xai.run_files import STATES, STAYED, Launch, RunFiles, Status, started_together
 from xai.settings import cache_dir
 from xai.types import Run
 
@@ -108,17 +108,20 @@ class RunFolder(RunFiles):
             for name in (".cancel", "pid"):
                 stack.callback((self.path / name).unlink, missing_ok=True)
             reporter = _Reporter(self, run)
+            over, waits = self._was_done(), True
             own = replace(run, on_progress=reporter, cancelled=lambda: stop() or self._stopped() or run.cancelled())
             try:
                 if device is not None:
                     stack.enter_context(self.on_device(device, own))
                 self.clock_on()
                 self.set_status(Status("running", *reporter.last))
+                waits = False
                 yield own
                 self.clock_off()
                 self.set_status(Status("done", *reporter.last))
             except (Cancelled, KeyboardInterrupt):
-                self._end(Status("cancelled", *reporter.last, error="stopped; resume goes on."), "stopped")
+                ended = Status("cancelled", *reporter.last, error="stopped; resume goes on.")
+                self._end(Status("done", error=STAYED) if over and waits else ended, "stopped")
                 raise
             except BaseException as error:
                 told = error
@@ -142,6 +145,13 @@ class RunFolder(RunFiles):
                 file.truncate()
         with suppress(StorageError):
             self.log(line)
+
+    def _was_done(self) -> bool:
+        """Whether what this process is to go on with was done before it was asked to."""
+        with suppress(InputError):  # what is damaged or missing says nothing
+            said = self.read("status.json").get("state")
+            return bool((self.launch().before if said == "queued" else said) == "done")
+        return False
 
     def _stopped(self) -> bool:
         """Whether this process was asked to stop, by a word instead of a signal."""

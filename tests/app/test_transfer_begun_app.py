@@ -151,6 +151,21 @@ def test_of_a_run_stopped_while_it_learned_on_the_shown_command_is_the_results(
     assert not app.run().button(key="tl_learn_on_train-1").disabled
 
 
+def test_a_damaged_launch_file_and_a_folder_that_cannot_be_listed_leave_the_page_open(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    second_run(tmp_path / "runs" / "train-1")
+    (tmp_path / "runs" / "train-1" / "launch.json").write_text("{")
+    app = open_page("transfer_learning")
+    assert not app.exception
+    assert app.button(key="tl_learn_on_train-1").disabled
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    (tmp_path / "runs").write_text("no folder")
+    app.run()
+    assert not app.exception
+    assert "cannot be listed" in app.error[0].value
+
+
 def test_an_exported_network_is_taken_in_and_refused_with_a_sentence(open_page: OpenPage, tmp_path: Path) -> None:
     made = build_network("simple_cnn", "random:0", ("no", "yes"), Recipe())
     write_network(tmp_path / "spots", made.classifier("run:spots"), "linear", {})

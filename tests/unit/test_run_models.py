@@ -135,6 +135,7 @@ def test_pages_offer_it_and_links_open_nothing_else(runs, tmp_path):
 
 
 def test_each_network_of_a_run_with_folds_is_offered(runs, tmp_path, monkeypatch):
+    from xai.ui.bias import _from_here
     from xai.ui.nets import net_labels, net_names, net_title
     from xai.ui.work import Net, known_net
 
@@ -155,6 +156,9 @@ def test_each_network_of_a_run_with_folds_is_offered(runs, tmp_path, monkeypatch
     assert net_labels("run:dots/fold-2") == ("no", "yes")
     with pytest.raises(InputError, match="is not known"):
         known_net("run:dots/fold-3")
+    assert _from_here(RunFolder(tmp_path / "dots"), "run:dots/fold-2") == "run:dots/fold-2"
+    monkeypatch.setenv("XAI_RUNS", str(tmp_path / "elsewhere"))
+    assert load_model(f"run:{tmp_path / 'dots' / 'fold-2'}").title == "SimpleCNN (run dots, fold 2 of 10)"
 
 
 def test_an_exported_network_is_taken_in_as_a_run(runs, tmp_path, monkeypatch):
@@ -196,6 +200,28 @@ def test_an_exported_network_is_taken_in_as_a_run(runs, tmp_path, monkeypatch):
     with pytest.raises(StorageError):
         take_network(data, "my spots.zip")
     assert len(list_runs()) == kept  # no half of a run stays
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": "ab"},
+        {"labels": ["no", "no"]},
+        {"preprocessing": {"crop": float("inf")}},
+        {"preprocessing": {"crop": 10**6}},
+        {"preprocessing": {"resize": 0}},
+        {"preprocessing": {"mean": [float("nan")] * 3}},
+        {"parameters": None},
+        None,
+    ],
+)
+def test_a_card_that_no_network_can_have_is_refused(runs, tmp_path, changes):
+    card = json.loads((runs / "spots" / "artifacts" / "model.json").read_text())
+    for name, value in (changes or {}).items():
+        card[name] = {**card[name], **value} if isinstance(value, dict) else value
+    (tmp_path / "model.json").write_text("[" * 10**5 if changes is None else json.dumps(card))
+    with pytest.raises(WeightsError, match=r"model\.json is damaged \(.*\); train or export it again\.$"):
+        read_card(tmp_path)
 
 
 def test_what_cannot_be_picked_is_said(runs, tmp_path):

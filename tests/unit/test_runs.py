@@ -16,6 +16,7 @@ import torch
 
 from xai.errors import Cancelled, InputError, StorageError
 from xai.locks import Busy, locked
+from xai.run_files import Launch
 from xai.runs import RunFolder, Status, duration
 from xai.types import Run
 
@@ -124,6 +125,24 @@ def test_a_signal_stops_at_the_next_report_and_handlers_come_back(tmp_path):
     assert folder.status().state == "cancelled"
     assert folder.status().done == 1
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_result_stays_where_its_run_is_stopped_while_it_waits_to_go_on(tmp_path):
+    first, second, new = (RunFolder.create(tmp_path / name, {}) for name in "abc")
+    second.set_launch(Launch("train", before="done"))  # as a page leaves it, queued
+    with first.working(Run(), CPU):
+        for folder, state in ((second, "done"), (second, "done"), (new, "cancelled")):
+            with pytest.raises(Cancelled), folder.working(Run(cancelled=lambda: True), CPU):
+                pass
+            assert folder.status().state == state
+    assert second.status().error == "it was stopped before it went on."
+    with pytest.raises(Cancelled), second.working(Run(cancelled=lambda: True)) as run:
+        run.check()
+    assert second.status().state == "cancelled"
+    second.set_status(Status("queued"))
+    for name in ("pid", ".cancel"):  # of a process that was ended while it started
+        second.write_bytes(name, b"1")
+    assert second.status() == Status("done", error="it was stopped before it went on.")
 
 
 def test_two_runs_on_one_device_queue(tmp_path):

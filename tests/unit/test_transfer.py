@@ -314,6 +314,9 @@ def test_a_file_that_cannot_be_decoded_has_no_place_in_the_split(data, tmp_path)
     more = train(replace(half, recipe=replace(few, epochs=2)), tmp_path / "r", resume=True, device="cpu")
     assert more is not None
     assert more.predictions["key"].to_pylist() == keys[1:]
+    assert more.summary["images"] == {"training": 7, "validation": 6}
+    assert more.summary["data_sentence"].startswith("13 images, 2 classes")
+    assert {each["key"] for each in more.summary["left_out"]} == {*lost, keys[0]}
     before = train(half, of_before(tmp_path / "s", bad, split=0.5, recipe=few), resume=True, device="cpu")
     assert before is not None
     listed = open_dataset(bad).items

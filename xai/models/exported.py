@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +39,9 @@ MAX_BYTES = 4 * 2**30
 
 MAX_RATIO = 4
 """How many times as large as its zip a file in it may be; weights hardly shrink when they are packed."""
+
+MAX_SIDE = 8192
+"""Longest side in pixels to which a network may have its images resized or cut."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,12 @@ def find_network(place: str) -> Path:
 
 
 def network_name(path: Path) -> str:
-    """How a network at `path` is called in `run:NAME`: its run's name in `runs_dir()`, else the name of the file."""
+    """How a network at `path` is called in `run:NAME`: its run's name in `runs_dir()`, else the run's or file's own."""
     kept = [part for part in path.resolve().parts if part != PLACE]
     home = runs_dir().resolve().parts
     if tuple(kept[: len(home)]) == home and len(kept) > len(home):
         return "/".join(kept[len(home) :])
-    return kept[-1]
+    return "/".join(kept[-2:]) if path.is_dir() and path.resolve().parent.name == PLACE else kept[-1]
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -144,14 +148,16 @@ def read_card(path: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(data)
         if card["format"] != FORMAT or card["version"] != VERSION:
             raise WeightsError(f"{path} holds a network of another format; export it again with this version.")
-        fits = card["head"] in HEADS and all(isinstance(label, str) for label in card["labels"])
-        if not fits or len(card["labels"]) < 2 or not isinstance(card["card"], dict):
+        labels = card["labels"]
+        fits = card["head"] in HEADS and isinstance(labels, list) and all(isinstance(each, str) for each in labels)
+        if not fits or len(set(labels)) < max(2, len(labels)) or not isinstance(card["card"], dict):
             raise ValueError("head or labels")
         _preset(card)
         str(card["architecture"]), str(card["sha256"]), str(card["default_layer"])
+        int(card["parameters"]), str(card["fingerprint"])
     except WeightsError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{path}: {CARD} is damaged ({error}); train or export it again.") from error
     return card
 
@@ -255,7 +261,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         f"Open it in Olhar by `--model run:FILE.zip` or `xai.load_model('run:FILE.zip')`. {TENSORS} is the state dict.",
         "",
         *(f"- {name}: {json.dumps(value)}" for name, value in card["card"].items()),
-        f"- parameters: {card['parameters']:,}",
+        f"- parameters: {int(card['parameters']):,}",
         f"- fingerprint: {card['fingerprint']}",
     ]
     return "\n".join(lines) + "\n"
@@ -280,13 +286,15 @@ def read_file(path: Path, name: str) -> bytes:
 def _preset(card: Mapping[str, Any]) -> Preset:
     kept = card["preprocessing"]
     mean, std = (tuple(float(value) for value in kept[name]) for name in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or int(kept["crop"]) < 1:
+    sides = int(kept["resize"]), int(kept["crop"])
+    fits = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0
+    if not fits or not 1 <= min(sides) <= max(sides) <= MAX_SIDE:
         raise ValueError("preprocessing")
     return Preset(
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
-        resize=int(kept["resize"]),
-        crop=int(kept["crop"]),
+        resize=sides[0],
+        crop=sides[1],
         interpolation=InterpolationMode(kept["interpolation"]),
     )
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from xai.checkpoint import has_checkpoint, load_checkpoint
-from xai.data._spec import DataSet
+from xai.data._spec import DataSet, Problem
 from xai.data.call import open_dataset
 from xai.data.split import Split, stratified_folds, stratified_split, subset
 from xai.errors import InputError
@@ -340,8 +340,11 @@ class _Job:
         """predictions.parquet, then summary.json."""
         table = predictions_table(folds, opened, self.data)
         write_table(self.folder.path / "predictions.parquet", table)
-        every = (*self.data.problems, *opened.problems)
-        data = dataclasses.replace(self.data, items=opened.items, problems=every)
+        left, why = frozenset(self.folder.read(SKIPPED)["files"]), "could not be decoded when the run began"
+        late = [Problem(each.key, why) for each in opened.items if each.key in left]
+        every = (*self.data.problems, *opened.problems, *late)
+        used = tuple(each for each in opened.items if each.key not in left)
+        data = dataclasses.replace(self.data, items=used, problems=every)
         head = {
             "kind": "train",
             "data": self.data.name,

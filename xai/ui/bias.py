@@ -18,6 +18,7 @@ from xai.data._pet_factors import CUES
 from xai.errors import XaiError
 from xai.explain._spec import METHODS
 from xai.models.classifier import Classifier
+from xai.models.exported import PLACE
 from xai.models.store import load_model
 from xai.runs import RunFolder
 from xai.settings import ASSETS, runs_dir
@@ -110,7 +111,9 @@ class Result:
 def _from_here(folder: RunFolder, said: str) -> str:
     """A model or weights of a run's command; file:PATH and run:PATH count from the folder that it was said in."""
     kind, _, place = said.partition(":")
-    if kind == "file" or (kind == "run" and not (runs_dir() / place).exists()):
+    kept = runs_dir() / place
+    here = kept.exists() or (kept.parent / PLACE / kept.name).exists()  # a run, or the network of one of its folds
+    if kind == "file" or (kind == "run" and not here):
         return f"{kind}:{folder.from_here(place)}"
     return said
 

@@ -14,7 +14,7 @@ import streamlit as st
 from xai import run_control
 from xai.data._spec import SAMPLES, DataSet
 from xai.data.call import dataset_stamp
-from xai.errors import XaiError
+from xai.errors import InputError, XaiError
 from xai.models.classifier import Classifier
 from xai.runs import RunFolder
 from xai.studies._transfer_files import TransferResult, load_result
@@ -80,10 +80,13 @@ class Shown:
 
     @property
     def command(self) -> str:
-        """The command that makes it again, also where learning on was asked for and has no result yet."""
+        """The command that makes it again, also where learning on has no result yet; "" where nobody knows it."""
         if self.id in PACKED:
             return command(self.result)
-        launch = RunFolder(self.result.path).launch()
+        try:
+            launch = RunFolder(self.result.path).launch()
+        except InputError:  # its card says what is damaged
+            return ""
         words = with_epochs(launch.words, self.result.summary["recipe"]["epochs"]) if launch.words else ()
         return dataclasses.replace(launch, words=tuple(words)).command
 
@@ -115,7 +118,11 @@ def pick() -> list[Shown]:
     study = st.pills("Results that come with Olhar", list(STUDIES), key=f"{KEY}_study", on_change=_beside)
     main = runs.panel("train", KEY, lambda record: own())
     every: dict[str, Shown] = {}
-    for record in run_control.list_runs("train"):
+    try:
+        trained = run_control.list_runs("train")
+    except InputError:  # the panel says it
+        trained = []
+    for record in trained:
         if record.finished:
             try:
                 every[record.id] = Shown(record.id, record.title, _read(record.path))
