@@ -255,3 +255,18 @@ def test_data_that_is_not_there_is_said_before_a_run_is_begun(open_page: OpenPag
     shutil.copy(tmp_path / "parts" / "nut" / "00.png", tmp_path / "one")
     app.text_input(key="ga_data").set_value(str(tmp_path / "one")).run()
     assert any("1 image cannot be split with a share of 0.7; give 2 or more," in shown(each) for each in app.warning)
+
+
+def test_shares_that_cannot_be_are_said_before_a_study_is_begun(
+    open_page: OpenPage, finished: Path, tmp_path: Path
+) -> None:
+    few = str(folder(tmp_path / "few", 4))
+    app = open_page("gan_augmentation")
+    assert not app.button(key="ga_augment_go").disabled
+    for chosen, told in (("gan-1", "not on few"), ("first", "class 'bolt' has 1 image, but a split needs 2")):
+        app.selectbox(key="ga_aug_generator").set_value(chosen).run()
+        place = next(each for each in app.text_input if (each.key or "").startswith(f"ga_aug_data_{chosen}_"))
+        place.set_value(few).run()
+        assert not app.exception
+        assert app.button(key="ga_augment_go").disabled
+        assert any(told in shown(each) for each in app.warning)

@@ -88,12 +88,28 @@ def read_shares(
 ) -> Shares:
     """The three shares of a data set. `share` and `split_seed` cut it where there is no generator that has.
 
-    validation: share of the images outside the pool. Raises `InputError` where a generator was trained on other data,
-    where the images that it saw cannot be told, where nothing is left, and where a test image is also a training image.
+    Raises `InputError` where `split_shares` does, where a generator was trained on other pixels, and where a test image
+    is also a training image.
     """
+    places = split_shares(data, generators, share, split_seed, validation)
     everything = read_pictures(data, tuple(range(len(data))), size, run)
+    for made in generators:
+        _check_seen(data, made, everything)
+    pool, choosing, test = (_taken(everything, part) for part in places)
+    _refuse_doubles(pool, choosing, test)
+    return Shares(pool, choosing, test, _sentence(generators, pool, test))
+
+
+def split_shares(
+    data: DataSet, generators: Sequence[Generator], share: float, split_seed: int, validation: float
+) -> tuple[list[int], list[int], list[int]]:
+    """Places in `data` of the pool, the validation and the test images; no image is read.
+
+    validation: share of the images outside the pool. Raises `InputError` where a generator was trained on other data,
+    and where nothing is left to choose or to test by.
+    """
     if generators:
-        seen = sorted({place for made in generators for place in _seen(data, made, everything)})
+        seen = sorted({place for made in generators for place in _seen(data, made)})
     else:
         seen = list(split_places(data, share, split_seed)[0])
     known = set(seen)
@@ -104,16 +120,14 @@ def read_shares(
         raise InputError(
             f"the images that no generator saw cannot be split for choosing and testing: {error}"
         ) from error
-    chosen = [_taken(everything, [rest[i] for i in part]) for part in (parts.train, parts.validation)]
-    pool = _taken(everything, seen)
-    for name, each in (("training", pool), ("validation", chosen[0]), ("test", chosen[1])):
-        lacking = set(range(len(data.classes))) - set(each.labels.tolist())
+    choosing, test = ([rest[i] for i in part] for part in (parts.train, parts.validation))
+    for name, part in (("training", seen), ("validation", choosing), ("test", test)):
+        lacking = set(range(len(data.classes))) - {data.items[place].label for place in part}
         if lacking:
             raise InputError(
                 f"class {data.classes[min(lacking)]!r} has no {name} image; give a generator that knows it."
             )
-    _refuse_doubles(pool, chosen[0], chosen[1])
-    return Shares(pool, chosen[0], chosen[1], _sentence(generators, pool, chosen[1]))
+    return seen, choosing, test
 
 
 def _sentence(generators: Sequence[Generator], pool: Pictures, test: Pictures) -> str:
@@ -128,8 +142,8 @@ def _sentence(generators: Sequence[Generator], pool: Pictures, test: Pictures) -
     )
 
 
-def _seen(data: DataSet, made: Generator, everything: Pictures) -> list[int]:
-    """Places in `data` of the images that a generator was trained on, proved by their fingerprint."""
+def _seen(data: DataSet, made: Generator) -> list[int]:
+    """Places in `data` of the images that a generator was trained on, by its word; raises where that was other data."""
     facts = made.facts
     only = str(facts.get("only", ""))
     part = only_class(data, only)
@@ -141,9 +155,14 @@ def _seen(data: DataSet, made: Generator, everything: Pictures) -> list[int]:
             "the test images cannot be told. Give the data set that it was trained on, with the same parameters."
         )
     train, _ = split_places(part, float(facts.get("share", 0)), int(facts.get("split_seed", 0)))
-    found = [places[place] for place in train]
+    return [places[place] for place in train]
+
+
+def _check_seen(data: DataSet, made: Generator, everything: Pictures) -> None:
+    """Raise `InputError` where the images that a generator was trained on have changed since."""
+    facts, found = made.facts, _seen(data, made)
     again = _taken(everything, found)
-    if only:
+    if facts.get("only"):
         again = dataclasses.replace(again, labels=torch.zeros_like(again.labels))
     if again.fingerprint != facts.get("train_fingerprint"):
         raise InputError(
@@ -151,7 +170,6 @@ def _seen(data: DataSet, made: Generator, everything: Pictures) -> list[int]:
             f"not {facts.get('train_fingerprint') or 'one that it was saved with'}; the data has changed since, so "
             "which images it saw cannot be told. Train a generator anew."
         )
-    return found
 
 
 def _taken(everything: Pictures, places: Sequence[int]) -> Pictures:

@@ -103,11 +103,14 @@ def _protocol(
         if seeds > 1
         else "Accuracies of one seed have no interval."
     )
+    others = f"{len(shares.validation.keys)} other real images"
+    chooses = "synthetic" in request["arms"] and len(request["ratios"]) > 1
+    choice = f"ratios are chosen on {others}" if chooses else f"there was no choice, and {others} are for validation"
     words = [
         f"Every arm: {request['steps']:,} steps of Adam ({request['learning_rate']:g}, falling as a cosine), "
         f"{request['batch']} images each, {seeds} seed{'s' * (seeds > 1)}, the last step's weights. Test: "
-        f"{len(shares.test.keys)} real images. {shares.unseen} Nothing is chosen on them: ratios are chosen on "
-        f"{len(shares.validation.keys)} other real images. All images are brought to {size} px first. {intervals}",
+        f"{len(shares.test.keys)} real images. {shares.unseen} Nothing is chosen on them: {choice}. All "
+        f"images are brought to {size} px first. {intervals}",
         "Synthetic at 0 % is real only.",
     ]
     if any(unit.arm in ("traditional", "both") for unit in found):

@@ -24,7 +24,7 @@ from xai.errors import InputError
 from xai.explain._spec import METHODS
 from xai.explain.call import check_applies
 from xai.files import write_atomic
-from xai.gan.images import SHARE, split_places
+from xai.gan.images import SHARE
 from xai.gan.saved import Generator, load_generator
 from xai.gan.settings import LAPTOP, SIZES
 from xai.models.store import load_model, model_spec
@@ -36,6 +36,7 @@ from xai.studies._augmentation_data import (
     check_generators,
     read_shares,
     real_share,
+    split_shares,
     synthesise,
     synthetic_labels,
 )
@@ -185,8 +186,7 @@ def augment(
         )
     if given:
         check_generators(given, data.classes)
-    else:
-        split_places(data, request.share, request.split_seed)
+    split_shares(data, given, request.share, request.split_seed, request.validation)
     terms = request.terms
     _check(request, terms, chosen)
     folder = RunFolder.create(out, _config(request, data, terms, given, run.seed), resume)

@@ -13,7 +13,8 @@ from xai.data.call import dataset_stamp, open_dataset
 from xai.errors import XaiError
 from xai.gan.images import check_held_out, only_class, split_places
 from xai.gan.settings import SIZES
-from xai.studies.augmentation import check_classes
+from xai.studies._augmentation_data import split_shares
+from xai.studies.augmentation import AugmentRequest, check_classes
 from xai.ui import gan, gan_live, runs
 from xai.ui.gan import FALLBACK, Source
 from xai.ui.uploads import Sent, class_zip
@@ -110,12 +111,19 @@ def _check_split(data: DataSet, only: str) -> None:
     check_held_out(len(held_out))
 
 
+def _check_shares(data: DataSet, source: Source | None) -> None:
+    """Raise now what a study would refuse after it has trained its generator."""
+    given = [] if source is None else [gan.open_generator(source)]
+    usual = AugmentRequest
+    split_shares(data, given, usual.share, usual.split_seed, usual.validation)
+
+
 def _refused(check: Callable[..., None], sent: Sent, *given: object) -> bool:
     """Whether a check refuses; then it is said."""
     try:
         check(*given)
-    except XaiError as error:
-        st.warning(runs.plain(sent.told(str(error))), icon=":material/info:")
+    except (XaiError, OSError) as error:
+        st.warning(runs.plain(sent.told(gan.sentence(error))), icon=":material/info:")
         return True
     return False
 
@@ -161,7 +169,7 @@ def _augment(found: Sequence[Source], sent: Sent, key: str) -> None:
     words = ["augment", place, "--model", model, "--seeds", str(seeds), "--steps", str(steps), *given]
     title = sent.told(f"{model} on {data.name if data else place}, {seeds} seed{'s' * (seeds > 1)}")
     refused = data is None or _refused(check_classes, sent, data)
-    refused = refused or (source is None and _refused(_check_split, sent, data, EVERY))
+    refused = refused or _refused(_check_shares, sent, data, source)
     _begin("augment", title, words, f"{key}_augment", refused, f"{key}_study")
 
 

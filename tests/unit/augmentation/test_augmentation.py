@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.unit.augmentation_helpers import generator, request, shares_of
+from tests.unit.augmentation_helpers import folder, generator, request, shares_of
 from xai.cli import main
 from xai.errors import Cancelled, InputError, WeightsError, XaiError
 from xai.runs import RunFolder
@@ -166,6 +166,23 @@ def test_a_generator_that_lacks_a_class_is_refused_before_images_are_read(data, 
     assert not (tmp_path / "run").exists()
 
 
+def test_shares_that_cannot_be_are_refused_before_a_generator_is_trained_or_there_is_a_folder(
+    data, tmp_path, monkeypatch
+):
+    """Of four images of a class one is held out, which cannot both choose and test."""
+    monkeypatch.setattr(augmentation, "train_gan", lambda *_: pytest.fail("a generator was trained"))
+    few = folder(tmp_path / "few", 4)
+    asked = request(few, few, generators=(), generator_steps=9)
+    other = generator(data, tmp_path / "other.safetensors", data_fingerprint="0" * 16)
+    for each, told in (
+        (asked, "split for choosing and testing: class 'bolt' has 1 image"),
+        (request(data, other), "whether it saw the test images cannot be told"),
+    ):
+        with pytest.raises(InputError, match=told):
+            augment(each, tmp_path / "run", device="cpu")
+        assert not (tmp_path / "run").exists()
+
+
 def test_one_class_is_nothing_to_tell_apart(data, tmp_path):
     shutil.copytree(data / "nut", tmp_path / "one" / "nut")
     with pytest.raises(InputError, match=r"one has fewer than 2 classes; give images in at least 2 class"):
@@ -249,6 +266,7 @@ def test_a_pretrained_arm_learns_its_head_alone(data, tmp_path, monkeypatch):
     assert "EfficientNet-Lite0 with ImageNet weights" in told
     assert "Accuracies of one seed have no interval." in told
     assert "Intervals: 95 %" not in told
+    assert "ratio" not in told  # none was chosen
     assert (found.summary["verdict"], found.summary["finding"]) == ("no synthetic arm was asked for", "")
 
 
