@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from xai.attacks.fgsm import FGSM
 from xai.cli import main
-from xai.commands.attack import parse_epsilons
+from xai.commands.attack import over_images, parse_epsilons
 from xai.errors import InputError
 from xai.files import sha256
 from xai.models.classifier import InputModel
+from xai.studies.adversarial import WHO, EpsilonNumbers
 
 QUICK = ["--epsilon", "0", "2:4:2", "--steps", "2", "--device", "cpu"]
 
@@ -209,3 +211,17 @@ def test_random_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads((tmp_path / "manifest.json").read_text())["images"][0]["random_weights"]
     assert main(["explain", "sample:coffee", *words]) == 0
     assert "random weights: this means nothing" in capsys.readouterr().out
+
+
+def test_the_smallest_epsilon_of_one_image_alone_has_no_interval() -> None:
+    none, some = torch.zeros(2, 1, dtype=torch.bool), torch.tensor([[False], [True]])
+    shift = {"old": {who: {"spearman": torch.ones(2, 1)} for who in WHO}}
+    norms = {who: torch.zeros(2, 1) for who in WHO}
+
+    def numbers(success: Tensor, smallest: float) -> EpsilonNumbers:
+        each = (success, success, none, shift, torch.tensor([smallest]), "linf", norms)
+        return EpsilonNumbers(torch.tensor([0.0, 0.5]), *each)
+
+    turned = over_images([numbers(some, 0.5), numbers(none, math.nan)])["smallest_epsilon"]
+    said = "mean over the images that succeed, with no interval: it is one image"
+    assert turned == {"mean": 0.5, "low": "nan", "high": "nan", "images": 1, "protocol": said}

@@ -257,17 +257,18 @@ def over_images(studies: Sequence[EpsilonNumbers]) -> Any:
         who: {name: plain(band) for name, band in measures.items()} for who, measures in curve.shift.items()
     }
     turned = curve.smallest
-    found["smallest_epsilon"] = (
-        None
-        if turned is None
-        else {
+    found["smallest_epsilon"] = None
+    if turned is not None:
+        interval = (
+            f"its bootstrap {100 * turned.level:g} % interval" if turned.n > 1 else "no interval: it is one image"
+        )
+        found["smallest_epsilon"] = {
             "mean": turned.mean,
             "low": turned.low,
             "high": turned.high,
             "images": turned.n,
-            "protocol": f"mean over the images that succeed, with its bootstrap {100 * turned.level:g} % interval",
+            "protocol": f"mean over the images that succeed, with {interval}",
         }
-    )
     found["never_turned"] = curve.never
     return bundle_plain(found)
 
