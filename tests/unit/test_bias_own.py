@@ -194,6 +194,8 @@ def test_empty_lines_and_dotted_paths_of_a_table_are_understood_and_other_encodi
     lines = [f"./{item.key},{item.key[:3]}" for item in items]
     found = groups_in("\n".join(["file,group", *lines, ",", ",,", " ,"]), items, "g.csv")
     assert found == (tuple(item.key[:3] for item in items), ())
+    with pytest.raises(InputError, match=r"^g\.csv has a line with the group dark and no file; name the file, or "):
+        groups_in("\n".join(["file,group", *lines, ",dark"]), items, "g.csv")
     (tmp_path / "g.csv").write_text("\n".join(["file,group", *lines]), encoding="utf-16")
     with pytest.raises(InputError, match=r"^g\.csv is not text in UTF-8; save it as a CSV in UTF-8\.$"):
         groups_of(items, str(tmp_path / "g.csv"))

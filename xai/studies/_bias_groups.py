@@ -141,8 +141,10 @@ def groups_in(
     table: dict[str, str] = {}
     for row in rows:
         file, group = (row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()
-        if not file:  # an empty line of a spreadsheet
+        if not (file or group):  # an empty line of a spreadsheet
             continue
+        if not file:
+            raise InputError(f"{name} has a line with the group {group} and no file; name the file, or drop the line.")
         file = str(PurePosixPath(file))  # "./cat/1.png" too
         if table.setdefault(file, group) != group:
             raise InputError(f"{name} has two groups for {file}: {table[file]} and {group}; keep one line.")
