@@ -112,10 +112,8 @@ def _from_here(folder: RunFolder, said: str) -> str:
     """A model or weights of a run's command; file:PATH and run:PATH count from the folder that it was said in."""
     kind, _, place = said.partition(":")
     kept = runs_dir() / place
-    here = kept.exists() or (kept.parent / PLACE / kept.name).exists()  # a run, or the network of one of its folds
-    if kind == "file" or (kind == "run" and not here):
-        return f"{kind}:{folder.from_here(place)}"
-    return said
+    here = kind == "run" and (kept.exists() or (kept.parent / PLACE / kept.name).exists())  # a run, or a fold's network
+    return said if here or kind not in ("file", "run") else f"{kind}:{folder.from_here(place)}"
 
 
 def _network(experiment: Mapping[str, Any]) -> str:
