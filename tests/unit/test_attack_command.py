@@ -97,7 +97,8 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
     assert manifest["over_images"]["images"] == 2
     turned = manifest["over_images"]["smallest_epsilon"]
     assert turned["images"] == 2 - manifest["over_images"]["never_turned"]
-    assert turned["protocol"] == "mean over the images that succeed, with its bootstrap 95 % interval"
+    interval = "its bootstrap 95 % interval" if turned["images"] > 1 else "no interval: it is one image"
+    assert turned["protocol"] == f"mean over the images that succeed, with {interval}"
     assert rate["mean"][0] == 0
     assert all(low <= mean <= high for low, mean, high in zip(rate["low"], rate["mean"], rate["high"], strict=True))
 
@@ -225,3 +226,6 @@ def test_the_smallest_epsilon_of_one_image_alone_has_no_interval() -> None:
     turned = over_images([numbers(some, 0.5), numbers(none, math.nan)])["smallest_epsilon"]
     said = "mean over the images that succeed, with no interval: it is one image"
     assert turned == {"mean": 0.5, "low": "nan", "high": "nan", "images": 1, "protocol": said}
+    both = over_images([numbers(some, 0.5), numbers(some, 0.5)])["smallest_epsilon"]
+    said = "mean over the images that succeed, with its bootstrap 95 % interval"
+    assert both == {"mean": 0.5, "low": 0.5, "high": 0.5, "images": 2, "protocol": said}
