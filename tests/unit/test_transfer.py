@@ -19,9 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
+from tests.unit.transfer_helpers import EPOCHS, RECIPE, request_for, two_brightnesses
 from xai import run_control
-from xai.data import open_dataset
-from xai.data.split import stratified_split
 from xai.errors import Cancelled, InputError
 from xai.models import load_model
 from xai.run_files import Launch
@@ -29,9 +28,6 @@ from xai.runs import RunFolder
 from xai.studies.transfer import TransferRequest, _Job, comparison, load_result, train
 from xai.training import Recipe
 from xai.types import Run
-
-EPOCHS = 60  # enough that a kill at the twelfth comes in time on a busy machine
-RECIPE = Recipe(epochs=EPOCHS, batch=4, head="study4", seed=1)
 
 
 @pytest.fixture(autouse=True)
@@ -50,22 +46,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """20 pictures in two classes that differ in brightness, one of them broken."""
-    root = tmp_path_factory.mktemp("data")
-    generator = torch.Generator().manual_seed(1)
-    for index in range(20):
-        place = root / ("no", "yes")[index % 2]
-        place.mkdir(exist_ok=True)
-        levels = torch.randint(0, 100, (64, 70, 3), generator=generator) + 150 * (index % 2)
-        Image.fromarray(levels.to(torch.uint8).numpy()).save(place / f"{index:02}.png")
-    broken = root / "yes" / "19.png"
-    broken.write_bytes(broken.read_bytes()[:60])
-    return root
-
-
-def request_for(data: Path, **changes) -> TransferRequest:
-    fields = {"model": "simple_cnn", "weights": "random:0", "recipe": RECIPE, **changes}
-    return TransferRequest(str(data), **fields)
+    return two_brightnesses(tmp_path_factory.mktemp("data"))
 
 
 def words(data: Path, out: Path, *more: str) -> list[str]:
@@ -210,7 +191,7 @@ def test_a_result_is_not_lost_where_learning_on_is_cancelled(whole, data, tmp_pa
     assert after.classifier(device="cpu").fingerprint == before.classifier(device="cpu").fingerprint
 
 
-def test_folds_validate_every_image_once(data, tmp_path):
+def test_folds_validate_every_image_once(data, tmp_path, monkeypatch):
     out = tmp_path / "runs" / "folded"
     result = train(request_for(data, folds=3, recipe=replace(RECIPE, epochs=3)), out, device="cpu")
     assert result is not None
@@ -225,6 +206,21 @@ def test_folds_validate_every_image_once(data, tmp_path):
     second = load_model("run:folded/fold-2", device="cpu")
     assert second.fingerprint == result.classifier(2, "cpu").fingerprint
     assert second.fingerprint != load_model("run:folded", device="cpu").fingerprint
+    first = load_model("run:folded", device="cpu").fingerprint
+
+    def stop(*given: object) -> None:
+        raise Cancelled("it was cancelled.")
+
+    longer = request_for(data, folds=3, recipe=replace(RECIPE, epochs=4))
+    with monkeypatch.context() as patch:
+        patch.setattr(_Job, "_finish", stop)
+        with pytest.raises(Cancelled):
+            train(longer, out, resume=True, device="cpu")
+    assert load_model("run:folded", device="cpu").fingerprint == first  # of the end that is shown
+    further = train(longer, out, resume=True, device="cpu")
+    assert further is not None
+    assert load_model("run:folded", device="cpu").fingerprint != first
+    assert not (out / "networks").exists()
 
 
 def test_runs_are_compared_in_one_table(whole, data, tmp_path):
@@ -249,99 +245,6 @@ def test_refusals_leave_no_folder(data, tmp_path):
     with pytest.raises(InputError, match=r"precision fp16 is for CUDA, not for cpu"):
         train(request_for(data, recipe=Recipe(precision="fp16")), out, device="cpu")
     assert not out.exists()
-
-
-def copied(data: Path, place: Path, *left_out: str) -> Path:
-    """The pictures without the broken one and those whose names are given."""
-    for name in sorted(path.relative_to(data) for path in data.glob("*/*.png")):
-        if str(name) not in (*left_out, "yes/19.png"):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(data / name, place / name)
-    return place
-
-
-def test_a_class_that_is_alone_or_cannot_be_read_is_refused(data, tmp_path):
-    alone = tmp_path / "alone"
-    shutil.copytree(data / "no", alone / "no")
-    with pytest.raises(InputError, match=r"^all images are of one class, 'no'; give a folder for each of two or more"):
-        train(request_for(alone, layout="class folders"), tmp_path / "r", device="cpu")
-    assert not (tmp_path / "r").exists()
-    bad = copied(data, tmp_path / "bad")
-    for path in (bad / "yes").iterdir():
-        path.write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"^no image of class 'yes' can be decoded \(.*\); mend them\.$"):
-        train(request_for(bad), tmp_path / "s", device="cpu")
-    found = open_dataset(bad)
-    kept = next(p for p in stratified_split(found, 0.8, RECIPE.seed).validation if "yes/" in found.items[p].key)
-    shutil.copyfile(next((data / "no").iterdir()), bad / found.items[kept].key)
-    with pytest.raises(InputError, match=r"^class 'yes' has 1 image, .* 8 cannot be decoded, such as yes/01\.png\.$"):
-        train(request_for(bad), tmp_path / "of-now", device="cpu")
-    with pytest.raises(InputError, match=r"^no training image of class 'yes' can be decoded \(.*\); mend them\.$"):
-        train(request_for(bad), of_before(tmp_path / "t", bad), resume=True, device="cpu")
-    rest = copied(data, tmp_path / "rest")
-    for place in stratified_split(open_dataset(rest), 0.8, RECIPE.seed).validation:
-        if "yes/" in (key := found.items[place].key):
-            (rest / key).write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"^no validation image of class 'yes' can be decoded \(.*\); mend them\.$"):
-        train(request_for(rest), of_before(tmp_path / "u", rest), resume=True, device="cpu")
-
-
-def of_before(out: Path, data: Path, **changes) -> Path:
-    """A run that an earlier version, whose splits were of all files, has begun to work on."""
-    RunFolder.create(out, _Job.of(request_for(data, **changes), out, torch.device("cpu"), 0).config())
-    (out / "checkpoints").mkdir()
-    return out
-
-
-def test_a_file_that_cannot_be_decoded_has_no_place_in_the_split(data, tmp_path):
-    few = replace(RECIPE, epochs=1)
-    bad = copied(data, tmp_path / "bad")
-    lost = [open_dataset(bad).items[place].key for place in stratified_split(open_dataset(bad), 0.5, 1).validation][:5]
-    for key in lost:
-        (bad / key).write_bytes(b"\0" * (bad / key).stat().st_size)
-    half = request_for(bad, split=0.5, recipe=few)
-    clean = copied(data, tmp_path / "clean", *lost)
-    expected = stratified_split(open_dataset(clean), 0.5, 1)
-    found = train(half, tmp_path / "r", device="cpu")
-    assert found is not None
-    keys = found.predictions["key"].to_pylist()
-    assert keys == [open_dataset(clean).items[place].key for place in expected.validation]
-    assert found.summary["images"] == {"training": 7, "validation": 7}
-    assert [item.key for item in found.items()] == keys
-    # What can be decoded later is in neither part, and what no longer can be leaves the others where they were.
-    shutil.copyfile(data / lost[0], bad / lost[0])
-    (bad / keys[0]).write_bytes(b"\0" * (bad / keys[0]).stat().st_size)
-    more = train(replace(half, recipe=replace(few, epochs=2)), tmp_path / "r", resume=True, device="cpu")
-    assert more is not None
-    assert more.predictions["key"].to_pylist() == keys[1:]
-    assert more.summary["images"] == {"training": 7, "validation": 6}
-    assert more.summary["data_sentence"].startswith("13 images, 2 classes")
-    assert {each["key"] for each in more.summary["left_out"]} == {*lost, keys[0]}
-    before = train(half, of_before(tmp_path / "s", bad, split=0.5, recipe=few), resume=True, device="cpu")
-    assert before is not None
-    listed = open_dataset(bad).items
-    validated = [listed[place].key for place in stratified_split(open_dataset(bad), 0.5, 1).validation]
-    assert before.predictions["key"].to_pylist() == [key for key in validated if key not in (*lost[1:], keys[0])]
-
-
-def test_pictures_in_both_parts_and_an_epoch_chosen_by_validation_are_told(data, tmp_path):
-    twice = copied(data, tmp_path / "twice")
-    for path in sorted(twice.glob("*/*.png")):
-        shutil.copyfile(path, path.with_name(f"again-{path.name}"))
-    few = replace(RECIPE, epochs=1)
-    found = train(request_for(twice, recipe=few), tmp_path / "r", device="cpu")
-    assert found is not None
-    split = stratified_split(open_dataset(twice), 0.8, RECIPE.seed)
-    keys = [item.key.replace("again-", "") for item in open_dataset(twice).items]
-    learned = {keys[place] for place in split.train}
-    assert found.summary["repeated"] == sum(keys[place] in learned for place in split.validation) > 0
-    assert "very pixels of a training image" in found.summary["protocol"]["repeated"]
-    assert "chosen by these same images" not in found.summary["protocol"]["validation"]
-    clean = copied(data, tmp_path / "clean")
-    other = train(request_for(clean, recipe=replace(few, patience=2)), tmp_path / "s", device="cpu")
-    assert other is not None
-    assert other.summary["repeated"] == 0
-    assert "the epoch was chosen by these same images (lowest loss)" in other.summary["protocol"]["validation"]
 
 
 def test_progress_goes_forward_and_threads_are_given_back(data, tmp_path):

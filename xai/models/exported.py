@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +33,9 @@ FORMAT, VERSION = "olhar-classifier", 1
 
 PLACE = "artifacts"
 """The folder of a run that holds its network."""
+
+COMING = "networks"
+"""The folder of a run whose networks wait in it until all of them are trained."""
 
 MAX_BYTES = 4 * 2**30
 """Largest file of tensors that is read out of a zip."""
@@ -88,6 +92,19 @@ def write_network(folder: Path, classifier: Classifier, head: str, card: Mapping
     }
     write_atomic(folder / TENSORS, data)
     write_atomic(folder / CARD, (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
+
+
+def bring_networks(run: Path) -> None:
+    """Put the networks that wait in `COMING` of the run folder `run` in their place, those of an earlier end give way.
+
+    So all the networks that a run shows are of one end, also while it goes on.
+    """
+    coming = run / COMING
+    for file in sorted(coming.rglob("*.*"), reverse=True):  # tensors before cards
+        place = run / PLACE / file.relative_to(coming)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
+    shutil.rmtree(coming)
 
 
 def export_network(place: str, out: Path) -> Path:
@@ -208,7 +225,7 @@ def notes(card: Mapping[str, Any]) -> tuple[str, ...]:
 
 def list_networks() -> tuple[Trained, ...]:
     """The networks of the runs in `runs_dir()`, the newest run first, of one with folds each; without damaged ones."""
-    runs = sorted(runs_dir().glob(f"*/{PLACE}/{CARD}"), key=lambda each: (-each.stat().st_mtime, str(each)))
+    runs = sorted(runs_dir().glob(f"[!.]*/{PLACE}/{CARD}"), key=lambda each: (-each.stat().st_mtime, str(each)))
     every = [each for path in runs for each in (path, *_other_folds(path))]
     found = []
     for path in every:

@@ -25,7 +25,7 @@ from xai.data.call import open_dataset
 from xai.data.split import Split, stratified_folds, stratified_split, subset
 from xai.errors import InputError
 from xai.models.classifier import VIEWS, Classifier
-from xai.models.exported import PLACE, write_network
+from xai.models.exported import COMING, bring_networks, write_network
 from xai.models.store import load_model
 from xai.provenance import versions
 from xai.runs import RunFolder
@@ -300,7 +300,7 @@ class _Job:
             network.trained_parameters,
         )
         if writes:
-            place = self.folder.path / PLACE / (f"fold-{number}" if number > 1 else "")
+            place = self.folder.path / COMING / (f"fold-{number}" if number > 1 else "")
             write_network(
                 place, network.classifier(f"run:{self.folder.path.name}"), recipe.head, self._card(fold, opened)
             )
@@ -337,7 +337,8 @@ class _Job:
         }
 
     def _finish(self, folds: Sequence[Fold], opened: Opened, seconds: dict[str, float], threads: int) -> None:
-        """predictions.parquet, then summary.json."""
+        """The networks, predictions.parquet, then summary.json."""
+        bring_networks(self.folder.path)
         table = predictions_table(folds, opened, self.data)
         write_table(self.folder.path / "predictions.parquet", table)
         left, why = frozenset(self.folder.read(SKIPPED)["files"]), "could not be decoded when the run began"
