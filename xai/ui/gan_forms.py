@@ -133,11 +133,10 @@ def _augment(found: Sequence[Source], sent: Sent, key: str) -> None:
     by_key = {each.key: each for each in found}
     names = {each.key: each.title for each in found} | {"first": "train one first"}
     gan.settle(f"{key}_aug_generator", list(names))
-    called = runs.labels(f"{key}_aug_generator", names)
     chosen = st.selectbox(
         "Generator",
         list(names),
-        format_func=lambda name: called.get(name, name),
+        format_func=runs.labels(f"{key}_aug_generator", names),
         key=f"{key}_aug_generator",
         persist_state="session",
     )

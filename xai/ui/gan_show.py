@@ -47,9 +47,7 @@ def choose(found: list[Source], label: str, key: str) -> Source | None:
         st.caption(f"{label}: **{runs.plain(found[0].title)}**")
         return found[0]
     called = runs.labels(key, {each.key: each.title for each in found})
-    chosen = st.selectbox(
-        label, list(by_key), format_func=lambda name: called.get(name, name), key=key, persist_state="session"
-    )
+    chosen = st.selectbox(label, list(by_key), format_func=called, key=key, persist_state="session")
     return by_key.get(chosen, found[0])
 
 

@@ -74,8 +74,8 @@ def await_run(key: str, run_id: str) -> None:
     st.session_state[f"{key}_awaited"] = run_id
 
 
-def labels(key: str, names: Mapping[str, str]) -> dict[str, str]:
-    """What the widget of this key calls runs, by id: no two the same, for a browser sends the label of what is picked.
+def labels(key: str, names: Mapping[str, str]) -> Callable[[str], str]:
+    """What the widget of this key calls a run, of its id: no two the same, as a browser sends the label that is picked.
 
     Call it before the widget: what is picked then stays so where it is called something else now.
     """
@@ -87,7 +87,7 @@ def labels(key: str, names: Mapping[str, str]) -> dict[str, str]:
             st.session_state[key] = [each for each in now if each in found]
         elif now in found:
             st.session_state[key] = now
-    return found
+    return lambda each: found.get(each, each)
 
 
 def apart(names: Mapping[str, str]) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _pick(done: Sequence[Record], key: str, on_pick: Picked | None, some: bool) 
     chosen = st.selectbox(
         "Finished runs",
         list(by_id),
-        format_func=lambda run_id: called.get(run_id, run_id),
+        format_func=called,
         key=name,
         on_change=changed,
         persist_state="session",

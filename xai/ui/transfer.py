@@ -137,7 +137,7 @@ def pick() -> list[Shown]:
         st.multiselect(
             "Beside it",
             others,
-            format_func=lambda name: called.get(name, name),
+            format_func=called,
             max_selections=MOST,
             key=f"{KEY}_beside",
             persist_state="session",
