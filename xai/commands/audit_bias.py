@@ -198,11 +198,12 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
 
 def _points(summary: Mapping[str, Any]) -> None:
     """The further parts: one line a network, where its explanations lie, and the detector's table."""
-    from xai.studies.bias import Audit
+    from xai.explain._spec import METHODS
+    from xai.studies.bias import Audit, Share
 
     for part in ("mend", "sweep"):
         rows, places = [], []
-        regions: tuple[str, ...] = ()
+        shares: tuple[Share, ...] = ()
         for point in summary[part]:
             own, audit = point["experiment"], point["audit"]
             worst = audit["worst"]
@@ -220,15 +221,15 @@ def _points(summary: Mapping[str, Any]) -> None:
                 )
             )
             shares = Audit.of(audit).compared()
-            regions = tuple(share.title for share in shares)
             places.append((*named, *(str(share.beyond) for share in shares)))
         head = ("training", "rho", "seed")
         if rows:
             told = ("aligned %", "conflicting %", "worst group %", "flips %", "reliance")
             say(f"\n{part}\n" + table((*head, *told), rows))
-        if regions:
-            say(f"\n{part}: share of the map in a region, less its share of the area (chance)")
-            say(table((*head, *regions), places))
+        if shares:
+            title = METHODS.get(shares[0].method).title
+            say(f"\n{part}: share of the {title} map in a region, less its share of the area (chance)")
+            say(table((*head, *(share.region for share in shares)), places))
     if summary["detector"]:
         found = [(r["cue"], r["method"], _interval(r["correlation"]), r["word"]) for r in summary["detector"]["rows"]]
         say("\ndetector\n" + table(("cue", "method", "rank correlation [95 %]", "verdict"), found))
