@@ -48,7 +48,7 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         made = figures.bands(x, lines, unit, SHIFTS[measure].title)
         foot = f"{over} bootstrap interval, maps of the class predicted first, clean to changed. {protocol}"
         figures.chart(made, f"Shift of the explanation{mark}", foot, "aa_shifts")  # of which one, the axis says
-    never = f"No epsilon tried {'reached the class with' if targeted else 'turned'} {curve.never} of them."
+    never = f"No epsilon tried {'reached the class with' if targeted else 'turned'} {curve.never} of the pictures."
     st.caption(
         (":red-background[Random weights]: " if random else "") + f"{curve.protocol} " + (never if curve.never else "")
     )
