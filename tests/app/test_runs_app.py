@@ -79,6 +79,15 @@ def test_every_run_with_its_state_and_what_can_be_done(open_page: OpenPage, runs
     assert [each.value.split("**")[1] for each in app.markdown if "-badge[" in each.value] == ["c"]
 
 
+def test_a_damaged_summary_is_a_sentence(open_page: OpenPage, runs: Path) -> None:
+    (made(runs, "a").path / "summary.json").write_text("{")
+    app = open_page("runs")
+    app.session_state["runs_details_a"] = True
+    app.run()
+    assert not app.exception
+    assert any("summary" in each.value for each in app.warning)
+
+
 def test_renaming_and_deleting(open_page: OpenPage, runs: Path) -> None:
     folder = made(runs, "a")
     app = open_page("runs")

@@ -7,6 +7,7 @@ import pickle
 import stat
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,23 @@ def test_class_folders_fit_a_classifier_whose_labels_have_their_names(tmp_path):
     data = open_dataset(folder_of(tmp_path, ["Golden_Retriever/1.png", "tabby/1.png"]))
     assert data.class_map(("tabby", "golden retriever")) == (1, 0)
     assert data.class_map(("tabby", "beagle")) is None
+
+
+@pytest.mark.parametrize("names", [("1", "2", "3"), ("n01440764", "n01443537", "n02123045")])
+def test_numbers_and_ids_fit_a_classifier_that_was_trained_on_such_folders(names, tmp_path):
+    trained = open_dataset(folder_of(tmp_path / "all", [f"{name}/a.png" for name in names]))
+    assert trained.used().classes == names
+
+    def mapped(folders: Sequence[str], place: str) -> list[int] | None:
+        data = open_dataset(folder_of(tmp_path / place, [f"{name}/a.png" for name in folders]))
+        found = data.class_map(names)
+        return None if found is None else [found[item.label] for item in data.items if item.label is not None]
+
+    assert mapped(names, "same") == [0, 1, 2]
+    assert mapped(names[:2], "fewer") == [0, 1]
+    assert mapped(names[1:], "others") == [1, 2]
+    other = "0" if names[0] == "1" else "n02123597"
+    assert mapped((names[0], other), "odd") is None  # not as an index either: 0 is no folder that it was trained on
 
 
 def test_classes_txt_sets_the_order(tmp_path):

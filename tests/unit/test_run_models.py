@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from xai.errors import InputError, StorageError, WeightsError
 from xai.explain._spec import METHODS
 from xai.models import load_exported, load_model
 from xai.models.census import census
-from xai.models.exported import export_network, find_network, list_networks, read_card, write_network
+from xai.models.exported import export_network, find_network, list_networks, read_card, read_network, write_network
 from xai.run_control import list_runs
 from xai.run_files import Status
 from xai.runs import RunFolder
@@ -212,6 +213,9 @@ def test_an_exported_network_is_taken_in_as_a_run(runs, tmp_path, monkeypatch):
         {"preprocessing": {"resize": 0}},
         {"preprocessing": {"mean": [float("nan")] * 3}},
         {"parameters": None},
+        {"architecture": ["simple_cnn"]},
+        {"default_layer": None},
+        {"default_layer": "nowhere"},
         None,
     ],
 )
@@ -220,8 +224,9 @@ def test_a_card_that_no_network_can_have_is_refused(runs, tmp_path, changes):
     for name, value in (changes or {}).items():
         card[name] = {**card[name], **value} if isinstance(value, dict) else value
     (tmp_path / "model.json").write_text("[" * 10**5 if changes is None else json.dumps(card))
+    shutil.copy(runs / "spots" / "artifacts" / "model.safetensors", tmp_path)
     with pytest.raises(WeightsError, match=r"model\.json is damaged \(.*\); train or export it again\.$"):
-        read_card(tmp_path)
+        read_network(tmp_path)
 
 
 def test_what_cannot_be_picked_is_said(runs, tmp_path):

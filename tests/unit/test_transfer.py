@@ -25,7 +25,7 @@ from xai.errors import Cancelled, InputError
 from xai.models import load_model
 from xai.run_files import Launch
 from xai.runs import RunFolder
-from xai.studies.transfer import TransferRequest, _Job, comparison, load_result, train
+from xai.studies.transfer import TransferRequest, comparison, load_result, train
 from xai.training import Recipe
 from xai.types import Run
 
@@ -212,11 +212,14 @@ def test_folds_validate_every_image_once(data, tmp_path, monkeypatch):
         raise Cancelled("it was cancelled.")
 
     longer = request_for(data, folds=3, recipe=replace(RECIPE, epochs=4))
-    with monkeypatch.context() as patch:
-        patch.setattr(_Job, "_finish", stop)
-        with pytest.raises(Cancelled):
-            train(longer, out, resume=True, device="cpu")
-    assert load_model("run:folded", device="cpu").fingerprint == first  # of the end that is shown
+    for place in ("_Job._finish", "summarise"):  # before anything of the end is there, and in the midst of it
+        with monkeypatch.context() as patch:
+            patch.setattr(f"xai.studies.transfer.{place}", stop)
+            with pytest.raises(Cancelled):
+                train(longer, out, resume=True, device="cpu")
+        assert load_model("run:folded", device="cpu").fingerprint == first  # of the end that is shown
+        assert load_result(out).summary == result.summary
+        assert load_result(out).predictions.equals(result.predictions)
     further = train(longer, out, resume=True, device="cpu")
     assert further is not None
     assert load_model("run:folded", device="cpu").fingerprint != first

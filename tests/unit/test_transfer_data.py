@@ -13,6 +13,7 @@ from tests.unit.transfer_helpers import RECIPE, request_for, two_brightnesses
 from xai.data import open_dataset
 from xai.data.split import stratified_split
 from xai.errors import InputError
+from xai.models.exported import read_card
 from xai.runs import RunFolder
 from xai.studies.transfer import _Job, train
 
@@ -94,6 +95,7 @@ def test_a_file_that_cannot_be_decoded_has_no_place_in_the_split(data, tmp_path)
     assert more.summary["images"] == {"training": 7, "validation": 6}
     assert more.summary["data_sentence"].startswith("13 images, 2 classes")
     assert {each["key"] for each in more.summary["left_out"]} == {*lost, keys[0]}
+    assert read_card(tmp_path / "r" / "artifacts")["card"]["left_out"] == 6
     before = train(half, of_before(tmp_path / "s", bad, split=0.5, recipe=few), resume=True, device="cpu")
     assert before is not None
     listed = open_dataset(bad).items

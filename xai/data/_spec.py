@@ -102,15 +102,19 @@ class DataSet:
     def class_map(self, labels: Sequence[str]) -> tuple[int, ...] | None:
         """For each class of the data set, the class of a classifier with these `labels`; None where they differ.
 
-        Folders that are class indices or WordNet ids mean the classifier's indices; class folders fit where every
-        folder's name is one of the labels (case, "_" and "-" aside).
+        Class folders fit where every folder's name is one of the labels (case, "_" and "-" aside). Folders that are
+        class indices or WordNet ids do so as well where the classifier was trained on such folders (a class without
+        images is then said to be 0); where none of their names is a label they mean the classifier's indices.
         """
         if not self.classes:
             return None
+        index = {_plain(label): place for place, label in reversed(list(enumerate(labels)))}
         if self.layout in ("class index", "WordNet id"):
+            used = {_plain(self.classes[item.label]) for item in self.items if item.label is not None}
+            if used & index.keys():
+                return tuple(index.get(_plain(name), 0) for name in self.classes) if used <= index.keys() else None
             same = len(self.classes) <= len(labels) and (self.layout == "class index" or len(labels) == 1000)
             return tuple(range(len(self.classes))) if same else None
-        index = {_plain(label): place for place, label in reversed(list(enumerate(labels)))}
         found = [index.get(_plain(name)) for name in self.classes]
         return None if None in found else tuple(place for place in found if place is not None)
 

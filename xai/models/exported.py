@@ -19,13 +19,14 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
-from xai.errors import InputError, WeightsError
+from xai.errors import InputError, LayerError, WeightsError
 from xai.files import sha256, write_atomic
 from xai.models._build import headed_network, not_finite
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
 from xai.models.classifier import Classifier, Preset
 from xai.models.heads import HEADS
+from xai.models.layers import find_layer
 from xai.settings import runs_dir
 
 CARD, TENSORS, LABELS, README = "model.json", "model.safetensors", "labels.txt", "card.md"
@@ -94,16 +95,19 @@ def write_network(folder: Path, classifier: Classifier, head: str, card: Mapping
     write_atomic(folder / CARD, (json.dumps(told, indent=1, allow_nan=False) + "\n").encode())
 
 
-def bring_networks(run: Path) -> None:
+def bring_networks(run: Path, *others: str) -> None:
     """Put the networks that wait in `COMING` of the run folder `run` in their place, those of an earlier end give way.
 
-    So all the networks that a run shows are of one end, also while it goes on.
+    So all that a run shows is of one end, also while it goes on or the disk is full. others: names of further files
+    that wait there, and then go into the run folder.
     """
     coming = run / COMING
-    for file in sorted(coming.rglob("*.*"), reverse=True):  # tensors before cards
+    for file in sorted(coming.rglob("model.*"), reverse=True):  # tensors before cards
         place = run / PLACE / file.relative_to(coming)
         place.parent.mkdir(parents=True, exist_ok=True)
         file.replace(place)
+    for name in others:
+        (coming / name).replace(run / name)
     shutil.rmtree(coming)
 
 
@@ -170,8 +174,9 @@ def read_card(path: Path) -> dict[str, Any]:
         if not fits or len(set(labels)) < max(2, len(labels)) or not isinstance(card["card"], dict):
             raise ValueError("head or labels")
         _preset(card)
-        str(card["architecture"]), str(card["sha256"]), str(card["default_layer"])
-        int(card["parameters"]), str(card["fingerprint"])
+        if not all(isinstance(card[each], str) for each in ("architecture", "sha256", "default_layer", "fingerprint")):
+            raise ValueError("a name is no text")
+        int(card["parameters"])
     except WeightsError:
         raise
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -200,6 +205,10 @@ def read_network(path: Path) -> tuple[ModelSpec, nn.Module, dict[str, Any]]:
     if bad:
         raise WeightsError(f"{path}: {TENSORS} holds values that are not finite numbers, in {bad}.")
     net = headed_network(spec, card["head"], len(card["labels"]), state, str(path))
+    try:
+        find_layer(net, card["default_layer"])
+    except LayerError as error:
+        raise WeightsError(f"{path}: {CARD} is damaged ({error}); train or export it again.") from error
     spec = replace(
         spec,
         title=f"{spec.title} ({_called(network_name(path), card)})",

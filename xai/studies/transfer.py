@@ -329,7 +329,7 @@ class _Job:
             "fold": f"{fold.number} of {self.request.folds}" if self.request.folds else "",
             "training_images": fold.train_images,
             "validation_images": len(fold.places),
-            "left_out": len(opened.problems),
+            "left_out": len({*self.folder.read(SKIPPED)["files"], *(each.key for each in opened.problems)}),
             "epochs": len(fold.history.epochs),
             "accuracy": fold.accuracy(opened.pictures.labels),
             "protocol": "accuracy: share of its validation images whose most probable class is the label",
@@ -337,15 +337,13 @@ class _Job:
         }
 
     def _finish(self, folds: Sequence[Fold], opened: Opened, seconds: dict[str, float], threads: int) -> None:
-        """The networks, predictions.parquet, then summary.json."""
-        bring_networks(self.folder.path)
+        """predictions.parquet and summary.json; all of this end is written aside before any of an earlier gives way."""
         table = predictions_table(folds, opened, self.data)
-        write_table(self.folder.path / "predictions.parquet", table)
+        write_table(self.folder.path / COMING / "predictions.parquet", table)
         left, why = frozenset(self.folder.read(SKIPPED)["files"]), "could not be decoded when the run began"
         late = [Problem(each.key, why) for each in opened.items if each.key in left]
-        every = (*self.data.problems, *opened.problems, *late)
         used = tuple(each for each in opened.items if each.key not in left)
-        data = dataclasses.replace(self.data, items=used, problems=every)
+        data = dataclasses.replace(self.data, items=used, problems=(*self.data.problems, *opened.problems, *late))
         head = {
             "kind": "train",
             "data": self.data.name,
@@ -365,7 +363,9 @@ class _Job:
             "versions": versions(),
             "left_out": [dataclasses.asdict(each) for each in data.problems],
         }
-        self.folder.write("summary.json", {**head, **summarise(folds, table, self.data.classes, self.request, seconds)})
+        told = {**head, **summarise(folds, table, self.data.classes, self.request, seconds)}
+        self.folder.write(f"{COMING}/summary.json", told)
+        bring_networks(self.folder.path, "predictions.parquet", "summary.json")
 
 
 def _repeated(opened: Opened, train: Sequence[int], validation: Sequence[int]) -> int:

@@ -230,7 +230,7 @@ def _own_exhibits(found: Result, wanted: Callable[[Mapping[str, Any]], bool]) ->
         raise InputError(f"the images of {asked['data']} are not those that were audited.")
     listed = data.items
     if asked["masks"]:
-        listed = with_masks(listed, folder.from_here(asked["masks"]))[0]
+        listed = with_masks(listed, folder.from_here(asked["masks"]), {item.key for item in whole.items})[0]
     items = {item.key: item for item in listed}
     counts: dict[str, int] = {}
     shown = []

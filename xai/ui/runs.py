@@ -333,7 +333,10 @@ def _details(run: Record, key: str) -> None:
             st.code("\n".join(lines), language=None, wrap_lines=True)
         if figures:
             st.markdown("**Figures, with their protocol**")
-            st.json(folder.summary(), expanded=1)
+            try:
+                st.json(folder.summary(), expanded=1)
+            except InputError as error:  # it is damaged
+                st.warning(plain(str(error)), icon=":material/info:")
 
 
 def watched(kind: str, draw: Callable[[Record, Sequence[Mapping[str, Any]]], None]) -> None:

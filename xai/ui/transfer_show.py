@@ -116,8 +116,9 @@ def curves(several: Sequence[Shown]) -> None:
             key=f"{KEY}_csv",
             on_click="ignore",
         )
-        st.caption("The command that makes this run again")
-        st.code(main.command, language=None, wrap_lines=True)
+        if main.command:
+            st.caption("The command that makes this run again")
+            st.code(main.command, language=None, wrap_lines=True)
         if main.id not in PACKED:
             _go_on(main)
     st.markdown("**Runs compared**" if len(several) > 1 else "**In one row**")
