@@ -127,8 +127,10 @@ class RunFolder(RunFiles):
                 told = error
                 if isinstance(error, OSError) and error.errno in FULL:
                     told = storage_error(error, self.path)
-                status = Status("failed", *reporter.last, error=f"{told or type(told).__name__}")
-                self._end(status, "".join(traceback.format_exception(error)).rstrip())
+                why = f"{told or type(told).__name__}"
+                stays = Status("done", error=f"it could not go on: {why}")
+                ended = stays if over and waits else Status("failed", *reporter.last, error=why)
+                self._end(ended, "".join(traceback.format_exception(error)).rstrip())
                 if told is not error:
                     raise told from error
                 raise

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -127,7 +128,10 @@ def test_a_signal_stops_at_the_next_report_and_handlers_come_back(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_result_stays_where_its_run_is_stopped_while_it_waits_to_go_on(tmp_path):
+def test_a_result_stays_where_its_run_is_stopped_while_it_waits_to_go_on(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError("the lock may not be opened")
+
     first, second, new = (RunFolder.create(tmp_path / name, {}) for name in "abc")
     second.set_launch(Launch("train", before="done"))  # as a page leaves it, queued
     with first.working(Run(), CPU):
@@ -136,6 +140,14 @@ def test_a_result_stays_where_its_run_is_stopped_while_it_waits_to_go_on(tmp_pat
                 pass
             assert folder.status().state == state
     assert second.status().error == "it was stopped before it went on."
+    for folder, state in ((second, "done"), (new, "failed")):
+        folder.set_status(Status("queued"))
+        with monkeypatch.context() as patch, suppress(PermissionError):
+            patch.setattr(RunFolder, "on_device", refuse)
+            with folder.working(Run(), CPU):
+                pass
+        assert folder.status().state == state
+    assert second.status().error == "it could not go on: the lock may not be opened"
     with pytest.raises(Cancelled), second.working(Run(cancelled=lambda: True)) as run:
         run.check()
     assert second.status().state == "cancelled"
