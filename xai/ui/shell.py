@@ -8,6 +8,7 @@ nothing; run alone it runs the entry file, which shows the page in its place.
 from __future__ import annotations
 
 import contextvars
+import gc
 import os
 import runpy
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import streamlit as st
 import torch
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from xai.models.store import loaded_models, unload_models
 from xai.settings import ASSETS, resolve_device
@@ -24,6 +26,10 @@ from xai.ui.jobs import BOARD
 from xai.ui.work import Recent
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Streamlit collects garbage after every run of a page, and nothing else moves meanwhile: 0.2 s a run for the 400,000
+# objects of PyTorch's and Streamlit's modules, which never become garbage. What is imported by now is left out of it.
+gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,12 @@ def run(sections: Mapping[str, Sequence[Page]]) -> None:
         # A style alone goes to a place of its own, which every second visit in the same process finds empty.
         st.html(f"<style>{text('app.css')}</style><i></i>")
     st.logo(str(ASSETS / "logo.svg"), size="large")
-    chosen = st.navigation(
-        {
-            section: [st.Page(p.file, title=p.title, icon=p.icon, default=p.default) for p in pages]
-            for section, pages in sections.items()
-        }
-    )
+    offered = {
+        section: [st.Page(p.file, title=p.title, icon=p.icon, default=p.default) for p in pages]
+        for section, pages in sections.items()
+    }
+    _keep_to_asked()
+    chosen = st.navigation(offered)
     inside = _inside.set(True)
     listed = _pages.set([page for pages in sections.values() for page in pages if page.question])
     try:
@@ -68,6 +74,23 @@ def run(sections: Mapping[str, Sequence[Page]]) -> None:
     finally:
         _inside.reset(inside)
         _pages.reset(listed)
+
+
+def _keep_to_asked() -> None:
+    """See that `st.navigation` takes the page that this run was asked for.
+
+    It takes the page that the session notes, and a session's runs share that note. A run that ends by `st.rerun` as
+    the visitor goes to another page writes its own page there once more, after the new run has written the other:
+    the visitor would be thrown back (Streamlit 1.67; 4 of 30 clicks away from a page that reruns all the time). The
+    request itself is each run's own. Streamlit hides both; without them this does nothing.
+    """
+    context = get_script_run_ctx()
+    request = getattr(getattr(context, "script_requests", None), "_rerun_data", None)
+    asked = getattr(request, "page_script_hash", "")
+    of_a_fragment = getattr(request, "fragment_id_queue", None)  # asked later, for the page that the browser still has
+    note = getattr(getattr(context, "pages_manager", None), "set_script_intent", None)
+    if asked and not of_a_fragment and note is not None:
+        note(asked, "")
 
 
 def enter() -> None:
