@@ -70,13 +70,31 @@ def test_only_a_page_that_was_asked_for_is_noted(
     request = SimpleNamespace(page_script_hash=asked, fragment_id_queue=queue)
     context = SimpleNamespace(script_requests=SimpleNamespace(_rerun_data=request), pages_manager=manager)
     monkeypatch.setattr(shell, "get_script_run_ctx", lambda: context)
-    shell._keep_to_asked()
+    shell._asked()()
     assert notes == noted
 
 
-@pytest.mark.parametrize("context", [None, SimpleNamespace(), SimpleNamespace(script_requests=None)])
+def test_what_is_asked_for_meanwhile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    manager = SimpleNamespace(set_script_intent=lambda page, name: notes.append(page))
+    requests = SimpleNamespace(_rerun_data=SimpleNamespace(page_script_hash="new", fragment_id_queue=[]))
+    context = SimpleNamespace(script_requests=requests, pages_manager=manager)
+    monkeypatch.setattr(shell, "get_script_run_ctx", lambda: context)
+    keep = shell._asked()
+    requests._rerun_data = SimpleNamespace(page_script_hash="old", fragment_id_queue=["a fragment of it"])
+    keep()
+    assert notes == ["new"]
+
+
+OTHER = SimpleNamespace(
+    script_requests=SimpleNamespace(_rerun_data=SimpleNamespace(page_script_hash="abc")),
+    pages_manager=SimpleNamespace(set_script_intent=lambda page: None),
+)
+
+
+@pytest.mark.parametrize("context", [None, SimpleNamespace(), SimpleNamespace(script_requests=None), OTHER])
 def test_a_streamlit_that_hides_it_otherwise_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, context: SimpleNamespace | None
 ) -> None:
     monkeypatch.setattr(shell, "get_script_run_ctx", lambda: context)
-    shell._keep_to_asked()
+    shell._asked()()

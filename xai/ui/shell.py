@@ -7,11 +7,11 @@ nothing; run alone it runs the entry file, which shows the page in its place.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-import gc
 import os
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,6 @@ from xai.ui.jobs import BOARD
 from xai.ui.work import Recent
 
 ROOT = Path(__file__).resolve().parents[2]
-
-# Streamlit collects garbage after every run of a page, and nothing else moves meanwhile: 0.2 s a run for the 400,000
-# objects of PyTorch's and Streamlit's modules, which never become garbage. What is imported by now is left out of it.
-gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,7 @@ _pages: contextvars.ContextVar[Sequence[Page]] = contextvars.ContextVar("olhar_p
 
 def run(sections: Mapping[str, Sequence[Page]]) -> None:
     """The entry file's work: settings, navigation, sidebar, and the page that was asked for."""
+    keep = _asked()
     st.set_page_config(page_title="Olhar", page_icon="👁️", layout="wide")
     with st.container(key=f"{HIDDEN}-style"):
         # A style alone goes to a place of its own, which every second visit in the same process finds empty.
@@ -63,7 +60,7 @@ def run(sections: Mapping[str, Sequence[Page]]) -> None:
         section: [st.Page(p.file, title=p.title, icon=p.icon, default=p.default) for p in pages]
         for section, pages in sections.items()
     }
-    _keep_to_asked()
+    keep()
     chosen = st.navigation(offered)
     inside = _inside.set(True)
     listed = _pages.set([page for pages in sections.values() for page in pages if page.question])
@@ -76,21 +73,28 @@ def run(sections: Mapping[str, Sequence[Page]]) -> None:
         _pages.reset(listed)
 
 
-def _keep_to_asked() -> None:
-    """See that `st.navigation` takes the page that this run was asked for.
+def _asked() -> Callable[[], None]:
+    """What to call just before `st.navigation`, so that it takes the page that this run was asked for.
 
     It takes the page that the session notes, and a session's runs share that note. A run that ends by `st.rerun` as
     the visitor goes to another page writes its own page there once more, after the new run has written the other:
     the visitor would be thrown back (Streamlit 1.67; 4 of 30 clicks away from a page that reruns all the time). The
-    request itself is each run's own. Streamlit hides both; without them this does nothing.
+    request itself is each run's own, but a fragment of the page before may still be asked for in its place: so it is
+    read first of all. Streamlit hides both; where they are not as known, nothing is done.
     """
     context = get_script_run_ctx()
     request = getattr(getattr(context, "script_requests", None), "_rerun_data", None)
-    asked = getattr(request, "page_script_hash", "")
-    of_a_fragment = getattr(request, "fragment_id_queue", None)  # asked later, for the page that the browser still has
+    page = getattr(request, "page_script_hash", "")
+    of_a_fragment = getattr(request, "fragment_id_queue", None)
     note = getattr(getattr(context, "pages_manager", None), "set_script_intent", None)
-    if asked and not of_a_fragment and note is not None:
-        note(asked, "")
+    if not page or of_a_fragment or note is None:
+        return lambda: None
+
+    def keep() -> None:
+        with contextlib.suppress(TypeError):  # it takes other arguments
+            note(page, "")
+
+    return keep
 
 
 def enter() -> None:
