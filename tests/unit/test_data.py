@@ -107,6 +107,14 @@ def test_numbers_and_ids_fit_a_classifier_that_was_trained_on_such_folders(names
     assert mapped(names[1:], "others") == [1, 2]
     other = "0" if names[0] == "1" else "n02123597"
     assert mapped((names[0], other), "odd") is None  # not as an index either: 0 is no folder that it was trained on
+    assert mapped((other,), "none of them") is None
+
+
+def test_numbers_fit_by_their_value_however_they_are_written(tmp_path):
+    data = open_dataset(folder_of(tmp_path, ["1/a.png", "2/a.png"]))
+    assert data.class_map(("01", "02", "03")) == (0, 0, 1)  # of 0, without images, nothing is said
+    assert data.class_map(("3", "5")) is None
+    assert data.class_map(("cat", "dog", "class 3")) == (0, 1, 2)  # no numbers: the folders are its indices
 
 
 def test_classes_txt_sets_the_order(tmp_path):

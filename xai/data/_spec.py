@@ -104,14 +104,15 @@ class DataSet:
 
         Class folders fit where every folder's name is one of the labels (case, "_" and "-" aside). Folders that are
         class indices or WordNet ids do so as well where the classifier was trained on such folders (a class without
-        images is then said to be 0); where none of their names is a label they mean the classifier's indices.
+        images is then said to be 0; 7 is 007); where none of their names is a label, and not all labels are numbers,
+        they mean the classifier's indices.
         """
         if not self.classes:
             return None
         index = {_plain(label): place for place, label in reversed(list(enumerate(labels)))}
         if self.layout in ("class index", "WordNet id"):
             used = {_plain(self.classes[item.label]) for item in self.items if item.label is not None}
-            if used & index.keys():
+            if used & index.keys() or all(map(str.isdecimal, labels)):
                 return tuple(index.get(_plain(name), 0) for name in self.classes) if used <= index.keys() else None
             same = len(self.classes) <= len(labels) and (self.layout == "class index" or len(labels) == 1000)
             return tuple(range(len(self.classes))) if same else None
@@ -120,7 +121,8 @@ class DataSet:
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    plain = " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    return str(int(plain)) if plain.isdecimal() else plain
 
 
 @dataclass(frozen=True)
