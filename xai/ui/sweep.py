@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -25,12 +26,16 @@ def mount(key: str, ids: Sequence[str]) -> None:
         "display": dict(DISPLAY),
         "colormaps": colormaps(),
     }
-    _sweep(key=key, data=data, on_place_change=lambda: None)
+    _sweep(key=key, data=data, on_place_change=partial(_let_go, key))
 
 
 def place(key: str) -> int:
     """Where the slider was let go, also while another tab or page hid it."""
-    value, kept = getattr(st.session_state.get(key), "place", None), f"{key}_place"
+    return int(st.session_state.get(f"{key}_place", START))
+
+
+def _let_go(key: str) -> None:
+    """Note it before the page runs: another tab that is opened in the same moment leaves that run no time."""
+    value = getattr(st.session_state.get(key), "place", None)
     if value is not None:
-        st.session_state[kept] = int(value)
-    return int(st.session_state.get(kept, START))
+        st.session_state[f"{key}_place"] = int(value)
