@@ -1,6 +1,12 @@
-"""Olhar's entry file: which pages there are. A new page is a new file in `pages/` and one line here."""
+"""Olhar's entry file: which pages there are. A new page is a new file in `pages/` and one line here.
+
+`streamlit run` finds `app` and serves it; each visitor's script is this file again, run as `__main__`.
+"""
+
+import streamlit as st
 
 from xai.ui import shell
+from xai.ui.doors import OWN_HOSTS
 from xai.ui.shell import Page
 
 SECTIONS = {
@@ -57,4 +63,7 @@ SECTIONS = {
     ],
 }
 
-shell.run(SECTIONS)
+app = st.App(__file__, middleware=OWN_HOSTS)
+
+if __name__ == "__main__":
+    shell.run(SECTIONS)

@@ -39,8 +39,8 @@ with many:
     if many.open:
         attack_forms.many(choice, live, scene, layer, KEY)
 
-if choice.problem:
-    said.warning(choice.problem, icon=":material/info:")
+if told := choice.told((choice.photo.sha, choice.picked, tuple(attack.to_query(choice).items()))):
+    said.warning(told, icon=":material/info:")
 live.follow(progress)
 if attack_forms.known(scene) != known:
     st.rerun()  # the network has been loaded, or could not be: now the page knows what a study costs

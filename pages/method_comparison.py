@@ -68,7 +68,6 @@ with maps_place:
         choice.display,
         on_act=lambda: live.act_from(grid),
         on_display=lambda: live.display_from(grid),
-        share="method" if len(scenes) > 1 else "all",
         jump=("Methods", "olhar-methods"),
     )
 if not choice.methods:
@@ -91,7 +90,7 @@ for tab, name in zip(tabs, PANELS, strict=True):
         else:
             export.panel(choice, live, maps)
 
-if choice.problem:
-    said.warning(sentence(choice.problem), icon=":material/info:")
+if told := choice.told((choice.photo.sha, choice.nets, tuple(to_query(choice).items()))):
+    said.warning(sentence(told), icon=":material/info:")
 address("method_comparison", to_query(choice))
 live.follow(progress)

@@ -16,7 +16,7 @@ said = st.empty()
 
 top = st.columns([12, 11, 10], gap="large")
 with top[0]:
-    curves_forms.pictures(choice, KEY)
+    source = curves_forms.pictures(choice, KEY)
 with top[1]:
     curves_forms.networks(choice, KEY)
 with top[2]:
@@ -33,6 +33,7 @@ else:
     st.subheader("Mean over the pictures" if len(pictures.pieces) > 1 else "The same in numbers")
     curves_live.every(choice, live, pictures, KEY)
 
-if choice.problem:
-    said.warning(choice.problem, icon=":material/info:")
+asked = (source, pictures.key, tuple(curves.to_query(choice).items()))
+if told := choice.told(asked):
+    said.warning(told, icon=":material/info:")
 live.follow(progress)

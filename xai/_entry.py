@@ -29,7 +29,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Look:
-    """How maps are drawn; it changes no array. shared: one scale for all tiles of one classifier and image."""
+    """How maps are drawn; it changes no array. shared: one scale for the maps in one unit of a classifier and image."""
 
     colors: str = render.AUTO
     opacity: float = render.OPACITY
@@ -104,13 +104,17 @@ class ImageEntry:
         seen = render.input_picture(tiles[0].x[index])
         self.files[f"{folder}/input.png"] = render.png_bytes(seen)
         explained = [tile.attribution for tile in tiles if tile.attribution is not None]
-        shared = render.scale_for(explained, index) if self.look.shared and explained else None
+        by_unit: dict[str, list[Attribution]] = {}
+        for each in explained if self.look.shared else ():
+            by_unit.setdefault(METHODS.get(each.method).scale_unit, []).append(each)
+        shared = {unit: render.scale_for(some, index) for unit, some in by_unit.items()}
         return {
             "model": classifier.name,
             "title": classifier.title,
             "weights": classifier.weights,
             "random": classifier.random,
             "fingerprint": classifier.fingerprint,
+            "output": str(classifier.output),
             "device": str(classifier.device),
             "notes": list(classifier.notes),
             "input": f"{folder}/input.png",
@@ -118,7 +122,9 @@ class ImageEntry:
             "explanations": [self._explanation(tile, folder, seen, shared) for tile in tiles],
         }
 
-    def _explanation(self, tile: Tile, folder: str, seen: Image.Image, shared: render.Scale | None) -> dict[str, Any]:
+    def _explanation(
+        self, tile: Tile, folder: str, seen: Image.Image, shared: Mapping[str, render.Scale]
+    ) -> dict[str, Any]:
         spec = METHODS.get(tile.method)
         head: dict[str, Any] = {
             "method": spec.name,
@@ -131,7 +137,7 @@ class ImageEntry:
         if found is None:
             return {**head, "status": "refused" if tile.refused else "failed", "reason": tile.sentence}
         target = int(found.target[index])
-        scale = shared or render.scale_for([found], index)
+        scale = shared.get(spec.scale_unit) or render.scale_for([found], index)
         colors = render.colors_for(self.look.colors, scale.signed)
         stem = self._path(folder, spec.name)
         return {
@@ -140,7 +146,7 @@ class ImageEntry:
             "target": {
                 "index": target,
                 "name": tile.classifier.labels[target],
-                "probability": float(found.logits[index].double().softmax(-1)[target]),
+                "probability": float(found.output.probabilities(found.logits[index].double())[target]),
             },
             "params": plain(found.provenance["params"]),
             "seed": found.provenance["seed"],
@@ -187,11 +193,10 @@ class ImageEntry:
 
 
 def predictions(classifier: Classifier, logits: Tensor, count: int = TOP) -> list[dict[str, Any]]:
-    """The most probable classes for logits (K,): index, name and softmax probability, best first."""
-    probabilities, classes = logits.double().softmax(-1).topk(min(count, len(logits)))
+    """The most probable classes for logits (K,): index, name and probability, best first."""
     return [
-        {"index": index, "name": classifier.labels[index], "probability": probability}
-        for probability, index in zip(probabilities.tolist(), classes.tolist(), strict=True)
+        {"index": index, "name": name, "probability": probability}
+        for index, name, probability in classifier.top(logits[None], count)[0]
     ]
 
 

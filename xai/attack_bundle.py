@@ -1,10 +1,13 @@
 """An epsilon study as files: adversarial PNGs, perturbations, maps, a table over epsilon, overviews, manifest entry.
 
-<image>/clean.png, adversarial-<epsilon>.png     what the network saw, and the attacked image, both lossless
-<image>/perturbation-<epsilon>.npy               adversarial - clean, float32 (3,H,W), before rounding to 8 bits
+<image>/clean.png                                what the network saw, lossless
+<image>/adversarial-<epsilon>-<norm>.png         the attacked image, lossless, with the norm that it has as PNG
+<image>/perturbation-<epsilon>-<norm>.npy        adversarial - clean, float32 (3,H,W), before rounding to 8 bits
 <image>/overview-<epsilon>.png                   clean, attacked, perturbation and the four maps side by side
 <image>/maps.npz                                 raw maps of both classes, clean, attacked and noisy, (E,h,w)
 <image>/epsilon.csv                              one row an epsilon: prediction, success, distances, shifts
+
+<epsilon> is the one asked for, such as 16of255; <norm> the one measured, such as linf-15.9of255.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import Tensor
 
 from xai import render
 from xai._entry import npy_bytes, plain, predictions
+from xai.attacks.call import TOLERANCE
 from xai.explain._spec import METHODS
 from xai.files import sha256
 from xai.metrics.shift import SHIFTS
@@ -35,16 +39,72 @@ def step_text(epsilon: float, norm: str) -> str:
     return f"{epsilon * 255:.4g}/255" if norm == "linf" else f"{epsilon:.4g}"
 
 
-def smallest_text(epsilon: float, norm: str) -> str:
-    """The smallest epsilon that succeeds for people; NaN where none does, 0 where nothing has to change."""
-    if epsilon == 0:
-        return "none is needed"
-    return step_text(epsilon, norm) if epsilon == epsilon else "none of those tried"
+def smallest_text(epsilon: float, norm: str, already: bool = False) -> str:
+    """An upper bound on the smallest epsilon that succeeds, for people; NaN where none tried does."""
+    if already:
+        return "reached before the attack"
+    return f"{step_text(epsilon, norm)} or less" if epsilon == epsilon else "none of those tried"
+
+
+def answer(study: EpsilonStudy, classifier: Classifier, index: int = 0) -> str:
+    """What the attack came to, in one or two sentences."""
+    norm, smallest = norm_of(study), float(study.smallest[index])
+    label = classifier.labels[int(study.attacked[0].target[index])]
+    targeted = bool(study.protocol.settings["targeted"])
+    what = f"reaches the chosen class, {label}" if targeted else "changes the class"
+    if study.already[index]:
+        was = f"decides for the chosen class, {label}," if targeted else f"does not decide for the label, {label},"
+        return f"The network {was} already before the attack: nothing has to change."
+    count = attacked(study)
+    if not count:
+        return "Only epsilon 0 was tried so far, which leaves the picture as it is."
+    tried = f"epsilon tried{'' if study.bisected else ' so far'}"
+    if smallest != smallest:
+        largest = step_text(float(study.epsilons.max()), norm)
+        return f"No {tried} {what} ({count}, up to {largest}). A stronger attack may."
+    if not study.bisected:
+        return f"Smallest {tried} that {what} (of {count}): {step_text(smallest, norm)}."
+    return (
+        f"An epsilon of {smallest_text(smallest, norm)} {what}. This is an upper bound, found by bisection to "
+        f"{step_text(TOLERANCE[norm], norm)}."
+    )
+
+
+def attacked(study: EpsilonStudy) -> int:
+    """How many epsilons were attacked: 0 is the clean picture."""
+    return int((study.epsilons > 0).sum())
+
+
+def slope_text(study: EpsilonStudy, index: int = 0) -> str:
+    """Where the attack had no gradient to follow, in words, or ""."""
+    epsilons, parts = attacked(study), []
+    saturated, blind = (int(each[:, index].sum()) for each in (study.saturated, study.blind))
+    if saturated:
+        parts.append(
+            f"At {saturated} of {epsilons} epsilons the network was so sure (a probability of exactly 1) that the "
+            "cross-entropy has no gradient; the attack climbed the margin loss there instead."
+        )
+    if blind:
+        parts.append(
+            f"At {blind} of {epsilons} epsilons the gradient was exactly zero at some step, so that the attack could "
+            "not move: that it fails there is no sign of a robust network."
+        )
+    return " ".join(parts)
 
 
 def step_name(epsilon: float, norm: str) -> str:
     """An epsilon in a file name: "4of255", or "1.5"."""
     return step_text(epsilon, norm).replace("/", "of")
+
+
+def file_stem(what: str, study: EpsilonStudy, place: int, index: int = 0) -> str:
+    """How a file at a place of the epsilons is called: "adversarial" or "perturbation", the epsilon, the true norm."""
+    norm, result = norm_of(study), study.attacked[place]
+    measured = float((result.linf if norm == "linf" else result.l2)[index])
+    if what == "adversarial":  # as PNG
+        delta = result.levels[index].double() - (255 * result.clean[index].double()).round()
+        measured = float(delta.abs().max() if norm == "linf" else delta.norm()) / 255
+    return f"{what}-{step_name(float(study.epsilons[place]), norm)}-{norm}-{step_name(measured, norm)}"
 
 
 def manifest(
@@ -93,10 +153,12 @@ def table(study: EpsilonStudy, classifier: Classifier, index: int = 0) -> list[d
         after = result.logits_after[index]
         row: dict[str, Any] = {
             "epsilon": float(study.epsilons[place]),
-            "predicted": classifier.labels[int(after.argmax())],
-            "probability": float(after.softmax(-1).max()),
+            "predicted": study.output.answer(after, classifier.labels),
+            "probability": float(study.output.probabilities(after).max()),
             "success": bool(result.success[index]),
             "survives_png": bool(result.survives_png[index]),
+            "saturated": bool(result.saturated[index]),
+            "blind": bool(result.blind[index]),
             "noise_turns": bool(study.noise_turns[place, index]),
         }
         for which in CLASSES:
@@ -119,9 +181,10 @@ def columns_text(study: EpsilonStudy) -> str:
     return (
         "epsilon, linf, l2: pixel units of [0, 1]; psnr: dB; ssim: of the pictures, clean to attacked; "
         f"{norm_of(study)}_noise: the norm of the noise. predicted, probability, success: of the attacked picture; "
-        "survives_png: success of its PNG; noise_turns: success of the noisy one. old_class: predicted first; "
-        "new_class: the strongest other, or the one to reach. With old or new and attack or noise behind them: p "
-        f"(probability), and how the map moved, clean to attacked or noisy: {shifts}."
+        "survives_png: success of its PNG; noise_turns: success of the noisy one. saturated: the margin loss stood in "
+        "for a saturated cross-entropy at some step; blind: the gradient was exactly zero at some step. old_class: "
+        "predicted first; new_class: the strongest other, or the one to reach. With old or new and attack or noise "
+        f"behind them: p (probability), and how the map moved, clean to attacked or noisy: {shifts}."
     )
 
 
@@ -146,11 +209,11 @@ def image_files(study: EpsilonStudy, classifier: Classifier, folder: str, index:
     for reached in (study.success, study.survives_png):
         telling |= {int(reached[:, index].float().argmax())} if bool(reached[:, index].any()) else set()
     for place, result in enumerate(study.attacked):
-        name = step_name(float(study.epsilons[place]), norm)
         levels = Image.fromarray(result.levels[index].permute(1, 2, 0).numpy())
-        files[f"{folder}/adversarial-{name}.png"] = render.png_bytes(levels)
-        files[f"{folder}/perturbation-{name}.npy"] = perturbation(study, place, index)
+        files[f"{folder}/{file_stem('adversarial', study, place, index)}.png"] = render.png_bytes(levels)
+        files[f"{folder}/{file_stem('perturbation', study, place, index)}.npy"] = perturbation(study, place, index)
         if place in telling:
+            name = step_name(float(study.epsilons[place]), norm)
             files[f"{folder}/overview-{name}.png"] = render.png_bytes(overview(study, classifier, place, index))
     return files
 
@@ -184,9 +247,11 @@ def entry(study: EpsilonStudy, classifier: Classifier, folder: str, source: str,
             "folder": folder,
             "random_weights": classifier.random,
             "clean": predictions(classifier, study.attacked[0].logits_before[index]),
-            "reached_before": bool(study.reached_before[index]),
+            "already": bool(study.already[index]),
+            "answer": answer(study, classifier, index),
             "smallest_epsilon": smallest,
-            "smallest_epsilon_text": smallest_text(smallest, norm_of(study)),
+            "smallest_epsilon_text": smallest_text(smallest, norm_of(study), bool(study.already[index])),
+            "no_gradient": slope_text(study, index) or None,
             "protocol": study.protocol.sentence,
             "noise_falls_short": shortfall(attacked, noise, norm_of(study)) or None,
             "settings": study.protocol.settings,
@@ -212,35 +277,42 @@ def overview(study: EpsilonStudy, classifier: Classifier, place: int, index: int
     delta = result.adversarial[index] - result.clean[index]
     picture, factor = enlarged(delta)
     old, new = (classifier.labels[int(study.maps[w].class_index[place, index])] for w in CLASSES)
-    before, after = (logits[index].softmax(-1) for logits in (result.logits_before, result.logits_after))
+    before, after = (result.output.probabilities(of[index]) for of in (result.logits_before, result.logits_after))
     top, turned = int(before.argmax()), int(after.argmax())
-    ink = step_text(float(study.epsilons[place]), norm_of(study))
+    norm = norm_of(study)
+    ink = step_text(float(study.epsilons[place]), norm)
+    says = [result.output.answer(of[index], classifier.labels) for of in (result.logits_before, result.logits_after)]
     untrained = "RANDOM WEIGHTS, " if classifier.random else ""
     tiles = [
         (
-            f"{untrained}clean: {classifier.labels[top]} {float(before[top]):.2f}",
+            f"{untrained}clean: {says[0]} {float(before[top]):.2f}",
             render.input_picture(result.clean[index]),
         ),
         (
-            f"epsilon {ink}: {classifier.labels[turned]} {float(after[turned]):.2f}",
+            f"epsilon {ink}: {says[1]} {float(after[turned]):.2f}",
             render.input_picture(result.adversarial[index]),
         ),
-        (f"perturbation x {factor:.3g}", picture),
+        (f"perturbation x {factor:.3g}, norm {step_text(float(study.norms['attack'][place, index]), norm)}", picture),
     ]
+    bars = []
     for which, label in zip(CLASSES, (old, new), strict=True):
         maps = study.maps[which]
         pair = [maps.clean[place, index], maps.attack[place, index]]
-        shared, colors = scale(study, which, place, index=index), render.colors_for("auto", study.signed)
+        shared = scale(study, which, place, index=index)
+        bars.append(render.color_bar(shared))
         for word, values, image in zip(("clean", "attacked"), pair, (result.clean, result.adversarial), strict=True):
-            tiles.append((f"{word}, {label}", render.overlay(image[index], values, shared, colors)))
-    return _grid(tiles)
+            tiles.append((f"{word}, {label}", render.overlay(image[index], values, shared)))
+    return _grid(tiles, bars)
 
 
-def _grid(tiles: list[tuple[str, Image.Image]]) -> Image.Image:
+def _grid(tiles: list[tuple[str, Image.Image]], bars: list[Image.Image]) -> Image.Image:
+    """Pictures with their captions, and below each pair of maps the colour bar of its scale."""
     width, height = tiles[0][1].size
     caption, gap, columns = 20, 8, 4
     rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + caption + gap) + gap), "white")
+    sheet = Image.new(
+        "RGB", (columns * (width + gap) + gap, rows * (height + caption + gap) + gap + bars[0].height), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12)
     # The first row has three pictures, so that the four maps stand together below.
@@ -249,6 +321,9 @@ def _grid(tiles: list[tuple[str, Image.Image]]) -> Image.Image:
         x, y = gap + column * (width + gap), gap + row * (height + caption + gap)
         draw.text((x, y), _shortened(text, width, font), fill="black", font=font)
         sheet.paste(picture, (x, y + caption))
+    for place, bar in enumerate(bars):
+        middle = (2 * place + 1) * (width + gap) + gap // 2
+        sheet.paste(bar, (middle - bar.width // 2, sheet.height - bar.height))
     return sheet
 
 

@@ -7,12 +7,26 @@ from typing import TypeVar
 
 import torch
 
+from xai.devices import empty_cache, out_of_memory
+from xai.params import check_between
 from xai.types import Run
 
 T = TypeVar("T")
 
 DEFAULT_BATCH = {"cpu": 16, "cuda": 128}
 """Images a forward pass, by device type."""
+
+MOST = {"cpu": 256}
+"""Images that may go through a network together, by device type: on a CPU more take memory and no less time."""
+
+MOST_ELSEWHERE = 4096
+"""The same on devices that say when their memory is full; there a batch is halved."""
+
+
+def check_batch(batch: int | None, device: torch.device) -> None:
+    """Raise `InputError` for a batch of no image, or of more than fit; None, the device's usual batch, fits."""
+    if batch is not None:
+        check_between("batch", batch, 1, MOST.get(device.type, MOST_ELSEWHERE))
 
 
 def in_batches(
@@ -29,11 +43,11 @@ def in_batches(
         stop = min(start + size, total)
         try:
             result = work(start, stop)
-        except torch.OutOfMemoryError:
-            if stop - start == 1:
+        except RuntimeError as error:
+            if stop - start == 1 or not out_of_memory(error):
                 raise
             size = max(1, (stop - start) // 2)
-            torch.cuda.empty_cache()
+            empty_cache(run.device)
             note = f"{note.split(' (')[0]} (batches of {size}: memory is short)"
             continue
         yield start, stop, result

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, checked by SHA-256, with the one before kept, and the states of every random generator.
+"""Checkpoints: written whole, checked by SHA-256, with the one before kept.
 
 Beside `last.pt` lie `last.previous.pt`, the one before, and `last.pt.sha256`, the digests of both as `sha256sum -c`
 reads them. The digests are written before the files move, so that a process killed at any point leaves files that are
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,14 +70,14 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> str:
     return digest
 
 
-def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Loaded:
-    """The checkpoint at `path`, its tensors on `device`; the one before it, with a note, where the newest is damaged.
+def load_checkpoint(path: Path) -> Loaded:
+    """The checkpoint at `path`, its tensors on the CPU; the one before it, with a note, where the newest is damaged.
 
     Raises `InputError` where there is none, and `WeightsError` where those that there are are damaged.
     """
     faults: list[str] = []
     for each in (path, previous(path)):
-        state, fault = _read(each, _digests(path), device)
+        state, fault = _read(each, _digests(path))
         if state is not None:
             note = f"{faults[0]}; going on from the one before it, {each.name}." if faults else ""
             return Loaded(state, each, note)
@@ -99,38 +97,6 @@ def has_checkpoint(path: Path) -> bool:
 def previous(path: Path) -> Path:
     """Where the checkpoint before the one at `path` lies."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
-
-
-def rng_state(generators: Mapping[str, torch.Generator] | None = None) -> dict[str, Any]:
-    """The state of every random generator: Python's, numpy's, torch's on the CPU and each GPU, and the named ones."""
-    numbers: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002 (libraries draw from it)
-    inner = {name: _tensor(value) for name, value in numbers["state"].items()}
-    return {
-        "python": random.getstate(),
-        "numpy": {**numbers, "state": inner},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "generators": {name: each.get_state() for name, each in (generators or {}).items()},
-    }
-
-
-def set_rng_state(state: Mapping[str, Any], generators: Mapping[str, torch.Generator] | None = None) -> None:
-    """Put every random generator where `rng_state` found it; GPUs that this machine lacks are left out.
-
-    Raises `InputError` where one of `generators` is not in `state`; then nothing has changed.
-    """
-    missing = sorted((generators or {}).keys() - state["generators"].keys())
-    if missing:
-        raise InputError(f"the checkpoint has no state of the random generator {missing[0]!r}; it is of other code.")
-    random.setstate(state["python"])
-    numbers = state["numpy"]
-    inner = {name: value.numpy() if isinstance(value, Tensor) else value for name, value in numbers["state"].items()}
-    np.random.set_state({**numbers, "state": inner})  # noqa: NPY002
-    torch.set_rng_state(state["torch"].cpu())
-    for index, each in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(each.cpu(), index)
-    for name, generator in (generators or {}).items():
-        generator.set_state(state["generators"][name].cpu())
 
 
 class _Hashing:
@@ -160,14 +126,14 @@ def _save(state: dict[str, Any], writer: _Hashing) -> None:
         raise (writer.problem or error) from None
 
 
-def _read(path: Path, known: list[str], device: str | torch.device) -> tuple[dict[str, Any] | None, str]:
+def _read(path: Path, known: list[str]) -> tuple[dict[str, Any] | None, str]:
     """(state, "") or (None, what is wrong with the file)."""
     try:
         with path.open("rb") as file:
             if known and hashlib.file_digest(file, "sha256").hexdigest() not in known:
                 return None, f"{path.name} is damaged (its SHA-256 is another)"
             file.seek(0)
-            return torch.load(file, map_location=device, weights_only=True), ""
+            return torch.load(file, map_location="cpu", weights_only=True), ""
     except FileNotFoundError:
         return None, f"{path.name} is missing"
     except Exception as error:  # torch raises of every kind for a file that is no checkpoint
@@ -200,7 +166,3 @@ def _check(value: Any, place: str) -> None:
         raise TypeError(
             f"{place} is a {type(value).__name__}, which a checkpoint cannot hold; give a tensor, a number or text."
         )
-
-
-def _tensor(value: Any) -> Any:
-    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value

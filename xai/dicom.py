@@ -42,7 +42,7 @@ def decode(data: bytes, name: str, notes: list[str]) -> Image.Image:
         from pydicom.pixels.utils import pixel_array
     except ImportError as error:
         raise ImageError(f"{name} is a DICOM file; install pydicom 3 to open it (pip install pydicom).") from error
-    if _DEFLATED in data[:4096]:
+    if _DEFLATED in data:  # anywhere: what stands before it can be made long
         # It would be unpacked whole, before its size could be checked.
         raise ImageError(f"{name} is a deflated DICOM file, which is not opened; save it uncompressed.")
     try:

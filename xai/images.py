@@ -30,6 +30,7 @@ from PIL.ImageFile import ImageFile
 
 from xai.errors import ImageError
 from xai.settings import MAX_PIXELS, MAX_UPLOAD_BYTES
+from xai.words import counted
 
 SUPPORTED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
 """Endings of files that can be images here: for file pickers and folder walks, not for trust."""
@@ -267,7 +268,8 @@ def _from_deep(image: Image.Image, notes: list[str]) -> Image.Image:
         missing = int(finite.size - finite.sum())
         if missing == finite.size:
             raise ImageError("the image holds no finite value; there is nothing to show.")
-        notes.append(f"{missing} pixels that are not finite numbers are shown as black")
+        odd = counted(missing, "pixel that is no finite number is", "pixels that are not finite numbers are")
+        notes.append(f"{odd} shown as black")
         low, high = float(values[finite].min()), float(values[finite].max())
         values = np.where(finite, values, np.float32(low))
     else:

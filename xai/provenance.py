@@ -19,6 +19,7 @@ def provenance(classifier: Classifier, kind: str, name: str, params: object, see
         "model": classifier.name,
         "weights": classifier.weights,
         "fingerprint": classifier.fingerprint,
+        "output": str(classifier.output),
         kind: name,
         "params": dataclasses.asdict(params) if dataclasses.is_dataclass(params) else {},  # type: ignore[arg-type]
         "seed": seed,

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from xai.errors import InputError
 from xai.types import Attribution
+from xai.words import counted
 
 Picture = NDArray[np.uint8]
 Values = Tensor | NDArray[np.floating]
@@ -28,7 +29,10 @@ OPACITY = 0.4
 """Share of the heat map in an overlay, as in study 4 (0.4 heat, 0.6 picture)."""
 
 AUTO = "auto"
-"""The choice of colour map that looks at whether the map is signed."""
+"""The choice that leaves the colours to the map's sign; see `colors_for`."""
+
+PIXEL_SLACK = 1e-6
+"""How far rounding may carry a pixel outside [0, 1]."""
 
 PIXEL_PERCENTILE = 99.5
 """Where the scale ends for maps at pixel resolution: their largest few values would hide all the others."""
@@ -140,7 +144,9 @@ def scale_of(
         raise InputError("there is no map to scale; give at least one.")
     flat = np.concatenate([array.ravel() for array in arrays])
     finite = flat[np.isfinite(flat)]
-    tail = "" if finite.size == flat.size else f"; {flat.size - finite.size} values are not finite"
+    tail = (
+        "" if finite.size == flat.size else f"; {counted(flat.size - finite.size, 'value is', 'values are')} not finite"
+    )
     tail = (f", shared by {len(arrays)} maps" if len(arrays) > 1 else "") + tail
     if not finite.size or not finite.any():
         return Scale(0.0, 0.0, f"every value is 0{tail}" if finite.size else f"no value can be drawn{tail}", signed)
@@ -175,20 +181,24 @@ def scale_for(attributions: Sequence[Attribution], index: int = 0) -> Scale:
     return scale_of(maps, signed, PIXEL_PERCENTILE if fine else 100.0, lowest)
 
 
-def colors_for(choice: str, signed: bool) -> ColorMap:
-    """The colour map of that name; "auto" is jet, and blue-white-red for signed maps."""
-    if choice == AUTO:
-        return COLORMAPS["bluered" if signed else "jet"]
-    return colormap(choice)
+def colors_for(choice: str | ColorMap, signed: bool) -> ColorMap:
+    """The colours of a map, wherever it is drawn: diverging for signed maps, sequential for the others.
+
+    A choice of the other kind is not taken, because zero would get a hue of its own: like "auto" it gives blue, white
+    and red (against, zero, for), or jet. Raises `InputError` for a name that is not known.
+    """
+    found = COLORMAPS["bluered" if signed else "jet"]
+    asked = found if choice == AUTO else colormap(choice)
+    return asked if asked.kind == found.kind else found
 
 
-def colorize(map2d: Values, scale: Scale, colors: str | ColorMap = "jet") -> Picture:
-    """A map (H,W) in colours: (H,W,3) uint8. Values that are not finite get the colour of the scale's start."""
+def colorize(map2d: Values, scale: Scale, colors: str | ColorMap = AUTO) -> Picture:
+    """A map (H,W) in `colors_for` its scale: (H,W,3) uint8. Values that are not finite get the scale's first colour."""
     array = _array(map2d)
     if array.ndim != 2:
         raise InputError(f"the map has shape {array.shape}; give one value a pixel, (H, W).")
     array = np.where(np.isfinite(array), array, scale.low)
-    picture: Picture = colormap(colors).lut[np.rint(scale.position(array) * 255).astype(np.intp)]
+    picture: Picture = colors_for(colors, scale.signed).lut[np.rint(scale.position(array) * 255).astype(np.intp)]
     return picture
 
 
@@ -221,16 +231,24 @@ def overlay(
     picture: Image.Image | Tensor,
     map2d: Values,
     scale: Scale,
-    colors: str | ColorMap = "jet",
+    colors: str | ColorMap = AUTO,
     opacity: float = OPACITY,
 ) -> Image.Image:
-    """The map over the picture: PIL RGB at the picture's size; `blend`, or `printed` in a diverging colour map.
+    """The map over the picture: PIL RGB at the picture's size; `blend`, or `printed` where the map is signed.
 
     picture: a PIL image, or (3,H,W) in [0, 1]. A map of another size is resized bilinearly (`align_corners=False`).
+    Raises `InputError` for pixels outside [0, 1].
     """
+    if isinstance(picture, Tensor):
+        low, high = (float(end) for end in torch.aminmax(picture.detach()))
+        if not (low >= -PIXEL_SLACK and high <= 1 + PIXEL_SLACK):
+            raise InputError(
+                f"the picture's pixels range from {low:.3g} to {high:.3g}; give them in [0, 1], as preprocess returns "
+                "them, before any normalisation."
+            )
     base = np.asarray((input_picture(picture) if isinstance(picture, Tensor) else picture).convert("RGB"))
     sized = resize_map(map2d, (base.shape[0], base.shape[1]))
-    mix = blend if colormap(colors).kind == "sequential" else printed
+    mix = printed if scale.signed else blend
     return Image.fromarray(mix(base, colorize(sized, scale, colors), opacity))
 
 
@@ -292,12 +310,17 @@ def ticks(scale: Scale) -> tuple[tuple[float, str], ...]:
     return tuple((float(scale.position(np.array(v))), f"{v:.3g}") for v in (scale.low, middle, scale.high))
 
 
-def color_bar(scale: Scale, colors: str | ColorMap = "jet", width: int = 320) -> Image.Image:
+def ends(signed: bool) -> tuple[str, ...]:
+    """What the colours of a map mean, from first to last, in words for beside its colour bar."""
+    return ("against", "0", "for") if signed else ("less", "more")
+
+
+def color_bar(scale: Scale, colors: str | ColorMap = AUTO, width: int = 320) -> Image.Image:
     """A horizontal colour bar with ticks and numbers, dark on white, PIL RGB."""
     margin, height = 36, 44
     bar = Image.new("RGB", (width, height), "white")
     length = width - 2 * margin
-    bar.paste(ramp(colors).resize((length, 14), Image.Resampling.BILINEAR), (margin, 6))
+    bar.paste(ramp(colors_for(colors, scale.signed)).resize((length, 14), Image.Resampling.BILINEAR), (margin, 6))
     draw = ImageDraw.Draw(bar)
     font = ImageFont.load_default(12)
     for position, number in ticks(scale):

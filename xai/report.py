@@ -9,6 +9,7 @@ from typing import Any
 
 from xai import render
 from xai.settings import ASSETS
+from xai.words import counted
 
 LIMIT = 100
 """Images that the report shows; a larger bundle has all of them as files, and the report says so."""
@@ -23,7 +24,7 @@ def page(manifest: Entry, sections: Sequence[str]) -> str:
     images, bad = manifest["images"], manifest["bad"]
     style = (ASSETS / "report.css").read_text(encoding="utf-8")
     title = "What the network looks at"
-    lead = f"{_count(len(images), 'image')}, {_count(len(_explained(images)), 'explanation')}."
+    lead = f"{counted(len(images), 'image')}, {counted(len(_explained(images)), 'explanation')}."
     if manifest.get("created"):
         lead += f" Made on {manifest['created']}."
     notices = []
@@ -32,7 +33,7 @@ def page(manifest: Entry, sections: Sequence[str]) -> str:
     if len(sections) < len(images):
         notices.append(f"This page shows the first {len(sections)} of {len(images)} images; all are in the folder.")
     if bad:
-        notices.append(f"{_count(len(bad), 'image')} could not be explained; the list is at the end.")
+        notices.append(f"{counted(len(bad), 'image')} could not be explained; the list is at the end.")
     reliefs = any("relief" in each["files"] for each in _explained(images))
     views = [(name, label) for name, label in _VIEWS if name != "relief" or reliefs]
     switch = "".join(f'<label for="view-{name}">{label}</label>' for name, label in views)
@@ -133,8 +134,9 @@ def _tile(tile: Entry, files: Mapping[str, bytes]) -> str:
         if kind in shown
     )
     words = []
-    if tile["facts"].get("blank"):
-        words.append(f'<p class="caution">{escape(str(tile["facts"]["blank"]))}</p>')
+    for name in ("blank", "note"):
+        if tile["facts"].get(name):
+            words.append(f'<p class="caution">{escape(str(tile["facts"][name]))}</p>')
     if tile["caution"]:
         words.append(f'<p class="caution">{escape(tile["caution"])}</p>')
     words.append(f'<p class="coverage">{escape(tile["coverage"]["sentence"])}</p>')
@@ -151,7 +153,9 @@ def _seconds(seconds: float) -> str:
 
 
 def _legend(tile: Entry) -> str:
+    words = render.ends(tile["colormap"] == render.colors_for(render.AUTO, True).name)
     numbers = "".join(f"<span>{escape(number)}</span>" for _, number in tile["scale"]["ticks"])
+    numbers += f'</div><div class="ticks">{"".join(f"<span>{word}</span>" for word in words)}'
     return (
         f'<div class="legend">{_img(render.png_bytes(render.ramp(tile["colormap"], 1)), "colour bar")}'
         f'<div class="ticks number">{numbers}</div></div>'
@@ -162,7 +166,7 @@ def _details(tile: Entry) -> str:
     shape = " x ".join(map(str, tile["shape"]))
     rows: dict[str, Any] = {"Scale": tile["scale"]["sentence"], "Raw map": shape, "Seed": tile["seed"]}
     rows |= tile["params"]
-    rows |= {name: value for name, value in tile["facts"].items() if name != "blank"}
+    rows |= {name: value for name, value in tile["facts"].items() if name not in ("blank", "note")}
     table = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(_short(v))}</td></tr>" for k, v in rows.items())
     return (
         f"<details><summary>Numbers and command</summary><table>{table}</table>"
@@ -196,10 +200,6 @@ def _footer(manifest: Entry) -> str:
 
 def _img(data: bytes, alt: str) -> str:
     return f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{escape(alt)}">'
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _explained(images: Sequence[Entry]) -> list[Entry]:

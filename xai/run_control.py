@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from xai.errors import InputError, StorageError, XaiError
-from xai.files import safe_name, storage_error
+from xai.files import FULL, safe_name, storage_error
 from xai.locks import Busy, lend
 from xai.run_files import BEGUN, Launch, Status, equal_command
 from xai.runs import LENT, RunFolder, without_place
@@ -86,9 +86,24 @@ def new_run(kind: str, title: str = "") -> Path:
     path = runs_dir() / f"{safe_name(kind)}-{stamp}-{secrets.token_hex(2)}"
     try:
         path.mkdir(parents=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
-    RunFolder(path).set_launch(launch)
+        RunFolder(path).set_launch(launch)
+    except (OSError, StorageError) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise error if isinstance(error, StorageError) else storage_error(error, path) from error
+    return path
+
+
+def begin(kind: str, title: str, words: Sequence[str]) -> Path:
+    """The folder of a new run that has been started: `new_run`, `start`. Where the disk is full, nothing of it is left.
+
+    Raises what they raise.
+    """
+    path = new_run(kind, title)
+    try:
+        start(words, path)
+    except StorageError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return path
 
 
@@ -127,6 +142,8 @@ def start(words: Sequence[str], path: Path) -> Record:
         process = _process(without_place(words), launch.cwd, path, lock)
     except OSError as error:
         lock.close()
+        if error.errno in FULL:
+            raise storage_error(error, path) from error
         why = f"could not be started: {error.strerror or error}."
         folder.set_status(Status("failed", error=f"it {why}"))
         raise XaiError(f"the run {path.name} {why}") from error
@@ -134,7 +151,12 @@ def start(words: Sequence[str], path: Path) -> Record:
         lock.close()
         raise
     threading.Thread(target=_watch, args=(process, lock), daemon=True).start()
-    folder.write_bytes("pid", str(process.pid).encode())
+    try:
+        folder.write_bytes("pid", str(process.pid).encode())
+    except StorageError:  # a run that nobody can stop shall not go on
+        process.kill()
+        process.wait()
+        raise
     return record(path)
 
 

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xai.errors import InputError, StorageError
-from xai.files import storage_error, user_path, write_atomic
+from xai.files import parse_json, read_json, storage_error, user_path, write_atomic
 from xai.locks import is_held
+from xai.run_schemas import CONFIGS, METRICS, SUMMARIES, Config
+from xai.schema import fault
 
 STATES = ("queued", "running", "done", "failed", "cancelled")
 
@@ -31,6 +33,9 @@ BEGUN = "begun: "
 
 STAYED = "it was stopped before it went on."
 """What is said of a run that was done and was stopped while it waited to go on: its result stays."""
+
+LATEST = 1e11
+"""Times in seconds since 1970 from which on they are none, in the year 5138."""
 
 TAIL_BYTES = 64 * 1024
 """How much of the end of log.txt is looked at."""
@@ -95,12 +100,22 @@ class RunFiles:
         self.path = path
 
     def config(self) -> dict[str, Any]:
-        """What was asked for."""
-        return self.read("config.json")
+        """What was asked for, as the schema of the run's kind has it."""
+        found = self.read("config.json")
+        kind = found.get("kind")
+        hint = CONFIGS.get(kind, Config) if isinstance(kind, str) else Config
+        self._refuse("config.json", fault(hint, found))
+        return found
 
     def summary(self) -> dict[str, Any]:
-        """The headline figures; {} before the end."""
-        return self.read("summary.json") if (self.path / "summary.json").is_file() else {}
+        """The headline figures, as the schema of the run's kind has them; {} before the end."""
+        if not (self.path / "summary.json").is_file():
+            return {}
+        found = self.read("summary.json")
+        asked = self.config() if (self.path / "config.json").is_file() else {}  # what is shipped has none
+        kind = asked.get("kind") or found.get("kind") or self.launch().kind
+        self._refuse("summary.json", fault(SUMMARIES.get(str(kind), Any), found))
+        return found
 
     def launch(self) -> Launch:
         """What it is called and how it is begun; empty where nobody has said."""
@@ -178,7 +193,7 @@ class RunFiles:
         """A JSON file of the run; raises `InputError` where it is missing or damaged."""
         path = self.path / name
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
         except FileNotFoundError as error:
             raise InputError(f"{path} is missing; the run cannot be read without it.") from error
         except (OSError, ValueError) as error:
@@ -194,22 +209,33 @@ class RunFiles:
     def write_bytes(self, name: str, data: bytes) -> None:
         """Replace a file of the run, whole; raises `StorageError` where the disk is full or the folder gone."""
         self._still_there()
-        try:
-            write_atomic(self.path / name, data)
-        except OSError as error:
-            raise storage_error(error, self.path / name) from error
+        write_atomic(self.path / name, data)
 
     def metric(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, in one piece: several processes may write."""
         self._append("metrics.jsonl", json.dumps(dict(row), allow_nan=False))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; one that was cut off by a kill is passed over."""
+        """The lines of metrics.jsonl; one that was cut off by a kill is passed over.
+
+        Raises `InputError` for another that does not fit the schema of the run's kind.
+        """
+        path = self.path / "metrics.jsonl"
         try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = path.read_bytes().decode(errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        return [row for row in map(_parsed, lines) if row is not None]
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        kind = self.config().get("kind") if (self.path / "config.json").is_file() else None
+        rows = []
+        for number, line in enumerate(lines, 1):
+            row = _parsed(line)
+            if row is not None:
+                wrong = fault(METRICS.get(str(kind), Config), row)
+                self._refuse("metrics.jsonl", wrong and f"line {number}: {wrong}")
+                rows.append(row)
+        return rows
 
     def log(self, text: str) -> None:
         """Append a line with the time to log.txt."""
@@ -259,19 +285,26 @@ class RunFiles:
 
     def _number(self, name: str) -> int | None:
         try:
-            return int((self.path / name).read_text(encoding="ascii"))
+            found = int((self.path / name).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
+        return found if 0 < found < 2**31 else None
+
+    def _refuse(self, name: str, wrong: str) -> None:
+        """Raise `InputError` where something is wrong with a file of the run."""
+        if wrong:
+            raise InputError(
+                f"{self.path / name} is damaged: {wrong}; put the file back from a copy, or make the run again."
+            )
 
     def _kept(self, name: str, kind: type[Kept]) -> Kept:
         """A JSON file as its dataclass; what it says beyond is passed over, and wrong types are damage."""
         said, usual = self.read(name), kind()
+        self._refuse(name, fault(kind, said))
         known = {each.name: said.get(each.name, getattr(usual, each.name)) for each in fields(kind)}
         for key, value in known.items():
-            expected = type(getattr(usual, key))
-            fits = (int, float) if expected is float else (list, tuple) if expected is tuple else expected
-            if not isinstance(value, fits):
-                raise InputError(f"{self.path / name} is damaged: {key} is {value!r}.")
+            if isinstance(value, float) and not 0 <= value < LATEST:
+                self._refuse(name, f"{key} is {value!r}, no time")
         return kind(**known)
 
     def _still_there(self) -> None:
@@ -302,7 +335,7 @@ def started_together() -> int:
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        row: dict[str, Any] = json.loads(line)
+        row: dict[str, Any] = parse_json(line)
     except ValueError:
         return None
     return row

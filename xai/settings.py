@@ -1,6 +1,6 @@
 """Where things are and on what they run; read from the environment once per call, never cached.
 
-`XAI_DEVICE` (auto, cpu, cuda, cuda:N), `XAI_RUNS` (run folders, default `runs`), `XAI_CACHE` (default
+`XAI_DEVICE` (auto, cpu, cuda, cuda:N, mps), `XAI_RUNS` (run folders, default `runs`), `XAI_CACHE` (default
 `~/.cache/olhar`), `TORCH_HOME` (torchvision's own weight folder).
 """
 
@@ -11,7 +11,11 @@ from pathlib import Path
 
 import torch
 
+from xai.devices import KINDS
 from xai.errors import InputError
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+"""What a person can ask for."""
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -25,8 +29,8 @@ MAX_UPLOAD_BYTES = 64 * 1024 * 1024
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """The device to run on: `auto` takes `XAI_DEVICE`, else CUDA where there is one, else the CPU.
 
-    "cuda" is the current CUDA device, with its number. Raises `InputError` for a device that is not known or that this
-    machine lacks; there is no silent fallback.
+    "cuda" is the current CUDA device, with its number; "mps" is Apple's GPU. Raises `InputError` for a device that is
+    not known or that this machine lacks; there is no silent fallback.
     """
     name, what = str(device), "device"
     if name == "auto" and os.environ.get("XAI_DEVICE"):
@@ -36,15 +40,17 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     try:
         chosen = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"{what} {name!r} is not known; use auto, cpu, cuda or cuda:N.") from error
+        raise InputError(f"{what} {name!r} is not known; use {DEVICES}.") from error
     if chosen.type == "cpu":
         return torch.device("cpu")
-    if chosen.type != "cuda":
-        raise InputError(f"{what} {name!r} is not supported; use auto, cpu, cuda or cuda:N.")
-    count = torch.cuda.device_count()
+    if chosen.type not in KINDS:
+        raise InputError(f"{what} {name!r} is not supported; use {DEVICES}.")
+    count: int = torch.get_device_module(chosen).device_count()
     if (chosen.index or 0) >= count:
-        raise InputError(f"{what} {name!r} is not on this machine ({count} CUDA devices); use auto or cpu.")
-    return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+        title = KINDS[chosen.type].title
+        raise InputError(f"{what} {name!r} is not on this machine ({count} {title} devices); use auto or cpu.")
+    current = torch.cuda.current_device() if chosen.type == "cuda" else 0
+    return torch.device(chosen.type, current if chosen.index is None else chosen.index)
 
 
 def free_memory() -> int | None:
@@ -77,6 +83,32 @@ def runs_dir() -> Path:
 def cache_dir() -> Path:
     """Folder for what can be made again (`XAI_CACHE`, default `~/.cache/olhar`)."""
     return Path(os.environ.get("XAI_CACHE") or Path.home() / ".cache" / "olhar")
+
+
+def data_roots(loopback: bool) -> tuple[Path, ...]:
+    """The folders below which the pages read what a visitor names, resolved.
+
+    `XAI_DATA`, with `os.pathsep` between; without it the working directory, and the home folder where only this machine
+    reaches the pages (loopback).
+    """
+    named = [each for each in os.environ.get("XAI_DATA", "").split(os.pathsep) if each.strip()]
+    found = [Path(each).expanduser() for each in named] or [Path.cwd(), *([Path.home()] if loopback else [])]
+    return tuple(dict.fromkeys(each.resolve() for each in found))
+
+
+def upload_bounds() -> tuple[int, float]:
+    """(bytes, seconds): how much of what was sent to the pages is kept, and for how long after it was used last.
+
+    `XAI_UPLOADS`, "GB,DAYS", default "8,30". Raises `InputError` where it is written otherwise.
+    """
+    text = os.environ.get("XAI_UPLOADS") or "8,30"
+    try:
+        size, days = (float(each) for each in text.split(","))
+    except ValueError:
+        size = days = -1.0
+    if not (0 <= size < 1e6 and 0 <= days < 1e6):
+        raise InputError(f"XAI_UPLOADS is {text!r}; give gigabytes and days, such as 8,30.")
+    return int(size * 2**30), days * 86400
 
 
 def weights_dir() -> Path:

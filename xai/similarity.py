@@ -1,9 +1,9 @@
-"""How alike two maps are, and where a map's mass lies. Batched: (N,H,W) in, (N,) out, float64 inside, never NaN.
+"""How alike two maps are, and where a map's mass lies. Batched: (N,H,W) in, (N,) out, float64 inside.
 
-Constant maps. A correlation with a constant map is 0/0, and a NaN would spread into charts, means and JSON files. A
-constant map says nothing about *where*, so it is taken as spread evenly: two constant maps agree (1), a constant map
-and any other have no association (0), its centroid is the middle of the image, and the share of it inside a mask is
-the mask's share of the area. `is_constant` tells which maps these are.
+Maps without an order. A constant map puts no pixel before another, and a map without positive values has no mass that
+could lie anywhere. What needs an order or a mass is then NaN: a correlation or an overlap of top pixels with a constant
+map, the centroid of a map without positive values, its share inside a mask. `is_constant` tells which maps these are;
+who takes a mean leaves them out and tells how many they were.
 
 Second arguments may hold one map for N: (1,H,W) is compared with each.
 """
@@ -16,15 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xai.devices import double, exact_device
 from xai.errors import InputError
+from xai.public import public
+
+TIE = 1e-5
+"""Values that differ by a smaller share of their size are equal but for rounding."""
 
 WINDOWS = ("gaussian", "uniform")
 
 
+@public
 def is_constant(maps: Tensor) -> Tensor:
-    """(N,H,W) -> (N,) bool: every pixel has the same value."""
-    low, high = torch.aminmax(maps.flatten(1), dim=1)
-    return low == high
+    """(...,H,W) -> (...) bool: all pixels have one value but for rounding, to within `TIE` of the largest."""
+    low, high = torch.aminmax(maps.flatten(-2), dim=-1)
+    size = torch.maximum(low.abs(), high.abs())
+    return high - low <= TIE * size if maps.is_floating_point() else low == high
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -36,36 +43,37 @@ def ranks(values: Tensor) -> Tensor:
     starts, ends = torch.cat([edge, border], 1), torch.cat([border, edge], 1)
     first = torch.where(starts, place, 0).cummax(1).values
     last = torch.where(ends, place, values.shape[1]).flip(1).cummin(1).values.flip(1)
-    average = (first + last).double() / 2 + 1
-    return torch.empty_like(average).scatter_(1, order, average)
+    average = double(first + last) / 2 + 1
+    return torch.empty_like(average).scatter_(1, order.to(average.device), average)
 
 
+@public
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation over the pixels of each pair of maps: (N,H,W) x 2 -> (N,) in [-1, 1].
 
-    cov(a,b) / (std(a) std(b)); both constant: 1, one constant: 0 (see above). Raises `InputError` for shapes that
-    differ or values that are not finite.
+    cov(a,b) / (std(a) std(b)); NaN where either is constant. Raises `InputError` for shapes that differ or values that
+    are not finite.
     """
-    a, b = _pair(a, b)
-    return _correlation(a.flatten(1), b.flatten(1))
+    one, two = _pair(a, b)
+    return _correlation(one.flatten(1), two.flatten(1), _no_order(a, b))
 
 
+@public
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation, average ranks on ties: (N,H,W) x 2 -> (N,) in [-1, 1].
 
-    Pearson's correlation of the ranks, as scipy.stats.spearmanr; constant maps as in `pearson`. Source: Spearman, The
+    Pearson's correlation of the ranks, as scipy.stats.spearmanr; NaN where either is constant. Source: Spearman, The
     proof and measurement of association between two things, 1904.
     """
-    a, b = _pair(a, b)
-    return _correlation(ranks(a.flatten(1)), ranks(b.flatten(1)))
+    one, two = _pair(a, b)
+    return _correlation(ranks(one.flatten(1)), ranks(two.flatten(1)), _no_order(a, b))
 
 
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    flat = torch.stack([a.amax(1) == a.amin(1), b.amax(1) == b.amin(1)])
+def _correlation(a: Tensor, b: Tensor, flat: Tensor) -> Tensor:
     # Scaled to at most 1 before squaring, so that maps of 1e-200 or 1e200 neither vanish nor overflow.
     a, b = (_centred(each) for each in (a, b))
     value = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
-    return torch.where(flat.any(0), flat.all(0).to(value.dtype), value.clamp(-1, 1))
+    return torch.where(flat, math.nan, value.clamp(-1, 1))
 
 
 def _centred(rows: Tensor) -> Tensor:
@@ -74,35 +82,38 @@ def _centred(rows: Tensor) -> Tensor:
     return rows / torch.where(scale > 0, scale, 1)
 
 
+@public
 def top_members(maps: Tensor, fraction: float) -> Tensor:
     """Membership (N,H,W) in [0, 1] of each pixel in the highest `fraction` of its map; see `topk_iou` for ties."""
     k = max(1, round(fraction * maps[0].numel()))
     return _members(maps.flatten(1), k).view_as(maps)
 
 
+@public
 def topk_iou(a: Tensor, b: Tensor, fraction: float) -> Tensor:
     """Intersection over union of the highest `fraction` of the pixels of each map: (N,H,W) x 2 -> (N,) in [0, 1].
 
     k = max(1, round(fraction H W)) pixels, highest (signed) values first. Pixels tied at the k-th value share the
     places that are left, each a member by (places / tied pixels), and IoU = sum min / sum max of the memberships: no
-    dependence on the order of pixels, and the usual IoU where nothing is tied. Raises `InputError` for a fraction
-    outside (0, 1].
+    dependence on the order of pixels, and the usual IoU where nothing is tied. NaN where either map is constant. Raises
+    `InputError` for a fraction outside (0, 1].
     """
     if not 0 < fraction <= 1:
         raise InputError(f"fraction is {fraction}; give a share of the pixels above 0 and up to 1.")
-    a, b = _pair(a, b)
     k = max(1, round(fraction * a[0].numel()))
-    one, two = _members(a.flatten(1), k), _members(b.flatten(1), k)
-    return torch.minimum(one, two).sum(1) / torch.maximum(one, two).sum(1)
+    one, two = (_members(each.flatten(1), k) for each in _pair(a, b))
+    shared = torch.minimum(one, two).sum(1) / torch.maximum(one, two).sum(1)
+    return torch.where(_no_order(a, b), math.nan, shared)
 
 
 def _members(rows: Tensor, k: int) -> Tensor:
     """Membership (N,D) in [0, 1] of the k highest; every row sums to k."""
     kth = rows.topk(k, dim=1).values[:, -1:]
-    above, tied = (rows > kth).double(), (rows == kth).double()
+    above, tied = double(rows > kth), double(rows == kth)
     return above + tied * (k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
 
 
+@public
 def ssim(a: Tensor, b: Tensor, data_range: float | Tensor, window: str = "gaussian") -> Tensor:
     """Mean structural similarity of each pair of maps: (N,H,W) x 2 -> (N,) in [-1, 1].
 
@@ -147,11 +158,12 @@ def _smooth(maps: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0]
 
 
+@public
 def centroid(maps: Tensor) -> Tensor:
     """Centre of mass of the positive part: (N,H,W) -> (N,2) as (row, column) in pixels, 0 at the first pixel's centre.
 
-    Negative values (against the class) have no place in "where the network looks" and are left out. A map without
-    positive values, like a constant one, has its centroid in the middle of the image.
+    Negative values (against the class) have no place in "where the network looks" and are left out. NaN for a map
+    without positive values.
     """
     mass = _positive(maps)
     height, width = maps.shape[-2:]
@@ -160,6 +172,7 @@ def centroid(maps: Tensor) -> Tensor:
     return torch.stack([(mass.sum(2) * rows).sum(1), (mass.sum(1) * columns).sum(1)], dim=1)
 
 
+@public
 def centroid_drift(a: Tensor, b: Tensor, unit: str = "diagonal") -> Tensor:
     """Distance between the centroids of two maps: (N,H,W) x 2 -> (N,).
 
@@ -174,10 +187,11 @@ def centroid_drift(a: Tensor, b: Tensor, unit: str = "diagonal") -> Tensor:
     return distance / max(diagonal, 1.0) if unit == "diagonal" else distance
 
 
+@public
 def energy_inside(maps: Tensor, mask: Tensor) -> Tensor:
     """Share of the positive mass inside `mask`: (N,H,W), mask bool or in [0, 1] (N,H,W), (1,H,W) or (H,W) -> (N,).
 
-    sum(max(map, 0) * mask) / sum(max(map, 0)); the mask's share of the area where a map has no positive value.
+    sum(max(map, 0) * mask) / sum(max(map, 0)); NaN where a map has no positive value.
     Source: Wang et al., Score-CAM, CVPR 2020 (energy-based pointing game).
     """
     maps, mask = _pair(maps, mask if mask.dim() == 3 else mask[None])
@@ -185,12 +199,16 @@ def energy_inside(maps: Tensor, mask: Tensor) -> Tensor:
 
 
 def _positive(maps: Tensor) -> Tensor:
-    """The positive part, scaled to sum 1, in float64; spread evenly where there is none."""
+    """The positive part, scaled to sum 1, in float64; NaN where there is none."""
     _check(maps)
-    mass = maps.double().clamp(min=0)
-    peak = mass.amax((1, 2), keepdim=True)
-    mass = torch.where(peak > 0, mass / torch.where(peak > 0, peak, 1), 1.0)
+    mass = double(maps).clamp(min=0)
+    mass = mass / mass.amax((1, 2), keepdim=True)  # so that maps of 1e-200 or 1e200 neither vanish nor overflow
     return mass / mass.sum((1, 2), keepdim=True)
+
+
+def _no_order(a: Tensor, b: Tensor) -> Tensor:
+    """(N,) bool, where `_pair` puts them: one of the two maps, as they were given, is constant."""
+    return (is_constant(a) | is_constant(b).to(a.device)).to(exact_device(a.device))
 
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,7 +217,8 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     _check(b)
     if b.shape[1:] != a.shape[1:] or b.shape[0] not in (1, a.shape[0]):
         raise InputError(f"maps of shape {tuple(a.shape)} and {tuple(b.shape)} do not compare; give equal shapes.")
-    return a.double(), b.to(a.device).double().expand(a.shape)
+    a = double(a)
+    return a, double(b).to(a.device).expand(a.shape)
 
 
 def _check(maps: Tensor) -> None:

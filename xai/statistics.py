@@ -7,6 +7,7 @@ networks or seeds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -15,16 +16,22 @@ import torch
 from torch import Tensor
 
 from xai.errors import InputError
+from xai.params import check_between
 from xai.similarity import ranks, spearman
 from xai.types import Run
 
 RESAMPLES = 2000
 """Bootstrap resamples; the interval's ends then move by about a fortieth of its width from seed to seed."""
 
+MOST_RESAMPLES = 100_000
+
 LEVEL = 0.95
 
 EXACT_UP_TO = 50
 """Pairs up to which the signed-rank test counts every sign pattern instead of using the normal approximation."""
+
+TOLD_FROM = 0.005
+"""A p-value stands beside the smallest one that is possible where that is above this: with 8 pairs or fewer."""
 
 _CHUNK = 4_000_000  # numbers in one block of resampling weights: 32 MB as float64
 
@@ -76,11 +83,41 @@ class Paired:
     exact: bool
 
     @property
+    def least_p(self) -> float:
+        """The smallest p that so many pairs can have: 2 / 2^n where the sign patterns are counted, else 0."""
+        return 2.0 ** (1 - self.wins - self.losses) if self.exact else 0.0
+
+    @property
+    def p_text(self) -> str:
+        """What a table says of p: "0.0625, the smallest possible with 5 pairs", or "none: all pairs are equal"."""
+        if math.isnan(self.p):
+            return "none: all pairs are equal"
+        n = self.wins + self.losses
+        text = f"{self.p:.3g}"
+        if self.least_p <= TOLD_FROM:
+            return text
+        pairs = f"{n} pair{'s' * (n != 1)}"
+        at_end = math.isclose(self.p, self.least_p)
+        return (
+            f"{text}, the smallest possible with {pairs}"
+            if at_end
+            else f"{text} ({self.least_p:.3g} at least: {pairs})"
+        )
+
+    @property
     def sentence(self) -> str:
-        """ "wins on 4 of 5", with ties where there are some."""
+        """ "wins on 4 of 6, 1 tie", with ties where there are some."""
         n = self.difference.n
         tied = f", {self.ties} tie{'s' * (self.ties != 1)}" if self.ties else ""
         return f"wins on {self.wins} of {n}{tied}"
+
+    @property
+    def finding(self) -> str:
+        """ "wins on 5 of 5, p 0.0625, the smallest possible with 5 pairs", or that all pairs are equal."""
+        if math.isnan(self.p):
+            n = self.difference.n
+            return f"{'the pair is' if n == 1 else f'all {n} pairs are'} equal, so there is no p value"
+        return f"{self.sentence}, p {self.p_text}"
 
 
 def _checked(values: Tensor, name: str) -> Tensor:
@@ -100,6 +137,7 @@ def bootstrap_band(values: Tensor, seed: int = 0, resamples: int = RESAMPLES, le
     images percentile intervals are somewhat too narrow. Raises `InputError` for no or non-finite values.
     """
     values = _checked(values, "values")
+    check_between("resamples", resamples, 1, MOST_RESAMPLES)
     if values.dim() != 2:
         raise InputError(f"values has shape {tuple(values.shape)}; give (images, positions).")
     n = values.shape[0]
@@ -184,7 +222,7 @@ def _counted(rank: Tensor, positive: float) -> float:
     return min(1.0, float(counts[far].sum() / counts.sum()))
 
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
+def wilson(successes: float, n: int, level: float = LEVEL) -> Interval:
     """A share successes / n with its Wilson score interval, which keeps to [0, 1] and holds for shares near its ends.
 
     ((s + z^2/2) -+ z sqrt(s (n - s) / n + z^2/4)) / (n + z^2), z the normal quantile of (1 + level) / 2. Raises
@@ -192,12 +230,68 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
     statistical inference, 1927.
     """
     if n < 1 or not 0 <= successes <= n:
-        raise InputError(f"{successes} of {n} is no share; count at least one image.")
+        raise InputError(f"{successes:g} of {n} is no share; count at least one image.")
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle, half = successes + z * z / 2, z * math.sqrt(successes * (n - successes) / n + z * z / 4)
     low = max(0.0, (middle - half) / (n + z * z)) if successes else 0.0
     high = min(1.0, (middle + half) / (n + z * z)) if successes < n else 1.0
     return Interval(successes / n, low, high, n, level)
+
+
+def auc_interval(auc: float, positives: int, negatives: int, level: float = LEVEL) -> Interval:
+    """An area under the ROC curve with the score interval that keeps a width where the area is 1.
+
+    The areas t with |t - auc| <= z sqrt(V(t)), V(t) = t (1 - t) (1 + N ((1 - t) / (2 - t) + t / (1 + t))) / (m n), N =
+    (m + n) / 2 - 1, for m positive and n negative images. Raises `InputError` where there are none of either. Source:
+    Newcombe, Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2 (method 5),
+    2006, https://doi.org/10.1002/sim.2324.
+    """
+    if positives < 1 or negatives < 1 or not 0 <= auc <= 1:
+        raise InputError(f"an AUC of {auc:g} over {positives} and {negatives} images is none; give at least one each.")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    extra = (positives + negatives) / 2 - 1
+
+    def inside(t: float) -> bool:
+        spread = t * (1 - t) * (1 + extra * ((1 - t) / (2 - t) + t / (1 + t))) / (positives * negatives)
+        return abs(t - auc) <= z * math.sqrt(max(spread, 0.0))
+
+    low, high = _edge(inside, auc, 0.0), _edge(inside, auc, 1.0)
+    return Interval(auc, low, high, positives + negatives, level)
+
+
+def paired_shares(only_first: int, only_second: int, n: int, level: float = LEVEL) -> Interval:
+    """The difference of two shares over the same n images, first less second, with Tango's score interval.
+
+    only_first, only_second: images that are hits of one alone; those that agree count in n. It keeps a width where none
+    disagrees. Raises `InputError` for counts that do not fit. Source: Tango, Equivalence test and confidence interval
+    for the difference in proportions for the paired-sample design, 1998,
+    https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8%3C891::AID-SIM780%3E3.0.CO;2-B.
+    """
+    b, c = only_first, only_second
+    if n < 1 or min(b, c) < 0 or b + c > n:
+        raise InputError(f"{b} and {c} of {n} images cannot disagree; count at least one image.")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    difference = (b - c) / n
+
+    def inside(d: float) -> bool:
+        linear = (2 * n - b + c) * d - b - c
+        q = (math.sqrt(max(linear * linear + 8 * n * c * d * (1 - d), 0.0)) - linear) / (4 * n)
+        spread = n * (2 * q + d * (1 - d))
+        return spread <= 0 or abs(b - c - n * d) <= z * math.sqrt(spread)
+
+    # Beyond the ends nothing varies; a hair inside them the score is defined.
+    low, high = _edge(inside, difference, -1 + 1e-12), _edge(inside, difference, 1 - 1e-12)
+    return Interval(difference, low, high, n, level)
+
+
+def _edge(inside: Callable[[float], bool], middle: float, end: float) -> float:
+    """Where `inside` ends between `middle`, where it holds, and `end`, by bisection; `end` where it holds there too."""
+    if middle == end or inside(end):
+        return end
+    for _ in range(60):
+        half = (middle + end) / 2
+        middle, end = (half, end) if inside(half) else (middle, half)
+    return middle
 
 
 def share_band(hits: Tensor, level: float = LEVEL) -> Band:
@@ -211,6 +305,18 @@ def share_band(hits: Tensor, level: float = LEVEL) -> Band:
     return Band(mean, low, high, n, level)
 
 
+def less(a: Interval, b: Interval) -> Interval:
+    """The difference a - b of two shares from different images, with an interval from their Wilson intervals.
+
+    a - b -+ the root of the squared distances of the ends that lie that way; n counts the images of both. Source:
+    Newcombe, Interval estimation for the difference between independent proportions, Statistics in Medicine 1998, 10.
+    """
+    mean = a.mean - b.mean
+    low = mean - math.hypot(a.mean - a.low, b.high - b.mean)
+    high = mean + math.hypot(a.high - a.mean, b.mean - b.low)
+    return Interval(mean, low, high, a.n + b.n, a.level)
+
+
 def rank_correlation(a: Tensor, b: Tensor, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:
     """Spearman's rank correlation of the pairs (a, b), each (n,), with a percentile bootstrap interval over pairs.
 
@@ -218,6 +324,7 @@ def rank_correlation(a: Tensor, b: Tensor, seed: int = 0, resamples: int = RESAM
     differ and for values that are not finite. Source: Spearman 1904; Efron & Tibshirani 1993, section 13.3.
     """
     a, b = _checked(a, "a").flatten(), _checked(b, "b").flatten()
+    check_between("resamples", resamples, 1, MOST_RESAMPLES)
     if a.shape != b.shape or len(a) < 3:
         raise InputError(f"a has {len(a)} values and b {len(b)}; give at least 3 pairs.")
     n = len(a)

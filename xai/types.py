@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xai.errors import Cancelled, InputError
+from xai.outputs import Output
+from xai.words import counted
 
 
 def _never() -> bool:
@@ -84,12 +86,19 @@ class Explained:
 
     values: (N,h,w) or (N,3,H,W), at the method's own resolution, nothing normalised for display.
     logits: (N,K). target: (N,) int64. facts: what the person should know, per image as a list of N, or one value.
+    floor: (N,) what rounding alone may make of a map of zeros; a map that does not rise above it is blank.
     """
 
     values: Tensor
     logits: Tensor
     target: Tensor
     facts: Mapping[str, Any] = field(default_factory=dict)
+    floor: Tensor | None = None
+
+
+def rounding(size: Tensor, operations: float = 100.0) -> Tensor:
+    """What rounding may make of a difference of numbers of this size: `operations` times their type's precision."""
+    return operations * torch.finfo(size.dtype).eps * size.abs()
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,13 @@ class Coverage:
         return "; ".join(part for part in (head, *self.limits) if part) or "applies in full"
 
 
+def drawn_large(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N,h,w) at `size` (H,W): bilinear, `align_corners=False`; as they are where they have that size."""
+    if tuple(values.shape[-2:]) == size:
+        return values
+    return F.interpolate(values[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """An explanation of N images by one method.
@@ -116,6 +132,7 @@ class Attribution:
     values: (N,h,w) or (N,3,H,W) float32, signed, at the method's resolution. logits (N,K). target (N,) int64.
     seconds: wall time of the call. input_size: (H,W) of the network's input. facts: per method, JSON-able.
     from_lowest: zero means nothing on this method's scale, so that a picture starts at the lowest value.
+    output: what the logits mean.
     """
 
     method: str
@@ -129,6 +146,7 @@ class Attribution:
     facts: Mapping[str, Any]
     provenance: Mapping[str, Any]
     from_lowest: bool = False
+    output: Output = Output.SOFTMAX
 
     def maps(self) -> Tensor:
         """One signed value a pixel, (N,H,W) at the input size.
@@ -136,14 +154,16 @@ class Attribution:
         Coarse maps are upsampled bilinearly (`align_corners=False`); colour channels are summed, which keeps the
         total relevance.
         """
-        values = self.values.sum(1) if self.values.dim() == 4 else self.values
-        if tuple(values.shape[-2:]) != self.input_size:
-            values = F.interpolate(values[:, None], self.input_size, mode="bilinear", align_corners=False)[:, 0]
-        return values
+        return drawn_large(self.values.sum(1) if self.values.dim() == 4 else self.values, self.input_size)
+
+    def notice(self, index: int = 0) -> str:
+        """What belongs beside the map of image `index`: why it is blank, what is undecided in it; "" where nothing."""
+        said = (self.facts.get(name, [""] * len(self.values))[index] for name in ("blank", "note"))
+        return " ".join(each for each in said if each)
 
     def probabilities(self) -> Tensor:
-        """Softmax of the logits, (N,K)."""
-        return self.logits.softmax(-1)
+        """Probabilities of the classes, (N,K): the softmax or the sigmoids of the logits."""
+        return self.output.probabilities(self.logits)
 
 
 @dataclass(frozen=True)
@@ -186,9 +206,15 @@ class Scores:
 class AttackResult:
     """Clean and adversarial images (N,3,H,W) in [0, 1], and what changed.
 
-    success (N,) bool; linf and l2 (N,) in [0, 1] pixel units; logits (N,K) before and after. target (N,): the class
-    left, or reached where the attack is targeted. levels (N,3,H,W) uint8: the adversarial image as PNG keeps it, inside
-    the ball too; survives_png (N,) bool: the attack still succeeds after that rounding.
+    success (N,) bool: the network no longer decides for the target, or, where the attack is targeted, does so now, and
+    that was not so before. For a softmax it decides for the class of the largest probability; for sigmoids for each
+    class from probability 0.5 on. linf and l2 (N,) in [0, 1] pixel units; logits (N,K) before and after, and output
+    what they mean. target (N,): the class left, or reached where the attack is targeted. levels (N,3,H,W) uint8: the
+    adversarial image as PNG keeps it, inside the ball too; survives_png (N,) bool: the attack still succeeds after that
+    rounding. already (N,) bool: the aim is reached before the attack (a label to leave that the network does not decide
+    for, or a class to reach that it does), so that there is nothing to succeed at. saturated, blind (N,) bool: at some
+    step the margin stood in for a saturated cross-entropy; at some step the gradient was exactly zero, so that failing
+    says nothing about the network.
     """
 
     attack: str
@@ -204,10 +230,14 @@ class AttackResult:
     provenance: Mapping[str, Any]
     levels: Tensor
     survives_png: Tensor
+    already: Tensor
+    saturated: Tensor
+    blind: Tensor
+    output: Output = Output.SOFTMAX
 
 
 def resolve_target(logits: Tensor, target: Tensor | None) -> Tensor:
-    """Target classes (N,) int64 on the logits' device: those asked for, or the predicted ones.
+    """Target classes (N,) int64 on the logits' device: those asked for, or the predicted ones (of the largest logit).
 
     Raises `InputError` where a class index is outside 0..K-1 or the number of targets is not N.
     """
@@ -228,7 +258,10 @@ def one_each(target: Tensor, count: int) -> Tensor:
     if target.dim() == 0:
         target = target.expand(count)
     if target.shape != (count,):
-        raise InputError(f"targets has {target.numel()} classes for {count} images; give one per image.")
+        raise InputError(
+            f"targets has {counted(target.numel(), 'class', 'classes')} for "
+            f"{counted(count, 'image')}; give one per image."
+        )
     return target
 
 

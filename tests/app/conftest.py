@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OpenPage:
     """
     monkeypatch.setenv("XAI_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("XAI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XAI_DATA", os.pathsep.join(map(str, (tmp_path.parent, ROOT))))
     monkeypatch.chdir(ROOT)
     st.cache_data.clear()
     st.cache_resource.clear()

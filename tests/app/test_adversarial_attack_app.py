@@ -19,7 +19,7 @@ from xai.ui import attack_forms, picture
 from xai.ui.attack import LIMITS, Plan, command, from_query, to_query
 from xai.ui.work import Photo
 
-QUICK = {"attack": "fgsm"}
+QUICK = {"attack": "fgsm", "model": "simple_cnn@random:0"}
 
 
 def test_opens_with_a_study(open_page: OpenPage) -> None:
@@ -50,7 +50,7 @@ def test_a_link_may_ask_for_any_method_that_explains() -> None:
 
 
 def test_a_method_that_does_not_apply_is_said_once(open_page: OpenPage) -> None:
-    query = {**QUICK, "model": "simple_cnn@random:0", "method": "attention_rollout"}
+    query = {**QUICK, "method": "attention_rollout"}
     app = open_page("adversarial_attack", timeout=120, query=query)
     [told] = [each.value for each in app.warning]
     assert told.startswith("Attention rollout does not apply to ")
@@ -68,7 +68,7 @@ def test_a_set_under_way_says_so_in_its_place(open_page: OpenPage, monkeypatch: 
         "caption",
         lambda at, text, **more: (shown.append(text), caption(at, text, **more)),
     )
-    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app = open_page("adversarial_attack", timeout=120, query=QUICK)
     app.session_state["aa_tabs"] = "Many pictures"
     app.run()
     app.button(key="aa_all").click().run()
@@ -88,7 +88,7 @@ def test_the_command_attacks_at_the_same_epsilons() -> None:
 
 
 def test_an_upload_of_the_set_is_read_once(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app = open_page("adversarial_attack", timeout=120, query=QUICK)
     app.session_state["aa_tabs"] = "Many pictures"
     app.run()
     read: list[str] = []
@@ -121,7 +121,7 @@ def test_an_upload_of_the_set_is_read_once(open_page: OpenPage, monkeypatch: pyt
 
 def test_own_pictures_of_the_set_are_bounded(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attack_forms, "MOST_OWN", 2)
-    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app = open_page("adversarial_attack", timeout=120, query=QUICK)
     app.session_state["aa_tabs"] = "Many pictures"
     app.run()
     files = [("cup.png", (ROOT / "assets/samples/coffee.png").read_bytes(), "image/png")]
@@ -131,7 +131,9 @@ def test_own_pictures_of_the_set_are_bounded(open_page: OpenPage, monkeypatch: p
         files.append((f"{colour}.png", data.getvalue(), "image/png"))
     app.file_uploader(key="aa_set_upload_0").set_value(files).run()
     [told] = [each.value for each in app.warning]
-    assert told == "blue.png is one more than the 2 own pictures that a set holds. It is left out."
+    assert told == (
+        "blue.png is more than a set holds, which is at most 2 own pictures of 256 MB together. It is left out."
+    )
     pills = app.button_group(key="aa_set_pictures_1")
     assert pills.options[5:] == ["teal.png", "red.png"]  # the cup is the shipped photograph, and is not held twice
     assert len(pills.value) == 7
@@ -145,7 +147,7 @@ def test_own_pictures_of_the_set_are_bounded(open_page: OpenPage, monkeypatch: p
 
 def test_pictures_that_are_called_alike_are_told_apart(open_page: OpenPage) -> None:
     """To the browser pills of one name are one, so that a picture would be left out without a word."""
-    app = open_page("adversarial_attack", timeout=120, query={**QUICK, "model": "simple_cnn@random:0"})
+    app = open_page("adversarial_attack", timeout=120, query=QUICK)
     app.session_state["aa_tabs"] = "Many pictures"
     app.run()
     files = []
@@ -165,6 +167,21 @@ def test_another_norm_changes_the_protocol_and_the_command(open_page: OpenPage) 
     assert not app.exception
     assert any("in the L2 ball" in each.value for each in app.caption)
     assert any("--norm l2" in each.value for each in app.code)
+
+
+def test_loss_and_envelope_are_in_the_protocol_the_link_and_the_command(open_page: OpenPage) -> None:
+    app = open_page("adversarial_attack", timeout=120, query=QUICK)
+    app.segmented_control(key="aa_loss").set_value("margin").run()
+    app.toggle(key="aa_envelope").set_value(True).run()
+    assert not app.exception
+    told = " ".join(each.value for each in (*app.caption, *app.code))
+    for words in ("margin loss", "(envelope)", "--loss margin --envelope", "loss=margin", "envelope=True"):
+        assert words in told, words
+    again = from_query({"loss": "margin", "envelope": "True"})
+    assert (again.plan.loss, again.plan.envelope, again.problem) == ("margin", True, "")
+    bad = from_query({"loss": "hinge", "envelope": "maybe"})
+    assert "loss 'hinge'" in bad.problem
+    assert "envelope 'maybe'" in bad.problem
 
 
 def test_a_link_that_asks_for_what_is_not_there_says_so(open_page: OpenPage) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xai.attack_bundle import scale
+from xai.attack_bundle import entry, scale, smallest_text
 from xai.cli import main
 from xai.render import PIXEL_PERCENTILE
 from xai.types import Run
@@ -25,9 +25,9 @@ from xai.ui.attack_packet import sweep_packet
 from xai.ui.work import Net, Scene, samples
 
 
-def found(plan: Plan) -> Found:
+def found(plan: Plan, net: Net = Net("simple_cnn", "random:0")) -> Found:  # noqa: B008 (it is frozen)
     """A study at three positions of the slider."""
-    request = Request(Scene(samples()["coffee"], "crop", Net("simple_cnn", "random:0")), plan, None, (0, 16, 32))
+    request = Request(Scene(samples()["coffee"], "crop", net), plan, None, (0, 16, 32))
     classifier = request.scene.net.load()
     x = request.scene.tensor(classifier)
     study = plan.study(classifier, x, None, request.places, run=Run())
@@ -86,6 +86,36 @@ def test_the_command_over_a_set_gives_the_bytes_of_each_picture_alone(tmp_path: 
     assert len(names) > 8
     for name in names:
         assert archive.read(name) == (tmp_path / name).read_bytes(), name
+
+
+def test_page_and_terminal_give_the_same_numbers_at_the_same_epsilon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The terminal over more positions than the page: an epsilon's numbers do not hang on the others."""
+    made = found(Plan(steps=2), Net("efficientnet_lite0"))
+    words = shlex.split(command(from_query({"steps": "2"}), None, places=(0, 4, 8, 16, 32)))[3:]
+    assert main([*words, "--device", "cpu", "--json", "--out", str(tmp_path)]) == 0
+    [image] = json.loads(capsys.readouterr().out)["images"]
+    told = {round(row["epsilon"] * 255, 3): row for row in image["epsilons"]}
+    assert len(told) == 5
+    for row in entry(made.study, made.classifier(), "", "")["epsilons"]:
+        other = told[round(row["epsilon"] * 255, 3)]
+        for name, value in row.items():
+            if isinstance(value, float):
+                assert other[name] == pytest.approx(value, abs=2e-3 * max(1.0, abs(value))), name
+            else:
+                assert other[name] == value, name
+    smallest = smallest_text(float(made.study.smallest), "linf")
+    assert image["smallest_epsilon_text"] == smallest
+    assert smallest.endswith("/255 or less")
+    head, _ = opened(made)
+    assert head["answer"].startswith(f"An epsilon of {smallest} changes the class.")
+    assert image["answer"] == head["answer"]
+    for frame, place in zip(head["frames"], (0, 3, 4), strict=True):
+        row = image["epsilons"][place]
+        assert frame["top"][0]["label"] == row["predicted"]
+        assert frame["distance"]["linf"] == pytest.approx(row["linf"], abs=1e-6)
+        assert list(tmp_path.rglob(f"{frame['file']}.png"))
 
 
 def test_fine_maps_keep_their_steps_below_an_outlier(monkeypatch: pytest.MonkeyPatch) -> None:

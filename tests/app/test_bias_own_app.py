@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.app.conftest import OpenPage
 from tests.app.test_bias_audit_app import WEIGHTS, tab
-from tests.unit.test_bias import pictures
+from tests.unit.test_bias import different_pictures, with_background
 from xai import run_control
 from xai.data.pets import PetImage, balanced_pets
 from xai.errors import InputError
@@ -120,6 +120,13 @@ def test_random_weights_are_marked(open_page: OpenPage, tmp_path: Path) -> None:
     assert any("random weights" in each.value and "drawn images" in each.value for each in app.markdown)
 
 
+def test_what_counts_as_the_answer_of_independent_sigmoids_is_told(open_page: OpenPage, tmp_path: Path) -> None:
+    request = OwnRequest("sample:pets?cats=2&dogs=2", "simple_cnn", f"file:{WEIGHTS}?output=sigmoid")
+    audit_own(request, tmp_path / "runs" / "s", device="cpu")
+    said = "the class of the largest probability counts as the answer, also where none reaches 0.5"
+    assert any(said in each.value.replace("\\", "") for each in open_page("bias_audit").caption)
+
+
 def test_masks_are_dropped_as_files(open_page: OpenPage, tmp_path: Path) -> None:
     mine(tmp_path)
     files = [(path.name, path.read_bytes()) for path in sorted((tmp_path / "masks").iterdir())]
@@ -180,7 +187,7 @@ def test_a_network_without_imagenet_weights_is_offered_where_it_can_be_used() ->
 
 
 def test_own_images_are_mended_and_stand_side_by_side(open_page: OpenPage, tmp_path: Path) -> None:
-    own = OwnRequest(str(pictures(tmp_path)), "simple_cnn", masks=str(tmp_path / "masks"))
+    own = OwnRequest(str(different_pictures(tmp_path)), "simple_cnn", masks=str(tmp_path / "masks"))
     mend_own(MendRequest(own, seeds=1, epochs=1), tmp_path / "runs" / "mended", device="cpu")
     app = open_page("bias_audit")
     assert any("every audit on the other 4" in each.value for each in app.markdown)
@@ -204,9 +211,12 @@ def test_own_images_are_mended_and_stand_side_by_side(open_page: OpenPage, tmp_p
 
 
 def test_a_mended_networks_answer_is_right_by_its_own_order_of_the_classes(open_page: OpenPage, tmp_path: Path) -> None:
-    data = pictures(tmp_path)
-    for index in range(2, 6):  # so that dark cats are the group that cats have less of
-        shutil.copy(data / "cat/light/0.png", data / f"cat/light/{index}.png")
+    data = different_pictures(tmp_path)
+    shutil.rmtree(data / "dog/light")
+    for index in range(2, 24):  # so that dark cats are shown to be what cats have less of than dogs
+        for seed, group in ((100, "cat/light"), (200, "dog/dark")):
+            shutil.copy(data / group / "0.png", data / group / f"{index}.png")
+            with_background(data / group / f"{index}.png", seed + index)
     weights = shutil.copy(WEIGHTS, tmp_path / "given.safetensors")
     (tmp_path / "given.txt").write_text("dog\ncat\n", encoding="utf-8")  # the data counts cat, dog
     own = OwnRequest(str(data), "simple_cnn", f"file:{weights}")

@@ -21,7 +21,7 @@ from xai.explain._spec import METHODS
 from xai.models._spec import MODELS
 from xai.ui.jobs import BOARD
 from xai.ui.session import Choice, first_methods
-from xai.ui.work import Net, Scene, Shown, look_key, samples
+from xai.ui.work import Look, Net, Scene, Shown, look_key, samples
 
 
 @pytest.fixture
@@ -171,6 +171,28 @@ def test_each_panel_opens(page: AppTest) -> None:
     assert "python -m xai explain sample:chelsea" in page.code[1].value
 
 
+def test_a_class_stands_beside_an_unrelated_one_and_agreement_is_by_size(page: AppTest) -> None:
+    page.session_state["mc_tabs"] = "Does the class matter?"
+    page.run()
+    scene = Scene(choice(page).photo, "crop", Net("efficientnet_lite0"))
+    job = BOARD.get(look_key(scene))
+    assert job is not None
+    assert isinstance(job.result, Look)
+    order = job.result.order
+    (box,) = (each for each in page.selectbox if each.label.startswith("Beside "))
+    place = order.index(box.value)
+    assert abs(place - len(order) / 2) <= 1  # in the middle of the order: neither likely nor ruled out
+    assert any(f"place {place + 1:,} of {len(order):,}" in each.value for each in page.caption)
+    assert box.options[0].startswith(job.result.labels[order[1]])  # the runner-up is the first to choose
+    page.session_state["mc_tabs"] = "Do they agree?"
+    page.run()
+    assert page.segmented_control(key="mc_agreement_by").value == "size"
+    assert any("the sizes of the maps' values, without their sign" in each.value for each in page.caption)
+    page.segmented_control(key="mc_agreement_by").set_value("sign").run()
+    assert not page.exception
+    assert any("the maps as they are (signed where the method is signed)" in each.value for each in page.caption)
+
+
 def test_weights_that_cannot_be_had_are_a_sentence_and_not_a_crash(
     page: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +226,43 @@ def test_weights_of_ones_own_are_loaded_from_their_file(page: AppTest, tmp_path:
     assert used.weights == "file:mine.pth"
     assert torch.equal(used.module.net.state_dict()["_fc.weight"], trained["_fc.weight"])
     assert (tmp_path / "cache" / "weights").is_dir()
+
+
+def test_what_the_outputs_of_ones_own_file_mean_is_asked_for(page: AppTest) -> None:
+    def put(outputs: int) -> Net:
+        state = load_model("efficientnet_lite0", "random:5", labels=["a", "b", "c"]).module.net.state_dict()
+        data = io.BytesIO()
+        torch.save({key: value[:outputs] if key.startswith("_fc.") else value for key, value in state.items()}, data)
+        uploader = next(each for each in page.file_uploader if each.key == "mc_weights_efficientnet_lite0_file")
+        uploader.set_value((f"mine{outputs}.pth", data.getvalue(), "application/octet-stream")).run()
+        page.run()  # the network is loaded now
+        assert not page.exception
+        (net,) = choice(page).nets
+        return net
+
+    def told() -> Look:
+        job = BOARD.get(look_key(Scene(choice(page).photo, "crop", choice(page).nets[0])))
+        assert job is not None
+        assert isinstance(job.result, Look)
+        return job.result
+
+    page.session_state["mc_settings"] = True
+    page.run()
+    net = put(3)
+    assert float(told().probabilities.sum()) == pytest.approx(1)
+    page.button_group(key="mc_weights_efficientnet_lite0_output").set_value("sigmoid").run()
+    page.run()
+    assert choice(page).nets[0].weights == f"{net.weights}?output=sigmoid"
+    logits = (
+        choice(page).nets[0].load().predict(choice(page).nets[0].load().preprocess(choice(page).photo.decoded()))[0]
+    )
+    assert torch.allclose(told().probabilities, torch.sigmoid(logits))
+    put(1)
+    assert told().labels == ("no", "yes")
+    assert float(told().probabilities.sum()) == pytest.approx(1)
+    said = [each.value for each in page.caption]
+    assert any("has one output. It is read by a sigmoid as two classes, “no” and “yes”" in text for text in said)
+    assert not any(each.key == "mc_weights_efficientnet_lite0_output" for each in page.get("button_group"))
 
 
 def test_a_file_that_is_no_weights_is_refused(page: AppTest) -> None:

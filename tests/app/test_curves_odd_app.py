@@ -108,7 +108,10 @@ def test_a_zip_is_taken_alone_and_what_came_with_it_is_said(monkeypatch: pytest.
     )
     assert choice.whole is not None
     assert (choice.whole.name, len(choice.whole), choice.uploads) == ("mine", 1, ())
-    assert choice.problem == "more.zip: a zip is taken alone; drop this by itself. (1 more file left out.)"
+    assert choice.problem == (
+        "Left out: more.zip: a zip is taken alone; drop this by itself. "
+        "x.png: a zip is taken alone; drop this by itself."
+    )
 
 
 def test_a_bad_zip_changes_nothing_and_keeps_its_own_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -128,7 +131,8 @@ def test_no_more_pictures_are_taken_than_are_measured(monkeypatch: pytest.Monkey
     choice = dropping(monkeypatch, tmp_path, *files)
     assert [photo.name for photo in choice.uploads] == ["0.png", "1.png"]
     assert choice.problem == (
-        "2.png: at most 2 pictures are taken at once; put more of them into a zip. (1 more file left out.)"
+        "Left out: 2.png: at most 2 pictures are taken at once; put more of them into a zip. "
+        "3.png: at most 2 pictures are taken at once; put more of them into a zip."
     )
 
 
@@ -152,7 +156,7 @@ def test_networks_of_two_sizes_have_their_own_positions() -> None:
 
 def test_a_legend_of_many_lines_has_room_over_the_figure() -> None:
     few, many = (curves_show.figure(found(nets=(TINY, LARGE)), "insertion", each).layout for each in (False, True))
-    lines = (2, 8)  # one name a line: they are long
+    lines = (2, 10)  # methods, baselines and random maps of two networks; one name a line: they are long
     for layout, count in zip((few, many), lines, strict=True):
         assert layout.legend.maxheight == 30 * count
         assert layout.margin.t >= layout.legend.maxheight + 40  # the title's own height
@@ -187,6 +191,22 @@ def test_a_method_that_overflows_is_left_out_and_the_others_are_shown(monkeypatc
     made = found(terms)
     assert [each.method for each in made.result.refused] == ["gradcam"]
     assert "gradcam" not in made.result.methods("tiny (random:0)")
+
+
+def test_the_scrubber_shows_every_note_of_a_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(classifier: Classifier, x: torch.Tensor, name: str, *rest: Any, **more: Any) -> Any:
+        made = attribute(classifier, x, name, *rest, **more)
+        return dataclasses.replace(made, facts={**made.facts, "note": [f"Undecided: {name}."]})
+
+    monkeypatch.setattr(_measure, "attribute", noted)
+    terms = Terms(("gradcam", "eigencam"), "study")
+    pictures = some()
+    head = head_of(OneRequest(pictures.pieces[0], pictures, TINY, "crop", terms).work(Run()))
+    notes = {line["name"]: line["note"] for line in head["methods"]}
+    assert notes["gradcam"] == "Undecided: gradcam."
+    assert notes["eigencam"] == "Undecided: eigencam."
+    assert head["methods"][-1]["title"].startswith("Random ")  # a random map of a method's resolution has no note
+    assert head["methods"][-1]["note"] == ""
 
 
 def test_a_mean_over_fewer_pictures_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def test_a_ratio_that_was_the_only_one_is_not_said_to_be_chosen(
     monkeypatch.setattr(gan_study, "st", SimpleNamespace(**said, table=lambda rows, **_: shown.extend(rows)))
     verdict = {"percent": 100, "ratio": 50, "images": "", "validation_prefers": "synthetic"}
     summary = {"verdict": "", "title": "SimpleCNN", "data_name": "0f" * 32, "data_synthetic": False}
+    summary |= {"arms": [], "curves": [], "chosen": {}}
     summary["protocol"] = {"sentence": "", "settings": {"ratios": ratios}}
     summary["verdicts"] = [{**verdict, "difference": {"mean": 1.0, "low": None, "high": None}}]
     gan_study.verdict(Study(Path(), summary, {}))

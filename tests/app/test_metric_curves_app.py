@@ -22,9 +22,11 @@ from xai.commands import evaluate as command_line
 from xai.data.archive import open_archive
 from xai.errors import InputError
 from xai.explain.call import attribute
+from xai.metrics import curves as measured_curves
 from xai.metrics import pictures_at
-from xai.metrics._engine import rank_pixels
+from xai.metrics._engine import rank_pixels, shuffles
 from xai.models.classifier import Classifier
+from xai.studies._measure import random_maps
 from xai.studies.faithfulness import Faithfulness, faithfulness
 from xai.types import Run
 from xai.ui import curves, curves_scrub, curves_show, curves_sight, curves_work
@@ -148,7 +150,7 @@ def test_the_scrubbers_packet_holds_the_librarys_pictures(tiny: Classifier, metr
     line = head["methods"][0]
     at, size = line["ranks"]
     ranks = np.frombuffer(body[at : at + size], "<u2").astype(int)
-    assert (ranks == rank_pixels(map_).numpy()).all()
+    assert (ranks == rank_pixels(map_, shuffles(x)[0]).numpy()).all()
 
     def picture(place: list[int]) -> np.ndarray:
         from io import BytesIO
@@ -163,8 +165,35 @@ def test_the_scrubbers_packet_holds_the_librarys_pictures(tiny: Classifier, metr
     assert np.abs(mixed - exact).max() <= 0.51
     curve = found(pictures=pictures).result.curve("tiny (random:0)", "gradcam", metric)
     assert line[metric]["y"] == pytest.approx(curve.y[0].tolist())
+    rival = head["methods"][-1]
+    assert (rival["title"], rival["baseline"], rival["blank"]) == ("Random 16 × 16", True, "")
+    drawn = random_maps(x, (16, 16), 0, 0)
+    at, size = rival["ranks"]
+    ranks = np.frombuffer(body[at : at + size], "<u2").astype(int)
+    assert (ranks == rank_pixels(drawn, shuffles(x))[0].numpy()).all()
+    alone = measured_curves(tiny, x, {"map": drawn}, "study").curves["map"][metric]
+    assert rival[metric]["auc"] == pytest.approx(float(alone.auc), abs=1e-6)
     assert head["random"] is True
     assert head["metrics"]["deletion"]["up"] is True  # study 1 draws the drop
+
+
+def test_what_a_score_cannot_tell_stands_under_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, list[Any]] = {"table": [], "caption": [], "warning": []}
+    for name, kept in shown.items():
+        monkeypatch.setattr(curves_show.st, name, lambda what, kept=kept, **kwargs: kept.append(what))
+    made = found()
+    curves_show.ranks(made)
+    (rows,) = shown["table"]
+    against = made.result.against("tiny (random:0)", "gradcam", "insertion")
+    cell = next(row for row in rows if row[""] == "Grad-CAM")["Insertion against random"]
+    assert cell.startswith(f"**{against.verdict}** (16 × 16): ")
+    assert cell.endswith(f", p {against.paired.p_text}")
+    assert "0.5" in against.paired.p_text  # two pictures: no p can be smaller
+    assert "the smallest possible with 2 pairs" in cell or "0.5 at least: 2 pairs" in cell or against.paired.ties
+    words = " ".join(shown["caption"])
+    assert "each map against 3 random maps of its own resolution (16 x 16)" in words
+    assert "Random is white noise" in words
+    assert tuple(shown["warning"]) == (*made.result.without_order, *made.result.given_away)
 
 
 def test_ranks_of_large_pictures_have_room() -> None:
@@ -188,7 +217,8 @@ def test_bad_files_are_named_and_the_rest_is_measured(tmp_path: Path) -> None:
         found(pictures=curves.of_dataset(open_archive(only), str(only), 10))
 
 
-def test_a_changed_file_is_another_picture(tmp_path: Path) -> None:
+def test_a_changed_file_is_another_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
     file = tmp_path / "a.png"
     file.write_bytes(samples()["coffee"].data)
     choice = CurvesChoice(samples()["coffee"], methods=("gradcam",))
@@ -200,10 +230,15 @@ def test_a_changed_file_is_another_picture(tmp_path: Path) -> None:
     assert choice.pictures().key != before
 
 
-def test_what_the_server_lacks_is_one_sentence_and_changes_nothing() -> None:
+def test_what_the_server_lacks_is_one_sentence_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
     choice = curves.from_query({})
+    curves.open_server(choice, str(tmp_path / "nowhere"))
+    assert choice.problem.startswith(f"data '{tmp_path / 'nowhere'}' does not exist")
     curves.open_server(choice, "/nowhere/at/all")
-    assert choice.problem.startswith("data '/nowhere/at/all' does not exist")
+    assert choice.problem.startswith("/nowhere/at/all is outside the folders that the pages may read")
     assert choice.source == "samples"
     curves.open_server(choice, "  ")
     assert choice.problem == "the path is empty; give a folder or a zip on the server."
@@ -233,8 +268,11 @@ def test_a_figure_says_direction_interval_protocol_and_random_weights() -> None:
         assert made.sentence("deletion") in words
         assert figure.layout.xaxis.title.text == "pixels taken away, % of the picture"
         lines = {trace.name: trace for trace in figure.data if trace.name}
-        assert list(lines) == ["Grad-CAM", "Random", "Centre", "Edges"]
-        assert len(figure.data) == 3 * 4  # each line with both edges of its band
+        assert list(lines) == ["Grad-CAM", "Random", "Centre", "Edges", "Random 16 × 16"]
+        assert len({trace.line.dash for trace in lines.values()}) == 5
+        assert len(figure.data) == 3 * 5  # each line with both edges of its band
+        rival = made.result.rival_mean("tiny (random:0)", "gradcam", "deletion")
+        assert list(lines["Random 16 × 16"].y) == pytest.approx(rival.band.mean.tolist())
         curve = made.result.curve("tiny (random:0)", "gradcam", "deletion")
         assert list(lines["Grad-CAM"].y) == pytest.approx(curve.y.double().mean(0).tolist())
         assert [t.name for t in curves_show.figure(made, "deletion", baselines=False).data if t.name] == ["Grad-CAM"]
@@ -277,7 +315,8 @@ def test_what_a_link_asks_for_in_vain_is_said(name: str, text: str) -> None:
     assert choice.methods == curves.first_methods()
 
 
-def test_the_command_asks_for_the_same(tmp_path: Path) -> None:
+def test_the_command_asks_for_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_DATA", str(tmp_path))
     for name in ("coffee", "rocket", "china"):
         (tmp_path / f"{name}.png").write_bytes(samples()[name].data)
     choice = curves.from_query(
@@ -352,7 +391,7 @@ def test_ranks_that_change_places_are_told(monkeypatch: pytest.MonkeyPatch) -> N
     results = {"study": one, "rise": two}
     curves_show.flips(results)
     rows = {row[""]: row for row in tables[0]}
-    assert set(rows) == {f"{m}, {p}" for m in ("Insertion", "Deletion") for p in ("study", "rise", "rise-row")}
+    assert set(rows) == {f"{m}, {p}" for m in ("Insertion", "Deletion") for p in ("study", "rise")}
     for name, made in results.items():
         means = {
             m: made.result.mean("tiny (random:0)", m, "insertion").mean for m in made.result.methods("tiny (random:0)")
@@ -360,7 +399,7 @@ def test_ranks_that_change_places_are_told(monkeypatch: pytest.MonkeyPatch) -> N
         best = max(means, key=lambda m: means[m])
         title = {"gradcam": "Grad-CAM", "random": "Random", "center": "Centre", "edges": "Edges"}[best]
         assert rows[f"Insertion, {name}"][title] == "1"
-    assert set(rows["Insertion, rise-row"].values()) == {"Insertion, rise-row", "–"}
+    assert not {"–", "none", ""} & {cell for row in rows.values() for cell in row.values()}
     changed = _changes(one.result, two.result)
     assert said == [
         f"The ranking depends on the protocol: {changed} pair{'s' * (changed > 1)} of methods "
@@ -368,6 +407,14 @@ def test_ranks_that_change_places_are_told(monkeypatch: pytest.MonkeyPatch) -> N
         if changed
         else "The ranking is the same by every protocol that is done."
     ]
+
+
+def test_ranks_by_one_protocol_make_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(curves_show.st, "table", lambda *args, **kwargs: pytest.fail("a table of one protocol"))
+    monkeypatch.setattr(curves_show.st, "caption", said.append)
+    curves_show.flips({"study": found()})
+    assert said == ["One protocol is done. Compute another one to see whether the ranks hold."]
 
 
 def _changes(a: Faithfulness, b: Faithfulness) -> int:
@@ -383,15 +430,16 @@ def _changes(a: Faithfulness, b: Faithfulness) -> int:
     return count
 
 
-def test_the_page_opens_with_curves(open_page: OpenPage) -> None:
+def test_the_page_opens_with_curves(open_page: OpenPage, tmp_path: Path) -> None:
     app = open_page("metric_curves", timeout=240, query={"images": "chelsea,coffee", "method": "gradcam"})
     assert app.title[0].value == "Metric curves"
-    assert len(app.table) == 3
+    assert len(app.table) == 2
     assert any("python -m xai evaluate" in each.value for each in app.code)
     ranks = app.table[0].value
     assert next(iter(ranks.iloc[:, 0])) in ("Grad-CAM", "Random", "Centre", "Edges")
     app.segmented_control(key="cu_source").set_value("server").run()
-    app.text_input(key="cu_path").set_value("/nowhere").run()
+    nowhere = tmp_path / "nowhere"
+    app.text_input(key="cu_path").set_value(str(nowhere)).run()
     assert not app.exception
-    assert any("'/nowhere' does not exist" in each.value for each in app.warning)
+    assert any(f"'{nowhere}' does not exist" in each.value for each in app.warning)
     assert any("nothing is written there" in each.value for each in app.caption)

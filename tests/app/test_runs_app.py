@@ -61,7 +61,7 @@ def test_nothing_yet_offers_an_example_that_the_terminal_knows(open_page: OpenPa
 def test_every_run_with_its_state_and_what_can_be_done(open_page: OpenPage, runs: Path) -> None:
     made(runs, "a", title="A *star* run", asked=4e8)
     made(runs, "b", "failed", asked=3e8)
-    made(runs, "c", "cancelled", kind="train", asked=2e8)
+    made(runs, "c", "cancelled", kind="gan", asked=2e8)
     (made(runs, "d", asked=1e8).path / "status.json").write_text("{")
     app = open_page("runs")
     text = said(app)
@@ -75,7 +75,7 @@ def test_every_run_with_its_state_and_what_can_be_done(open_page: OpenPage, runs
     assert {each.label for each in app.expander} == {"Settings, command", "Settings, command, log"}  # no figures yet
     resumable = [run_id for run_id in "abcd" if f"runs_resume_{run_id}" in {each.key for each in app.button}]
     assert resumable == ["b", "c"]
-    app.button_group(key="runs_kinds").set_value(["train"]).run()
+    app.button_group(key="runs_kinds").set_value(["gan"]).run()
     assert [each.value.split("**")[1] for each in app.markdown if "-badge[" in each.value] == ["c"]
 
 
@@ -174,7 +174,7 @@ def test_settings_are_told_flat() -> None:
 def test_what_a_run_under_way_has_measured_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_RUNS", str(tmp_path))
     for name, state, rows in (("a", "running", 2), ("b", "running", 0), ("c", "done", 2)):
-        folder = RunFolder.create(tmp_path / name, {"kind": "train"})
+        folder = RunFolder.create(tmp_path / name, {"kind": "evaluate", "recipe": {}})
         for epoch in range(rows):
             folder.metric({"epoch": epoch})
         folder.set_status(Status(state))
@@ -185,7 +185,7 @@ def test_what_a_run_under_way_has_measured_is_drawn(tmp_path: Path, monkeypatch:
 
         from xai.ui import runs
 
-        runs.watched("train", lambda run, rows: st.write(f"{run.id}: {len(rows)} epochs"))
+        runs.watched("evaluate", lambda run, rows: st.write(f"{run.id}: {len(rows)} epochs"))
 
     app = AppTest.from_function(script).run()
     assert not app.exception

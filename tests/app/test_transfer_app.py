@@ -23,13 +23,13 @@ from xai import run_control
 from xai.data import DataSet, open_dataset
 from xai.run_files import Launch, Status
 from xai.runs import RunFolder
-from xai.studies.review import seen
+from xai.studies.review import difference_of, seen
 from xai.studies.shipped import BRAIN
 from xai.studies.transfer import load_result
 from xai.types import Run
 from xai.ui import figures, transfer, transfer_figures, transfer_form, transfer_maps
 from xai.ui.jobs import BOARD
-from xai.ui.transfer import shipped
+from xai.ui.transfer import PACKED, shipped
 
 
 def settled(app: AppTest) -> AppTest:
@@ -109,7 +109,12 @@ def test_flips_ask_for_a_second_run_and_masks_are_measured(open_page: OpenPage) 
 
 def test_the_form_begins_the_command_that_it_shows(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[tuple[list[str], Path]] = []
-    monkeypatch.setattr(run_control, "start", lambda words, path: begun.append((words, path)))
+
+    def start(words: list[str], path: Path) -> run_control.Record:
+        begun.append((words, path))
+        return run_control.record(path)
+
+    monkeypatch.setattr(run_control, "start", start)
     app = open_page("transfer_learning")
     app.session_state["tl_form"] = True
     app.run()
@@ -157,6 +162,78 @@ def test_a_zip_with_a_bad_file_is_listed_and_one_class_is_refused(open_page: Ope
     assert app.warning[0].value.replace("\\", "").startswith("The file odd.zip cannot be read as a zip")
 
 
+def test_every_figure_stands_with_its_interval(open_page: OpenPage) -> None:
+    found = shipped().result.figures()
+    app = open_page("transfer_learning")
+    low, high = found.intervals["accuracy"] or (0, 0)
+    assert app.metric[0].delta == f"{100 * low:.1f} to {100 * high:.1f} %"
+    low, high = found.intervals["auc"] or (0, 0)
+    assert next(each.delta for each in app.metric if each.label == "AUC") == f"{low:.3f} to {high:.3f}"
+    app.session_state["tl_tabs"] = "Figures"
+    app.run()
+    assert not app.exception
+    rates = app.dataframe[0].value.set_index("figure")
+    of_yes = found.by_class[1].intervals
+    for name in ("precision", "recall", "specificity", "f1"):
+        assert rates.loc[f"{name} of yes", "95 % interval"] == "{:.3f} to {:.3f}".format(*of_yes[name])
+    assert rates.loc["AUC", "95 % interval"] == f"{low:.3f} to {high:.3f}"
+    counts = next(each.text for each in transfer_figures._calibration([shipped()]).data if each.mode == "text")
+    assert [int(each) for each in counts] == [each.count for each in found.bins if each.count]
+    assert sum(map(int, counts)) == 51
+
+
+def test_runs_are_called_better_only_where_their_paired_interval_says_so(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning")
+    app.pills(key="tl_study").set_value("Study 3: drawn characters, untrained networks").run()
+    assert not app.exception
+    told = next(each.value for each in app.markdown if each.value.startswith("**Differences on the same images**"))
+    first, *others = (shipped(each) for each in list(PACKED)[1:])
+    for other in others:
+        found = difference_of(first.result, other.result)
+        shown = found.accuracy.low > 0 or found.accuracy.high < 0
+        assert (f"No difference in accuracy is shown between {first.title} and {other.title}" in told) is not shown
+    table = next(each.value for each in app.dataframe if "Shown" in each.value)
+    for interval, verdict in zip(table["95 % interval"], table["Shown"], strict=True):
+        low, high = map(float, interval.split(" to "))
+        assert verdict == ("no" if low <= 0 <= high else "yes")
+
+
+def zip_bytes(*names: str) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for number, name in enumerate(names):
+            picture = io.BytesIO()
+            Image.new("RGB", (30, 30), (20 * number, 10, 10)).save(picture, "PNG")
+            archive.writestr(name, picture.getvalue())
+    return sink.getvalue()
+
+
+def test_given_folders_one_class_and_groups_are_told_on_the_form(open_page: OpenPage) -> None:
+    app = open_page("transfer_learning")
+    app.session_state["tl_form"] = True
+    app.session_state["tlf_source"] = "zip"
+    app.run()
+    names = [f"{part}/{kind}/p{n}.png" for part in ("Train", "test") for kind in ("cat", "dog") for n in range(2)]
+    app.file_uploader(key="tlf_upload_zip").set_value(("mine.zip", zip_bytes(*names), "application/zip")).run()
+    assert not app.exception
+    told = [each.value for each in app.markdown]
+    assert any(
+        "8 images, 2 classes (class folders), divided by their folders (train 4, test 4)." in each for each in told
+    )
+    assert "The folders are used as they are" in captions(app)
+    app.text_input(key="tlf_groups").set_value(r"p(\d)").run()
+    assert "8 of 8 images in 2 groups." in captions(app)
+    assert next(each.value for each in app.code if "--groups" in each.value).count(r"--groups 'p(\d)'") == 1
+    app.text_input(key="tlf_groups").set_value("patient").run()
+    assert any("none of the 8 images has a group" in each.value for each in app.warning)
+    one = zip_bytes("mri/yes/1.png", "mri/yes/2.png", "mri/.no/3.png")
+    app.file_uploader(key="tlf_upload_zip").set_value(("one.zip", one, "application/zip")).run()
+    assert "There is only one class: all 2 images lie in the folder 'yes'; add a folder" in (
+        app.warning[0].value.replace("\\", "")
+    )
+    assert any("hidden: its name begins with a dot" in str(each.value) for each in app.dataframe)
+
+
 def test_several_runs_stand_in_one_figure_with_their_names() -> None:
     one = shipped()
     figure = transfer.learning([("a", one.result.history), ("b", one.result.history)], "accuracy")
@@ -188,12 +265,11 @@ def test_a_run_of_other_classes_is_not_in_the_curves_of_a_class() -> None:
     charts = [json.loads(each.proto.spec) for each in app.get("plotly_chart")]
     lines = {chart["layout"]["xaxis"]["title"]["text"]: len(chart["data"]) for chart in charts}
     assert lines["recall"] == 2  # the curve, and the point at the threshold
-    assert lines["mean winning probability of the bin"] == 3  # both, and the diagonal
+    assert lines["mean winning probability of the bin"] == 5  # both, their counts, and the diagonal
     app = AppTest.from_function(_figures_of, kwargs={"several": [one, other, one]}).run(timeout=60)
     drawn = [json.loads(each.proto.spec)["data"] for each in app.get("plotly_chart")[1:]]
-    assert {chart[-2]["line"]["color"] for chart in (drawn[0][:-1], drawn[1], drawn[2])} == {
-        f"rgb({figures.COLORS[2]})"  # the third run has its colour in every figure, whoever is not in it
-    }
+    third = f"rgb({figures.COLORS[2]})"  # the third run has its colour in every figure, whoever is not in it
+    assert all(third in {line["line"]["color"] for line in chart if "line" in line} for chart in drawn)
 
 
 def _figures_of(several: "list[Any]") -> None:  # noqa: UP037 (AppTest takes this function out of its module)
@@ -359,7 +435,7 @@ def test_a_folder_on_the_server_is_read_again_only_when_it_changes(
         opened.append(place)
         return open_dataset(place)
 
-    monkeypatch.setattr(transfer_form, "open_dataset", opening)
+    monkeypatch.setattr(transfer_form, "open_data", opening)
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (30, 30)).save(tmp_path / "data" / name)

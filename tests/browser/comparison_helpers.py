@@ -8,9 +8,9 @@ import re
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page
 
-from tests.browser.helpers import ROOT, AppServer, visit
+from tests.browser.helpers import ROOT, AppServer, expect, visit
 from xai import attribute, load_image, load_model
 from xai.render import overlay, scale_for
 from xai.types import Attribution
@@ -29,7 +29,7 @@ def tile(page: Page, name: str) -> Locator:
 
 def expect_done(page: Page, *names: str) -> None:
     for name in names:
-        expect(tile(page, name)).to_have_attribute("data-state", "done", timeout=60_000)
+        expect(tile(page, name)).to_have_attribute("data-state", "done")
         expect(tile(page, name)).to_have_attribute("data-painted", re.compile("."))
 
 

@@ -11,14 +11,25 @@ from pathlib import Path
 import pytest
 
 # Playwright is a development requirement; without it the folder cannot be collected, and pytest says so.
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.browser.helpers import CHROMIUM_FLAGS, NOTE_ACTIVITY, WIDE, AppServer, Watch, find_chromium, serve
+from tests.browser.helpers import (
+    CHROMIUM_FLAGS,
+    LONGEST,
+    NOTE_ACTIVITY,
+    WIDE,
+    AppServer,
+    Watch,
+    find_chromium,
+    report,
+    serve,
+)
 
 NewPage = Callable[..., Page]
 HERE = Path(__file__).parent
 
-expect.set_options(timeout=30_000)  # ms; a busy machine is slow, and waiting costs only where something is wrong
+ACTION = 240_000
+"""Milliseconds that one action of a test may take: a busy machine is slow, and waiting costs only where it is wrong."""
 
 
 def pytest_configure() -> None:
@@ -33,6 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     others = [item for item in items if HERE not in item.path.parents]
     for item in mine:
         item.add_marker(pytest.mark.browser)
+        item.add_marker(pytest.mark.timeout(2 * LONGEST))
     parallel = "PYTEST_XDIST_WORKER" in os.environ
     items[:] = [*mine, *others] if parallel else [*others, *mine]
 
@@ -78,7 +90,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=colour, reduced_motion="reduce", **options
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(ACTION)
         context.add_init_script(NOTE_ACTIVITY)
         watch = Watch()
         watch.follow(context)
@@ -88,7 +100,8 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
     yield make
     problems = []
     for context, watch in opened:
-        problems += watch.problems(context)
+        if found := watch.problems(context):
+            problems += [*found, *watch.answered[-10:], report(*context.pages)]
         context.close()
     assert not problems, "\n".join(problems)
 

@@ -10,19 +10,34 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, Response
+from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import expect as expect_soon
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 WIDE, NARROW = (1280, 900), (390, 844)
+
+STILL = 20.0
+"""Seconds after which a test gives up waiting, if neither its page nor a server has moved meanwhile."""
+
+LONGEST = 600.0
+"""Seconds after which it gives up in any case: a page that refreshes itself moves for ever."""
+
+BUSY = 0.5
+"""Seconds of computing within `STILL` from which a server counts as moving; an idle one takes a tenth of that."""
+
+RUNNING: dict[int, Path] = {}
+"""Servers under way: process id to log."""
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -35,9 +50,10 @@ CHROMIUM_FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 )
 
-# Notes the last sign of life: anything that changes in the page, and anything that it sends to the server. And says on
-# the console which picture stays in the page although it could not be loaded: one that a rerun takes away while it is
-# being loaded is answered with 404 too, because the server has forgotten it already, but nobody misses it.
+# Notes the last sign of life: anything that changes in the page, that it sends to the server, or hears from it. Notes
+# what has had no answer yet: on a busy machine the run that a click asks for begins seconds later. And says on the
+# console which picture stays in the page although it could not be loaded: one that a rerun takes away while it is being
+# loaded is answered with 404 too, because the server has forgotten it already, but nobody misses it.
 NOTE_ACTIVITY = """
 (() => {
   const note = () => { window.olharLastActivity = performance.now(); };
@@ -52,8 +68,14 @@ NOTE_ACTIVITY = """
       if (target.isConnected && same && !target.naturalWidth) console.error(`a picture is missing: ${missing}`);
     }, 500);
   }, true);
-  const send = WebSocket.prototype.send;
-  WebSocket.prototype.send = function (...args) { note(); return send.apply(this, args); };
+  const send = WebSocket.prototype.send, heard = new WeakSet();
+  WebSocket.prototype.send = function (...args) {
+    note();
+    window.olharAsked = performance.now();
+    if (!heard.has(this)) this.addEventListener('message', () => { note(); window.olharAsked = undefined; });
+    heard.add(this);
+    return send.apply(this, args);
+  };
 })();
 """
 
@@ -63,8 +85,11 @@ QUIET = """
   return app !== null
     && app.dataset.testScriptState === 'notRunning'
     && app.dataset.testConnectionState === 'CONNECTED'
+    && app.querySelector('[data-testid="stMain"] [data-testid="stElementContainer"]')
+    && !app.querySelector('[data-testid$="Skeleton"]')  // a part of the page whose script is still being loaded
     && [...document.images].every((image) => image.complete)
-    && performance.now() - window.olharLastActivity >= quiet;
+    && performance.now() - window.olharLastActivity >= quiet
+    && !(performance.now() - window.olharAsked < 15000);  // what a part that is gone asks for is never answered
 }
 """
 
@@ -77,11 +102,12 @@ def find_chromium() -> str | None:
 
 @dataclass(frozen=True)
 class AppServer:
-    """A running app: its address, its log, and the folder that holds its runs and cache."""
+    """A running app: its address, its log, the folder that holds its runs and cache, and its process's number."""
 
     url: str
     log: Path
     folder: Path
+    process: int
 
 
 def free_port() -> int:
@@ -93,10 +119,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(folder: Path, script: Path = ROOT / "streamlit_app.py", timeout: float = 60) -> Iterator[AppServer]:
-    """Serve `script` as a person does, until the block is left; fails if the server's log holds a traceback."""
-    port, log = free_port(), folder / "server.log"
+def serve(folder: Path, script: Path = ROOT / "streamlit_app.py", port: int = 0) -> Iterator[AppServer]:
+    """Serve `script` as a person does, until the block is left; fails if the server's log holds a traceback.
+
+    port: where, 0 for one that is free.
+    """
+    port, log = port or free_port(), folder / "server.log"
     environment = {**os.environ, "XAI_RUNS": str(folder / "runs"), "XAI_CACHE": str(folder / "cache")}
+    environment["XAI_DATA"] = os.pathsep.join((str(folder.parent), str(ROOT)))
     if "PYTEST_XDIST_WORKER" in os.environ:
         environment["OMP_NUM_THREADS"] = "1"  # the other workers need the other cores
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
@@ -110,11 +140,13 @@ def serve(folder: Path, script: Path = ROOT / "streamlit_app.py", timeout: float
             stderr=subprocess.STDOUT,
             start_new_session=True,  # its own process group, so that what it starts ends with it
         )
+    RUNNING[process.pid] = log
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for_health(url, process, log, timeout)
-        yield AppServer(url, log, folder)
+        wait_for_health(url, process, log)
+        yield AppServer(url, log, folder, process.pid)
     finally:
+        del RUNNING[process.pid]
         end_group(process)
     text = log.read_text(errors="replace")
     assert not unexpected(text), f"the server's log holds a traceback:\n{text[-4000:]}"
@@ -137,16 +169,18 @@ def unexpected(log: str) -> list[str]:
     return [end for end in ends if "WebSocketDisconnected" not in end]
 
 
-def wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path, timeout: float) -> None:
-    """Return once the server answers; raises with the end of its log if it does not."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline and process.poll() is None:
+def wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return once the server answers; raises with the end of its log if it ends, or does nothing for a while."""
+    computed, moved = 0.0, time.monotonic()
+    while time.monotonic() - moved < STILL and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as answer:
                 if answer.status == 200:
                     return
         except OSError:
             time.sleep(0.05)
+        if (now := computing_seconds(process.pid)) > computed:
+            computed, moved = now, time.monotonic()
     raise RuntimeError(f"the app did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
@@ -164,18 +198,90 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait(5)
 
 
+def computing_seconds(process: int) -> float:
+    """Processor time that a process has taken so far; 0 where the system does not say."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def patiently(page: Page, attempt: Callable[[float], object]) -> None:
+    """Attempt something that takes a time limit in milliseconds, again and again while the page or a server moves.
+
+    So a slow machine makes a test slow and does not make it fail. Raises what the last attempt raised, with a report.
+    """
+    begun = time.monotonic()
+    while True:
+        computed = {process: computing_seconds(process) for process in RUNNING}
+        try:
+            attempt(1000 * STILL)
+            return
+        except (AssertionError, BrowserError) as error:
+            if page.is_closed() or ("Timeout" not in str(error) and not isinstance(error, AssertionError)):
+                raise
+            busy = any(computing_seconds(process) - before > BUSY for process, before in computed.items())
+            quiet = page.evaluate("() => performance.now() - (window.olharLastActivity ?? 0)") / 1000
+            if (not busy and quiet >= STILL) or time.monotonic() - begun > LONGEST:
+                waited = f"waited {time.monotonic() - begun:.0f} s, the last {quiet:.0f} s of them nothing moved"
+                raise AssertionError(f"{error}\n{waited}\n{report(page)}") from error
+
+
+class Patient:
+    """Playwright's `expect(...)`, whose assertions wait as long as something moves."""
+
+    def __init__(self, subject: Page | Locator) -> None:
+        self._subject = subject
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        check = getattr(expect_soon(self._subject), name)
+        page = self._subject if isinstance(self._subject, Page) else self._subject.page
+
+        def wait(*wanted: object, **options: object) -> None:
+            patiently(page, lambda limit: check(*wanted, **options, timeout=limit))
+
+        return wait
+
+
+def expect(subject: Page | Locator) -> Patient:
+    """Assertions about a page or a part of it, for tests on machines of any speed."""
+    return Patient(subject)
+
+
+def report(*pages: Page) -> str:
+    """Where pages are, pictures of them, and the end of the log of every server that runs."""
+    folder = Path(os.environ.get("OLHAR_SCREENSHOTS") or tempfile.mkdtemp(prefix="olhar-browser-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    told = []
+    for page in pages:
+        file = folder / f"failure-{time.time_ns()}.png"
+        try:
+            page.screenshot(path=file, timeout=1000 * STILL)
+        except BrowserError as error:
+            told.append(f"at {page.url}, which cannot be pictured: {error}")
+        else:
+            told.append(f"at {page.url}, shown in {file}")
+    for log in RUNNING.values():
+        told.append(f"the end of {log}:\n{log.read_text(errors='replace')[-4000:]}")
+    return "\n".join(told)
+
+
 @dataclass
 class Watch:
-    """What went wrong in a browser context, noted as it happens."""
+    """What went wrong in a browser context, noted as it happens. answered: what the server refused, for reports."""
 
     errors: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
 
     def follow(self, context: BrowserContext) -> None:
         """Start noting page errors, console errors and requests to other hosts."""
         context.on("weberror", lambda error: self.errors.append(f"page error: {error.error}"))
         context.on("console", self._console)
         context.on("request", self._request)
+        context.on("response", self._response)
+        context.on("requestfailed", lambda request: self.answered.append(f"{request.failure}: {request.url}"))
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type != "error":
@@ -192,6 +298,10 @@ class Watch:
         if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in ("127.0.0.1", "localhost"):
             self.foreign.append(f"request to another host: {request.url}")
 
+    def _response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.answered.append(f"{response.status}: {response.url}")
+
     def problems(self, context: BrowserContext) -> list[str]:
         """Everything noted, and the exceptions that the pages show."""
         shown = []
@@ -201,20 +311,20 @@ class Watch:
         return [*self.errors, *self.foreign, *shown]
 
 
-def settle(page: Page, quiet_ms: int = 300, timeout_s: float = 120) -> None:
+def settle(page: Page, quiet_ms: int = 300) -> None:
     """Wait until the script has run, the pictures are there and nothing has moved for `quiet_ms` from now on.
 
-    "Not running" alone would be too early: a rerun begins some 100 ms after the click that asks for it. A page that
+    "Not running" alone would be too early: a rerun begins some time after the click that asks for it. A page that
     refreshes itself never settles; wait for what it should show instead (`expect(locator)`).
     """
     page.evaluate("() => { window.olharLastActivity = performance.now(); }")
-    page.wait_for_function(QUIET, arg=quiet_ms, timeout=timeout_s * 1000, polling=50)
+    patiently(page, lambda limit: page.wait_for_function(QUIET, arg=quiet_ms, timeout=limit, polling=50))
 
 
-def visit(page: Page, url: str, timeout_s: float = 120) -> None:
+def visit(page: Page, url: str) -> None:
     """Open an address of the app and wait until it has settled."""
     page.goto(url)
-    settle(page, timeout_s=timeout_s)
+    settle(page)
 
 
 def drop_file(page: Page, target: Locator, *paths: Path) -> None:

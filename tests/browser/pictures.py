@@ -53,7 +53,7 @@ def open_page(browser: Browser, url: str, slug: str, colour: str) -> Page:
     page = context.new_page()
     page.goto(f"{url}/{slug}")
     page.locator(PAGES[slug].part).first.wait_for(state="visible", timeout=1000 * PATIENCE)
-    settle(page, quiet_ms=1500, timeout_s=PATIENCE)
+    settle(page, quiet_ms=1500)
     return page
 
 

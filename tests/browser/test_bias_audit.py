@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import NARROW, AppServer, low_contrast, overflow, screenshot, settle
+from tests.browser.helpers import NARROW, AppServer, expect, low_contrast, overflow, screenshot, settle
 
 
 def opened(page: Page, server: AppServer) -> None:
     page.goto(f"{server.url}/bias_audit")
-    expect(page.get_by_text("Where the explanation lies, against chance")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Where the explanation lies, against chance")).to_be_visible()
     settle(page)
 
 
@@ -66,7 +66,7 @@ def test_a_box_is_drawn_by_mouse_keyboard_and_finger(server: AppServer, new_page
     opened(page, server)
     page.get_by_role("tab", name="Your own data").click()
     frame = page.locator(".st-key-ba_box .frame")
-    expect(frame).to_have_attribute("aria-label", "Box from 25 to 75 % across, from 20 to 90 % down", timeout=120_000)
+    expect(frame).to_have_attribute("aria-label", "Box from 25 to 75 % across, from 20 to 90 % down")
     settle(page)
     area = page.locator(".st-key-ba_box .stage")
     area.scroll_into_view_if_needed()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.browser.comparison_helpers import (
     QUICK,
@@ -23,7 +23,7 @@ from tests.browser.comparison_helpers import (
     sent,
     tile,
 )
-from tests.browser.helpers import AppServer, drop_file, screenshot, settle
+from tests.browser.helpers import ROOT, AppServer, drop_file, expect, screenshot, settle
 
 
 def test_it_opens_with_a_sample_explained(server: AppServer, page: Page) -> None:
@@ -116,8 +116,8 @@ def test_opacity_is_the_browsers_work(server: AppServer, page: Page) -> None:
 
 
 def test_every_display_control_changes_the_picture(server: AppServer, page: Page) -> None:
-    open_comparison(page, server, "method=gradcam,inputxgradient")
-    expect_done(page, "row0.gradcam", "row0.inputxgradient")
+    open_comparison(page, server, "method=gradcam,inputxgradient,lrp")
+    expect_done(page, "row0.gradcam", "row0.inputxgradient", "row0.lrp")
 
     def changes(name: str, act: object) -> None:
         before = pixels(page, f"row0.{name}")
@@ -131,7 +131,13 @@ def test_every_display_control_changes_the_picture(server: AppServer, page: Page
     changes("inputxgradient", lambda: page.locator("select.signed").select_option("relief"))
     changes("gradcam", lambda: page.locator(".modes label", has_text="Map").click())
     page.locator("select.signed").select_option("strength")
-    changes("inputxgradient", lambda: page.locator("select.scale").select_option("shared"))
+    alone = pixels(page, "row0.gradcam")
+    together = [pixels(page, f"row0.{name}") for name in ("inputxgradient", "lrp")]
+    page.locator("select.scale").select_option("shared")
+    settle(page)
+    shared = [pixels(page, f"row0.{name}") for name in ("inputxgradient", "lrp")]
+    assert any((one != other).any() for one, other in zip(together, shared, strict=True))  # the weaker one pales
+    assert (pixels(page, "row0.gradcam") == alone).all()  # no other map is in its unit
     page.locator(".modes label", has_text="Split").click()
     settle(page)
     divider = tile(page, "row0.gradcam").locator(".divider")
@@ -159,7 +165,7 @@ def test_the_value_under_the_pointer_shows_in_all_tiles(server: AppServer, page:
     canvas.hover(position={"x": box["width"] * 0.4, "y": box["height"] * 0.3})
     found, _ = explained("chelsea.png", "gradcam")
     value = float(found.maps()[0, int(0.3 * 224), int(0.4 * 224)])
-    shown = float(tile(page, "row0.gradcam").locator(".reading").inner_text())
+    shown = float(as_written(tile(page, "row0.gradcam").locator(".reading").inner_text()))
     assert shown == pytest.approx(value, rel=0.1)
     expect(tile(page, "row0").locator(".reading")).to_have_text(re.compile(r"RGB \d+ \d+ \d+"))
     assert page.locator(".cross:visible").count() == 3
@@ -208,12 +214,12 @@ def test_a_class_is_found_by_name(server: AppServer, page: Page) -> None:
 def test_a_slow_method_says_its_cost_and_can_be_cancelled(server: AppServer, page: Page) -> None:
     open_comparison(page, server, "method=gradcam,rise&param.rise.masks=4000")
     rise = tile(page, "row0.rise")
-    expect(rise).to_have_attribute("data-state", "held", timeout=60_000)
+    expect(rise).to_have_attribute("data-state", "held")
     expect(rise).to_contain_text(re.compile(r"4,0\d\d forward passes, about \d+ (s|min)"))
     expect_done(page, "row0.gradcam")
     rise.get_by_role("button", name="Run it").click()
     expect(rise).to_have_attribute("data-state", "running")
-    expect(rise).to_contain_text(re.compile(r"\d+ %.*left"), timeout=60_000)
+    expect(rise).to_contain_text(re.compile(r"\d+ %.*left"))
     expect(page.get_by_test_id("stProgress")).to_be_visible()
     screenshot_now(page, "comparison-working")
     page.locator(".modes label", has_text="Map").click()  # another control meanwhile: the same job goes on
@@ -236,3 +242,31 @@ def screenshot_now(page: Page, name: str) -> None:
     folder = os.environ.get("OLHAR_SCREENSHOTS")
     if folder:
         page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def as_written(text: str) -> str:
+    """A number of the page as Python reads it: "3.9e-7" for 3.9 times a power of ten."""
+    powers = str.maketrans("\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079", "-0123456789")
+    return re.sub(r"\s\u00d7\s10", "e", text).translate(powers)
+
+
+def test_very_small_and_large_values_are_written_as_people_write_them(page: Page) -> None:
+    page.add_script_tag(path=str(ROOT / "xai" / "ui" / "frontend" / "bus.js"))
+    shown = page.evaluate("[3.9e-7, -3.9e-7, 0, 0.25, 12345, 1.24e-12, 0.0012].map(number)")
+    assert shown == [
+        "3.9\u00a0\u00d7\u00a010\u207b\u2077",
+        "-3.9\u00a0\u00d7\u00a010\u207b\u2077",
+        "0",
+        "0.25",
+        "1.2\u00a0\u00d7\u00a010\u2074",
+        "1.2\u00a0\u00d7\u00a010\u207b\u00b9\u00b2",
+        "0.0012",
+    ]
+    assert [float(as_written(text)) for text in shown] == [3.9e-7, -3.9e-7, 0, 0.25, 12000, 1.2e-12, 0.0012]
+    assert page.evaluate("[0.9999, 0.5, 0.05, 0.00123, 3.9e-7].map(percent)") == [
+        "100 %",
+        "50 %",
+        "5.0 %",
+        "0.12 %",
+        "< 0.01 %",
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.browser.comparison_helpers import (
     QUICK,
@@ -23,7 +23,7 @@ from tests.browser.comparison_helpers import (
     tile,
 )
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import AppServer, screenshot, settle, visit
+from tests.browser.helpers import AppServer, expect, screenshot, settle, visit
 from xai import load_image
 
 
@@ -170,7 +170,7 @@ def test_the_randomisation_check_runs_on_request(server: AppServer, page: Page) 
     settle(page)
     assert page.locator('.tile[data-slot^="sanity"]').count() == 0
     page.get_by_role("button", name="Run the check").click()
-    expect(page.get_by_text("the map changes when the weights are shuffled")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("the map changes when the weights are shuffled")).to_be_visible()
     expect_done(page, "sanity0", "sanity1")
     settle(page)
     screenshot(page, "comparison-weights", whole=True)

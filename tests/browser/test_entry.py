@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import ast
+import http.client
 import tomllib
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import NARROW, ROOT, WIDE, AppServer, low_contrast, overflow, screenshot, settle, visit
+from tests.browser.helpers import (
+    NARROW,
+    ROOT,
+    WIDE,
+    AppServer,
+    expect,
+    low_contrast,
+    overflow,
+    screenshot,
+    settle,
+    visit,
+)
 
 
 @dataclass(frozen=True)
@@ -117,18 +130,18 @@ def test_an_address_opened_first_of_all_shows_its_page(
 
 @EVERY
 @pytest.mark.parametrize("colour", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_pages_fit_and_can_be_read(
-    server: AppServer, new_page: NewPage, entry: Entry, colour: str, size: tuple[int, int]
-) -> None:
-    page = new_page(colour=colour, size=size)
+def test_pages_fit_and_can_be_read(server: AppServer, new_page: NewPage, entry: Entry, colour: str) -> None:
+    page = new_page(colour=colour, size=NARROW)
     visit(page, server.url + entry.path)
-    screenshot(page, f"{entry.slug}-{colour}-{'wide' if size == WIDE else 'narrow'}", whole=True)
-    assert overflow(page) == 0
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"][colour]
     channels = ", ".join(str(int(theme["backgroundColor"][i : i + 2], 16)) for i in (1, 3, 5))
     expect(page.get_by_test_id("stApp")).to_have_css("background-color", f"rgb({channels})")
-    assert low_contrast(page) == []
+    for name, (width, height) in (("narrow", NARROW), ("wide", WIDE)):
+        page.set_viewport_size({"width": width, "height": height})
+        settle(page)
+        screenshot(page, f"{entry.slug}-{colour}-{name}", whole=True)
+        assert overflow(page) == 0
+        assert low_contrast(page) == []
 
 
 def test_on_a_telephone_the_sidebar_opens_and_leads_on(server: AppServer, new_page: NewPage) -> None:
@@ -139,3 +152,24 @@ def test_on_a_telephone_the_sidebar_opens_and_leads_on(server: AppServer, new_pa
     settle(page)
     choose(page, server, DEEP[0])
     assert overflow(page) == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/metric_curves", "/_stcore/health", "/_stcore/host-config", "/_stcore/upload_file/a/b", "/media/a.png"],
+)
+def test_a_foreign_host_name_is_refused_at_every_address(server: AppServer, path: str) -> None:
+    """As a page elsewhere would ask whose name was made to lead to this machine."""
+    for method in ("GET", "PUT", "OPTIONS"):
+        own, foreign = (_status(server, method, path, host) for host in ("localhost", "evil.example"))
+        assert foreign == 400, (method, path)
+        assert own != 400, (method, path)
+
+
+def _status(server: AppServer, method: str, path: str, host: str) -> int:
+    at = urlsplit(server.url)
+    connection = http.client.HTTPConnection(str(at.hostname), at.port, timeout=20)
+    connection.request(method, path, headers={"Host": f"{host}:{at.port}"})
+    status = connection.getresponse().status
+    connection.close()
+    return status

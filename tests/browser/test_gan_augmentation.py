@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import expect
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import NARROW, AppServer, overflow, settle
+from tests.browser.helpers import NARROW, AppServer, expect, overflow, settle
 from xai.ui.gan import FRAMES
 
 PIXELS = """(canvas) => {
@@ -25,8 +24,8 @@ def test_sliders_answer_in_the_browser_and_the_walk_is_a_gif(server: AppServer, 
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(len(frame))))
     page.goto(f"{server.url}/gan_augmentation")
     frames = page.locator(".frames[data-index]")
-    expect(frames).to_have_count(2, timeout=120_000)
-    settle(page, timeout_s=120)
+    expect(frames).to_have_count(2)
+    settle(page)
     before_all = len(sent)
     for each in (frames.nth(0), frames.nth(1)):
         canvas, slider = each.locator("canvas").first, each.locator("input[type=range]")

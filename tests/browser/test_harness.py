@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
+from tests.browser import helpers
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import (
     NOTE_ACTIVITY,
@@ -21,6 +22,7 @@ from tests.browser.helpers import (
     AppServer,
     Watch,
     drop_file,
+    expect,
     low_contrast,
     overflow,
     serve,
@@ -44,6 +46,12 @@ if st.button("Wide", key="wide"):
     st.html("<div style='width: 3000px'>wide</div>")
 if st.button("Pale", key="pale"):
     st.html("<p style='color: #999'>pale words</p><p style='opacity: .4'>faint words</p><p>good words</p>")
+if st.button("Work", key="work"):
+    place = st.empty()
+    for turn in range(20):
+        place.write(f"{turn} of 20")
+        time.sleep(0.1)
+    st.write("worked")
 if st.button("Raise", key="raise"):
     st.exception(ValueError("shown on purpose"))
 """
@@ -71,6 +79,22 @@ def test_a_dropped_file_arrives_byte_for_byte(small: AppServer, page: Page, tmp_
     visit(page, small.url)
     drop_file(page, page.get_by_test_id("stFileUploaderDropzone"), sent)
     expect(page.get_by_text(f"noise.png image/png {hashlib.sha256(sent.read_bytes()).hexdigest()}")).to_be_visible()
+
+
+def test_a_wait_goes_on_while_something_moves_and_no_longer(
+    small: AppServer, page: Page, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(helpers, "STILL", 0.5)
+    monkeypatch.setenv("OLHAR_SCREENSHOTS", str(tmp_path))
+    page.goto(small.url)
+    settle(page)
+    page.locator(".st-key-work button").click()
+    expect(page.get_by_text("worked")).to_be_visible()
+    with pytest.raises(AssertionError, match="nothing moved") as failure:
+        expect(page.get_by_text("never there")).to_be_visible()
+    assert str(small.log) in str(failure.value)
+    [picture] = tmp_path.glob("failure-*.png")
+    assert f"at {page.url}, shown in {picture}" in str(failure.value)
 
 
 def test_overflow_is_seen(small: AppServer, page: Page) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import NARROW, AppServer, low_contrast, overflow, screenshot, settle
+from tests.browser.helpers import NARROW, AppServer, expect, low_contrast, overflow, screenshot, settle
 from xai.metrics import pictures_at
 from xai.models.classifier import Classifier
 from xai.ui.work import samples
@@ -44,9 +44,9 @@ def drawn(page: Page, metric: str) -> np.ndarray:
 def opened(page: Page, address: str) -> None:
     """Open, and wait until curves and means are there."""
     page.goto(address)
-    expect(page.locator(".scrub[data-index]")).to_be_visible(timeout=180_000)
-    expect(page.locator(".st-key-cu_csv")).to_be_visible(timeout=180_000)
-    settle(page, timeout_s=180)
+    expect(page.locator(".scrub[data-index]")).to_be_visible()
+    expect(page.locator(".st-key-cu_csv")).to_be_visible()
+    settle(page)
 
 
 def words(file: Path) -> str:
@@ -102,7 +102,7 @@ def test_figures_and_rows_go_home_with_their_protocol(server: AppServer, new_pag
     opened(page, server.url + TWO)
     screenshot(page, "metric-curves", whole=True)
     sentence = page.locator(".scrub .said").last.inner_text()
-    assert sentence.endswith("higher is better (Study 1).")
+    assert "higher is better (Study 1)." in sentence
     with page.expect_download() as download:
         page.locator(".scrub").get_by_role("button", name="SVG").last.click()
     written = words(Path(download.value.path()))
@@ -128,38 +128,38 @@ def test_one_click_changes_the_protocol_and_its_direction(server: AppServer, new
     assert page.locator(".scrub .way").all_inner_texts() == ["higher is better ↑", "higher is better ↑"]
     page.locator(".st-key-cu_protocol").get_by_text("rise", exact=True).click()
     slider = page.get_by_role("slider", name="Share of the pixels that has changed")
-    expect(slider).to_have_attribute("max", "28", timeout=180_000)
+    expect(slider).to_have_attribute("max", "28")
     assert page.locator(".scrub .way").all_inner_texts() == ["higher is better ↑", "lower is better ↓"]
-    expect(page.locator(".st-key-cu_csv")).to_be_visible(timeout=180_000)
-    settle(page, timeout_s=180)
+    expect(page.locator(".st-key-cu_csv")).to_be_visible()
+    settle(page)
     table = " ".join(page.get_by_test_id("stTable").nth(1).inner_text().split())
     for metric in ("Insertion", "Deletion"):
         for protocol in ("study", "rise"):
             ranks = re.search(rf"{metric}, {protocol} ([1-4] [1-4] [1-4] [1-4])", table)
             assert ranks is not None, table
             assert "1" in ranks[1]
-        assert f"{metric}, rise-row – – – –" in table
+        assert f"{metric}, rise-row" not in table  # nothing was measured by it
     told = page.get_by_text("The ranking is the same").or_(page.get_by_text("The ranking depends on the protocol"))
     expect(told).to_be_visible()
     page.locator(".st-key-cu_protocol").get_by_text("study", exact=True).click()  # there already: nothing to wait for
-    expect(slider).to_have_attribute("max", "4", timeout=15_000)
+    expect(slider).to_have_attribute("max", "4")
 
 
 def test_slow_work_waits_for_a_word_and_can_be_stopped(server: AppServer, new_page: NewPage) -> None:
     page = new_page()
     page.goto(server.url + "/metric_curves?method=gradcam&protocol=rise-row")
     said = page.get_by_text(re.compile(r"5 pictures, RISE, row by row: [\d,]+ forward passes, about \d+ (s|min)\."))
-    expect(said).to_be_visible(timeout=90_000)
+    expect(said).to_be_visible()
     assert page.locator(".st-key-cu_csv").count() == 0  # nothing was begun
     page.get_by_role("button", name="Measure", exact=True).last.click()
     cancel = page.get_by_role("button", name="Cancel", exact=True)
-    expect(cancel).to_be_visible(timeout=30_000)
+    expect(cancel).to_be_visible()
     cancel.click()
     expect(page.get_by_text("5 pictures, RISE, row by row: stopped; what is measured is kept.")).to_be_visible()
     expect(page.get_by_role("button", name="Go on", exact=True)).to_be_visible()
     expect(cancel).to_be_hidden()
     page.locator(".st-key-cu_protocol").get_by_text("study", exact=True).click()
-    expect(page.locator(".st-key-cu_csv")).to_be_visible(timeout=180_000)
+    expect(page.locator(".st-key-cu_csv")).to_be_visible()
 
 
 def test_figures_of_study_1_say_which_weights_are_missing(server: AppServer, new_page: NewPage) -> None:
@@ -168,7 +168,7 @@ def test_figures_of_study_1_say_which_weights_are_missing(server: AppServer, new
     page.get_by_role("button", name="Figures of the studies").click()
     page.get_by_role("button", name="Study 1, figures 6 and 7").click()
     said = page.get_by_text("VGG16, ResNet50 and GoogLeNet cannot be measured with ImageNet's weights")
-    expect(said).to_be_visible(timeout=60_000)
+    expect(said).to_be_visible()
     expect(page.get_by_role("button", name="Use random weights (marked in every figure)")).to_be_visible()
     assert page.get_by_text("whose answers mean nothing").count() == 1
 
@@ -180,9 +180,11 @@ def test_bad_input_is_one_sentence_on_a_dark_telephone(server: AppServer, new_pa
     assert low_contrast(page) == []
     page.locator(".st-key-cu_source").get_by_text("Server", exact=True).click()
     box = page.locator(".st-key-cu_path input")
-    box.fill("/nowhere/at/all")
-    box.press("Enter")
-    expect(page.get_by_text("data '/nowhere/at/all' does not exist")).to_be_visible()
+    missing = tmp_path / "missing"
+    for written, answer in (("/nowhere/at/all", "is outside the folders"), (str(missing), "does not exist")):
+        box.fill(written)
+        box.press("Enter")
+        expect(page.get_by_text(re.compile(f"{re.escape(written)}'? {answer}"))).to_be_visible()
     page.locator(".st-key-cu_source").get_by_text("Upload", exact=True).click()
     bad = tmp_path / "x.png"
     bad.write_bytes(b"no picture")

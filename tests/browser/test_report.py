@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import expect
 
 from tests.browser.conftest import NewPage
+from tests.browser.helpers import expect
 from xai.bundle import Bundle, Subject, write_explanations
 from xai.models.classifier import Classifier
 from xai.studies.comparison import Tile, compare

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import overflow, serve, visit
+from tests.browser.helpers import expect, overflow, serve, visit
 from tests.dummy.command import ended, offered, wait_for
 from xai.run_control import list_runs
 

@@ -6,10 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import NARROW, WIDE, AppServer, low_contrast, overflow, screenshot, settle
+from tests.browser.helpers import NARROW, WIDE, AppServer, expect, low_contrast, overflow, screenshot, settle
 
 
 def opened(page: Page, server: AppServer, tab: str = "") -> None:
@@ -19,7 +19,7 @@ def opened(page: Page, server: AppServer, tab: str = "") -> None:
     if tab:
         page.get_by_role("tab", name=tab).click()
         expect(page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
-        settle(page, timeout_s=180)
+        settle(page)
 
 
 @pytest.mark.parametrize(("colour", "size"), [("light", WIDE), ("dark", NARROW)], ids=["light wide", "dark narrow"])
@@ -44,8 +44,8 @@ def test_an_error_is_explained_and_the_list_goes_home(server: AppServer, new_pag
     key = tiles.nth(1).locator("img").get_attribute("alt") or ""
     tiles.nth(1).get_by_role("button").click()
     expect(page.get_by_role("heading", name=key.split(":")[0])).to_be_visible()
-    settle(page, timeout_s=180)
-    expect(page.get_by_text("Grad-CAM: ").first).to_be_visible(timeout=60_000)  # it is made off the script's thread
+    settle(page)
+    expect(page.get_by_text("Grad-CAM: ").first).to_be_visible()  # it is made off the script's thread
     with page.expect_download() as got:
         page.locator(".st-key-tl_export button").click()
     file = tmp_path / "review.zip"

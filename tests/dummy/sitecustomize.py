@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from xai.checkpoint import has_checkpoint, load_checkpoint, rng_state, save_checkpoint, set_rng_state
+    from xai.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
     from xai.errors import InputError
     from xai.runs import RunFolder
     from xai.types import Run
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         if has_checkpoint(path):
             state = load_checkpoint(path).state
             first, total = state["step"], state["sum"]
-            set_rng_state(state["rng"], {"count": generator})
+            generator.set_state(state["generator"])
         for step in range(first, args.steps):
             run.report(step, args.steps, "counting")
             if step == args.crash_at:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             time.sleep(args.pause)
             total += float(torch.rand(1, generator=generator, dtype=torch.float64))
             folder.metric({"step": step, "sum": total})
-            save_checkpoint(path, {"step": step + 1, "sum": total, "rng": rng_state({"count": generator})})
+            save_checkpoint(path, {"step": step + 1, "sum": total, "generator": generator.get_state()})
         run.report(args.steps, args.steps, "counting")
         folder.write("summary.json", {"sum": total, "protocol": "sum of N uniform numbers"})
     return 0

@@ -7,16 +7,17 @@ import itertools
 import math
 import pickle
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.attack_helpers import short_of_memory
+from tests.unit.attack_helpers import certain, short_of_memory
 from xai import load_image
-from xai.attack_bundle import entry, smallest_text
+from xai.attack_bundle import answer, entry, file_stem, image_files, smallest_text
 from xai.attacks import attack
-from xai.attacks._spec import Attack
+from xai.attacks._spec import Attack, Moved
 from xai.attacks.fgsm import FGSM
 from xai.attacks.pgd import PGD
 from xai.errors import Cancelled, InputError, LayerError, NotApplicableError
@@ -25,7 +26,14 @@ from xai.metrics.shift import SHIFTS, explanation_shift
 from xai.models.classifier import Classifier, InputModel
 from xai.settings import ASSETS
 from xai.studies import adversarial
-from xai.studies.adversarial import POSITIONS, epsilon_study, noise_of_equal_norm, security_curve, smallest_epsilon
+from xai.studies.adversarial import (
+    POSITIONS,
+    epsilon_study,
+    noise_of_equal_norm,
+    security_curve,
+    smallest_epsilon,
+    study_passes,
+)
 from xai.types import Run
 
 
@@ -78,7 +86,7 @@ def test_energy_of_sparse_and_blank_maps() -> None:
     here[0, 0, 0] = there[0, 19, 19] = 1.0
     # One pixel is the top for certain; the other 39 of 40 places are shared by the 399 tied zeros.
     assert float(explanation_shift(here, there)["energy_kept"]) == pytest.approx(39 / 399)
-    assert float(explanation_shift(blank, there)["energy_kept"]) == pytest.approx(0.1)
+    assert math.isnan(explanation_shift(blank, there)["energy_kept"])
     assert float(explanation_shift(here, here)["energy_kept"]) == pytest.approx(1)
 
 
@@ -121,9 +129,9 @@ class Whiten:
     norm: str = "l2"
     targeted: bool = False
 
-    def __call__(self, module: InputModel, x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    def __call__(self, module: InputModel, x: Tensor, *_: object) -> Moved:
         white = torch.ones_like(x)
-        return white, module(white)
+        return Moved(white, module(white))
 
 
 def test_noise_that_the_box_keeps_short_is_said_with_both_norms(tiny: Classifier) -> None:
@@ -182,8 +190,9 @@ def test_smallest_epsilon_by_hand() -> None:
     found = smallest_epsilon(torch.tensor([0.0, 0.1, 0.2]), success)
     assert float(found[0]) == pytest.approx(0.1)
     assert math.isnan(float(found[1]))
-    texts = [smallest_text(value, "linf") for value in (*found.tolist(), 0.0)]
-    assert texts == ["25.5/255", "none of those tried", "none is needed"]
+    texts = [smallest_text(value, "linf") for value in found.tolist()]
+    assert texts == ["25.5/255 or less", "none of those tried"]
+    assert smallest_text(math.nan, "linf", already=True) == "reached before the attack"
 
 
 def test_epsilon_0_changes_nothing(tiny: Classifier) -> None:
@@ -220,6 +229,27 @@ def test_study_is_the_same_again_and_matches_its_parts(tiny: Classifier) -> None
     assert "PGD-3" in study.protocol.sentence
 
 
+def test_a_blank_map_has_no_shift_and_is_left_out_and_told(tiny: Classifier) -> None:
+    x = images()
+    study = epsilon_study(tiny, x, [0, 1 / 255, 8 / 255], params=PGD(steps=3))
+    assert security_curve(study).blank == 0
+    whole = study.shift["old"]["attack"]["spearman"].clone()
+    before, after = torch.rand(2, 16, 16), torch.rand(2, 16, 16)
+    after[1] = 0  # blank
+    for name, values in explanation_shift(before, after).items():
+        assert values.isnan().tolist() == [False, True], name
+        study.shift["old"]["attack"][name][2, 1] = torch.nan
+    curve = security_curve(study)
+    assert curve.blank == 1
+    assert curve.protocol.endswith(
+        " 1 of 6 attacked images have a blank map, clean or attacked: no shift, left out there."
+    )
+    band = curve.shift["attack"]["spearman"]
+    expected = [*whole[:2].double().mean(1).tolist(), float(whole[2, 0])]
+    assert band.mean.tolist() == pytest.approx(expected, abs=1e-6)
+    assert band.low.isnan().tolist() == [False, False, True]  # one image has no interval
+
+
 def test_progress_reaches_its_end_and_cancel_stops(tiny: Classifier) -> None:
     seen: list[tuple[int, int]] = []
     epsilon_study(
@@ -232,10 +262,10 @@ def test_progress_reaches_its_end_and_cancel_stops(tiny: Classifier) -> None:
 
 
 def test_what_cannot_be_explained_is_said_before_the_attack(tiny: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adversarial, "sweep", lambda *_: pytest.fail("the attack has begun"))
+    monkeypatch.setattr(adversarial, "sweep", lambda *_, **__: pytest.fail("the attack has begun"))
     with pytest.raises(LayerError, match="layer 'nope' is not in this network"):
         epsilon_study(tiny, images(), [0, 0.01], layer="nope")
-    with pytest.raises(NotApplicableError, match="has no attention layers"):
+    with pytest.raises(NotApplicableError, match="there is no attention between the pixels and the score"):
         epsilon_study(tiny, images(), [0, 0.01], method="attention_rollout")
 
 
@@ -244,9 +274,12 @@ def test_the_protocol_names_step_start_and_aim(tiny: Classifier) -> None:
         study = epsilon_study(tiny, images(), [epsilon], params=params, labels=labels)  # type: ignore[arg-type]
         return study.protocol.sentence.partition(", 1 epsilon in")[0]
 
-    assert said(PGD(steps=2)) == "PGD-2 in the L-infinity ball, step 2.5 epsilon / 2, away from the predicted class"
-    assert said(PGD(steps=1, step_size=2 / 255), 3).endswith("step 2/255, away from dog (3)")
-    assert said(PGD(steps=1, norm="l2", step_size=0.2, targeted=True), 2).endswith("step 0.2, towards cat (2)")
+    cross = "cross-entropy loss, "
+    ball = "PGD-2 in the L-infinity ball, step 2.5 epsilon / 2, "
+    assert said(PGD(steps=2)) == f"{ball}{cross}away from the predicted class"
+    assert said(PGD(steps=2, loss="margin")) == f"{ball}margin loss, away from the predicted class"
+    assert said(PGD(steps=1, step_size=2 / 255), 3).endswith(f"step 2/255, {cross}away from dog (3)")
+    assert said(PGD(steps=1, norm="l2", step_size=0.2, targeted=True), 2).endswith(f"step 0.2, {cross}towards cat (2)")
     assert said(PGD(steps=1, targeted=True), [2, 3]).endswith("towards the class given for each image")
     many = epsilon_study(tiny, images(), [0.01], params=PGD(steps=1, restarts=3)).protocol.sentence
     assert "3 random starts, the same for all" in many
@@ -260,10 +293,123 @@ def test_a_class_to_reach_that_is_there_already(tiny: Classifier) -> None:
     predicted = tiny.predict(images()).argmax(1)
     wanted = torch.stack([predicted[0], (predicted[1] + 1) % 5])
     study = epsilon_study(tiny, images(), [0.0, 0.01], params=PGD(steps=1, targeted=True), labels=wanted)
-    assert study.reached_before.tolist() == [True, False]
-    assert study.noise_turns[0].tolist() == [True, False]  # the control is judged by the aim of the attack
-    assert torch.equal(study.noise_turns, study.noise_logits.argmax(-1) == wanted)
-    assert epsilon_study(tiny, images(), [0.0], params=PGD(steps=1)).reached_before.tolist() == [False, False]
+    assert study.already.tolist() == [True, False]
+    assert study.success[:, 0].tolist() == study.survives_png[:, 0].tolist() == [False, False]
+    reached = (study.noise_logits.argmax(-1) == wanted) & torch.tensor([False, True])
+    assert torch.equal(study.noise_turns, reached)  # the control is judged by the aim of the attack
+    label = tiny.labels[int(wanted[0])]
+    sentence = f"The network decides for the chosen class, {label}, already before the attack: nothing has to change."
+    assert answer(study, tiny) == sentence
+    told = entry(study, tiny, "folder", "source")
+    assert (told["already"], told["answer"]) == (True, sentence)
+    assert told["smallest_epsilon_text"] == "reached before the attack"
+    assert not any(row["success"] or row["survives_png"] or row["noise_turns"] for row in told["epsilons"])
+    curve = security_curve(study)
+    assert (curve.success.n, curve.already) == (1, 1)
+    assert curve.protocol.startswith("Over 1 image (1 more had reached the aim before the attack and are left out): ")
+    with pytest.raises(InputError, match="every image has reached the aim before the attack"):
+        security_curve(epsilon_study(tiny, images()[:1], [0.01], params=PGD(steps=1, targeted=True), labels=wanted[:1]))
+
+
+def test_a_label_to_leave_that_is_wrong_already(tiny: Classifier) -> None:
+    predicted = tiny.predict(images()).argmax(1)
+    label = torch.stack([(predicted[0] + 1) % 5, predicted[1]])
+    study = epsilon_study(tiny, images(), [0.0, 64 / 255], params=PGD(steps=30), labels=label)
+    assert study.already.tolist() == [True, False]
+    assert study.success.tolist() == [[False, False], [False, True]]
+    assert answer(study, tiny).startswith(
+        f"The network does not decide for the label, {tiny.labels[int(label[0])]}, already"
+    )
+    assert study.smallest.isnan().tolist() == [True, False]
+
+
+def test_the_smallest_epsilon_is_an_upper_bound_or_the_smallest_tried(tiny: Classifier) -> None:
+    params = PGD(steps=5)
+    found = epsilon_study(tiny, images(), [0.0, 64 / 255, 80 / 255], params=params)
+    quick = epsilon_study(tiny, images(), [0.0, 64 / 255, 80 / 255], params=params, bisect=False)
+    tenths = found.smallest * 2550
+    assert bool((tenths - tenths.round()).abs().max() < 1e-3)
+    for index, value in enumerate(found.smallest.tolist()):
+        assert bool(attack(tiny, images()[index : index + 1], "pgd", params, epsilon=value).success)
+        at = f"{value * 255:.4g}/255 or less"
+        assert answer(found, tiny, index) == (
+            f"An epsilon of {at} changes the class. This is an upper bound, found by bisection to 0.1/255."
+        )
+        assert entry(found, tiny, "folder", "source", index)["smallest_epsilon_text"] == at
+        tried = "Smallest epsilon tried so far that changes the class (of 2): 64/255."
+        assert answer(quick, tiny, index) == tried
+    never = epsilon_study(tiny, images(), [0.0, 1e-4], params=params)
+    told = "No epsilon tried changes the class (1, up to 0.0255/255). A stronger attack may."
+    assert answer(never, tiny) == told
+    clean = epsilon_study(tiny, images(), [0.0], params=params)
+    assert answer(clean, tiny) == "Only epsilon 0 was tried so far, which leaves the picture as it is."
+
+
+def test_the_cost_that_is_told_is_what_is_computed_at_the_most(
+    tiny: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    forward, gradient = tiny.module.forward, torch.autograd.grad
+
+    def counted_forward(x: Tensor) -> Tensor:
+        passes.append(len(x))
+        return forward(x)
+
+    def counted_gradient(output: Tensor, leaf: Tensor, **more: bool) -> tuple[Tensor, ...]:
+        passes.append(2 * len(leaf))
+        return gradient(output, leaf, **more)
+
+    monkeypatch.setattr(tiny.module, "forward", counted_forward)
+    monkeypatch.setattr(torch.autograd, "grad", counted_gradient)
+    params, epsilons = PGD(steps=5), [0.0, 64 / 255]
+    epsilon_study(tiny, images(1), epsilons, params=params, method="saliency")
+    told = study_passes(tiny, epsilons, "pgd", params, "saliency")
+    assert told - study_passes(tiny, epsilons, "pgd", params, "saliency", bisect=False) == 10 * 17
+    assert 0.8 * told <= sum(passes) <= told + 10  # each bisection looks at its PNG, and the study once at the picture
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
+def test_a_network_that_is_certain_is_said_to_be(loss: Literal["cross-entropy", "margin"]) -> None:
+    sure, params = certain(), PGD(steps=2, loss=loss)
+    study = epsilon_study(sure, images(1), [0.0, 0.01, 0.02], params=params)
+    told = entry(study, sure, "folder", "source")["no_gradient"]
+    if loss == "margin":
+        assert told is None
+        return
+    assert told.startswith(
+        "At 2 of 2 epsilons the network was so sure (a probability of exactly 1) that the cross-entropy has no "
+        "gradient; the attack climbed the margin loss there instead."
+    )
+    rows = entry(study, sure, "folder", "source")["epsilons"]
+    assert [row["saturated"] for row in rows] == [False, True, True]
+    assert [row["blind"] for row in rows] == [False] * 3
+
+
+def test_files_carry_the_norm_that_they_have(tiny: Classifier) -> None:
+    params = PGD(steps=2, step_size=1 / 255, start_at_random=False)
+    study = epsilon_study(tiny, images(1), [0.0, 16 / 255], params=params)  # two steps of 1/255 reach no further
+    assert file_stem("perturbation", study, 1) == "perturbation-16of255-linf-2of255"
+    assert file_stem("adversarial", study, 1) == "adversarial-16of255-linf-2of255"
+    files = image_files(study, tiny, "one")
+    assert {"one/adversarial-16of255-linf-2of255.png", "one/perturbation-0of255-linf-0of255.npy"} < set(files)
+    far = epsilon_study(
+        tiny,
+        torch.full((1, 3, 64, 64), 0.5),
+        [0.5],
+        params=PGD("l2", steps=1, step_size=0.1, start_at_random=False, keep="last"),
+    )
+    assert file_stem("perturbation", far, 0) == "perturbation-0.5-l2-0.1"
+
+
+def test_the_envelope_is_named(tiny: Classifier) -> None:
+    plain, kept = (
+        epsilon_study(tiny, images(1), [0.25, 1.0], "fgsm", FGSM(), envelope=envelope) for envelope in (False, True)
+    )
+    assert "(envelope)" not in plain.protocol.sentence
+    assert "at each the best found there or at a smaller one (envelope)" in kept.protocol.sentence
+    assert [each.protocol.settings["envelope"] for each in (plain, kept)] == [False, True]
+    assert float(plain.attacked[1].linf) > 0.9
+    assert float(kept.attacked[1].linf) <= 0.25
 
 
 def test_numbers_give_the_same_curve_without_the_pictures(tiny: Classifier) -> None:

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from xai.attacks._spec import Moved
 from xai.attacks.fgsm import FGSM
 from xai.cli import main
+from xai.commands import attack as attack_command
 from xai.commands.attack import over_images, parse_epsilons
 from xai.errors import InputError
 from xai.files import sha256
@@ -55,7 +59,7 @@ def test_epsilons_that_are_none(word: str) -> None:
 def test_writes_files_that_agree_with_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
-    assert main(["attack", "sample:coffee", str(bad), *QUICK, "--json", "--out", str(tmp_path / "out")]) == 0
+    assert main(["attack", "sample:coffee", str(bad), *QUICK, "--json", "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
     manifest = json.loads(said.out)
     assert manifest == json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -66,11 +70,14 @@ def test_writes_files_that_agree_with_the_manifest(tmp_path: Path, capsys: pytes
     [image] = manifest["images"]
     folder = tmp_path / "out" / image["folder"]
     clean, moved = (
-        np.asarray(Image.open(folder / name)).astype(int) for name in ("clean.png", "adversarial-2of255.png")
+        np.asarray(Image.open(folder / name)).astype(int)
+        for name in ("clean.png", "adversarial-2of255-linf-2of255.png")
     )
     assert 0 < abs(clean - moved).max() <= 2
-    assert (np.asarray(Image.open(folder / "adversarial-0of255.png")) == clean).all()
-    delta = np.load(folder / "perturbation-4of255.npy")
+    assert (np.asarray(Image.open(folder / "adversarial-0of255-linf-0of255.png")) == clean).all()
+    [file] = folder.glob("perturbation-4of255-linf-*of255.npy")
+    delta = np.load(file)
+    assert abs(delta).max() == pytest.approx(float(file.stem.split("-")[-1].removesuffix("of255")) / 255, rel=1e-3)
     assert delta.shape == (3, 224, 224)
     assert abs(delta).max() <= 4 / 255 + 1e-6
     rows = list(csv.DictReader(io.StringIO((folder / "epsilon.csv").read_text())))
@@ -98,7 +105,7 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
     turned = manifest["over_images"]["smallest_epsilon"]
     assert turned["images"] == 2 - manifest["over_images"]["never_turned"]
     interval = "its bootstrap 95 % interval" if turned["images"] > 1 else "no interval: it is one image"
-    assert turned["protocol"] == f"mean over the images that succeed, with {interval}"
+    assert turned["protocol"] == f"mean upper bound over the images that are turned, with {interval}"
     assert rate["mean"][0] == 0
     assert all(low <= mean <= high for low, mean, high in zip(rate["low"], rate["mean"], rate["high"], strict=True))
 
@@ -118,7 +125,10 @@ def test_several_images_get_a_rate_and_folders_of_their_own(tmp_path: Path) -> N
         (["nothing.png"], "nothing.png"),
         (["sample:coffee", "sample:rocket", "--epsilon", "-1"], "--epsilon '-1' is out of range"),
         (["sample:coffee", "sample:rocket", "--layer", "nope"], "layer 'nope' is not in this network"),
-        (["sample:coffee", "sample:rocket", "--method", "attention_rollout"], "has no attention layers"),
+        (
+            ["sample:coffee", "sample:rocket", "--method", "attention_rollout"],
+            "there is no attention between the pixels and the score",
+        ),
     ],
 )
 def test_bad_requests_exit_2_with_one_line(
@@ -160,11 +170,13 @@ def test_a_class_to_reach_is_named_in_the_answer(tmp_path: Path, capsys: pytest.
     words = ["attack", "sample:coffee", "--epsilon", "0:1:1", "--attack", "fgsm", "--device", "cpu", "--out"]
     assert main([*words, str(tmp_path / "far"), "--target", "airliner"]) == 0
     said = capsys.readouterr().out
-    assert "smallest epsilon that reaches the class: none of those tried" in said
+    assert "No epsilon tried reaches the chosen class, airliner (1, up to 1/255)." in said
     assert "towards airliner (404)" in said
     assert main([*words, str(tmp_path / "near"), "--target", "espresso"]) == 0
-    assert "this is the class to reach already" in capsys.readouterr().out
-    assert json.loads((tmp_path / "near" / "manifest.json").read_text())["images"][0]["reached_before"]
+    assert "decides for the chosen class, espresso, already before the attack: nothing" in capsys.readouterr().out
+    [image] = json.loads((tmp_path / "near" / "manifest.json").read_text())["images"]
+    assert image["already"]
+    assert not any(row["success"] for row in image["epsilons"])
 
 
 def test_what_was_finished_stays_when_the_rest_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +201,8 @@ def test_what_was_finished_stays_when_the_rest_fails(tmp_path: Path, monkeypatch
 def test_noise_that_the_box_keeps_short_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def whiten(_: FGSM, module: InputModel, x: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
-        return torch.ones_like(x), module(torch.ones_like(x))
+    def whiten(_: FGSM, module: InputModel, x: Tensor, *rest: object) -> Moved:
+        return Moved(torch.ones_like(x), module(torch.ones_like(x)))
 
     monkeypatch.setattr(FGSM, "__call__", whiten)
     dark = tmp_path / "dark.png"
@@ -203,6 +215,39 @@ def test_noise_that_the_box_keeps_short_is_said(
     assert row["l2_noise"] < 0.9 * row["l2"]
     assert short.endswith(f"an L2 norm of {row['l2_noise']:.4g}, where the attack has {row['l2']:.4g}.")
     assert f"{dark}: {short}\n" in capsys.readouterr().out
+
+
+def test_a_crash_at_one_image_does_not_lose_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xai.commands import attack
+
+    real, calls = attack.study_of, []
+
+    def fails_first(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("out of luck")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(attack, "study_of", fails_first)
+    words = ["--epsilon", "1", "--attack", "fgsm", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(["attack", "sample:coffee", "sample:rocket", *words]) == 1
+    assert "bad: sample:coffee: RuntimeError: out of luck" in capsys.readouterr().err
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["complete"]
+    assert [each["source"] for each in manifest["images"]] == ["sample:rocket"]
+    calls.clear()
+    assert main(["attack", "sample:coffee", *words]) == 1  # nothing is attacked, but the request was right
+
+
+@pytest.mark.parametrize("command", ["explain", "attack"])
+def test_the_help_documents_that_some_failed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    assert "\n  1    some images could not be " in said
+    assert "all others are written" in said
 
 
 def test_random_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,12 +265,35 @@ def test_the_smallest_epsilon_of_one_image_alone_has_no_interval() -> None:
     norms = {who: torch.zeros(2, 1) for who in WHO}
 
     def numbers(success: Tensor, smallest: float) -> EpsilonNumbers:
-        each = (success, success, none, shift, torch.tensor([smallest]), "linf", norms)
+        each = (success, success, none, shift, torch.tensor([smallest]), "linf", norms, torch.tensor([False]))
         return EpsilonNumbers(torch.tensor([0.0, 0.5]), *each)
 
     turned = over_images([numbers(some, 0.5), numbers(none, math.nan)])["smallest_epsilon"]
-    said = "mean over the images that succeed, with no interval: it is one image"
+    said = "mean upper bound over the images that are turned, with no interval: it is one image"
     assert turned == {"mean": 0.5, "low": "nan", "high": "nan", "images": 1, "protocol": said}
     both = over_images([numbers(some, 0.5), numbers(some, 0.5)])["smallest_epsilon"]
-    said = "mean over the images that succeed, with its bootstrap 95 % interval"
+    said = "mean upper bound over the images that are turned, with its bootstrap 95 % interval"
     assert both == {"mean": 0.5, "low": 0.5, "high": 0.5, "images": 2, "protocol": said}
+
+
+def test_ctrl_c_within_an_image_keeps_those_before_it_and_tells_that_it_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting(attack_command.Progress):
+        def __call__(self, share: float, note: str) -> None:
+            if share > 0.6:  # the second of two images, after its first steps
+                os.kill(os.getpid(), signal.SIGINT)
+            super().__call__(share, note)
+
+    monkeypatch.setattr(attack_command, "Progress", Interrupting)
+    out = tmp_path / "out"
+    assert main(["attack", "sample:coffee", "sample:rocket", *QUICK, "--out", str(out)]) == 130
+    told = capsys.readouterr().err
+    assert "stopped at image 2 of 2, sample:rocket: nothing of it is kept, because its epsilons are attacked " in told
+    assert f"together; 1 finished before it are in {out}." in told
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["complete"], manifest["bad"]) == (False, [])
+    assert [each["source"] for each in manifest["images"]] == ["sample:coffee"]
+    for path, facts in manifest["files"].items():
+        assert sha256((out / path).read_bytes()) == facts["sha256"]
+    assert sorted(each.name for each in out.iterdir()) == sorted(["manifest.json", manifest["images"][0]["folder"]])

@@ -155,11 +155,13 @@ def test_drawn_data_keeps_the_generators_counterfactuals(tmp_path: Path, capsys:
 def test_what_cannot_be_audited_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "run"), "--device", "cpu"]
     assert error(capsys, "--rho", "1.2", *out) == "error: rho is 1.2; give a share from 0 to 1."
-    assert error(capsys, "--cue", "tail", *out) == "error: cue 'tail' is not known; use fur, background, mark."
-    assert error(capsys, "--seeds", "0", *out) == "error: --seeds is 0; give 1 or more."
+    assert error(capsys, "--cue", "tail", *out) == "error: cue 'tail' is not known; use fur, background or mark."
+    assert error(capsys, "--seeds", "0", *out) == "error: seeds is 0; give 1 to 1000."
     assert "is trained already; give --data to audit it on." in error(capsys, "--model", "run:x", *out)
     told = error(capsys, "--data", "sample:photos", "--weights", "random:0", *out)
-    assert told == "error: photos has no labels; an audit needs a folder for each class."
+    assert told == (
+        "error: 5 of 5 images have no label; give a folder or zip with one folder of images for each class."
+    )
     assert "--sweep trains on drawn data" in error(capsys, "--data", "sample:pets", "--sweep", *out)
     for name in ("one", "two"):
         (tmp_path / "d" / name).mkdir(parents=True)

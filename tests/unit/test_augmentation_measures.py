@@ -19,8 +19,8 @@ from xai.types import Run
 
 def test_area_by_hand():
     maps = torch.tensor([[[4.0, 3, 2, 1], [0, 0, -9, 0]], [[1, 1, 1, 1], [1, 1, 1, 1]], [[0, 0, 0, 0], [0, -1, 0, 0]]])
-    # 4 of 10 is not half, 4 + 3 is: two pixels of eight; four of eight equal ones; nothing positive: evenly spread
-    assert area(maps).values.tolist() == [0.25, 0.5, 0.5]
+    # 4 of 10 is not half, 4 + 3 is: two pixels of eight; four of eight equal ones; nothing positive
+    assert area(maps).values.tolist() == pytest.approx([0.25, 0.5, math.nan], nan_ok=True)
     assert area(maps, 0.4).values.tolist()[0] == 0.125  # 4 of 10 is 0.4 exactly
     assert area(maps, 0.99).values.tolist()[0] == 0.5
     assert not area(maps).higher_is_better
@@ -39,7 +39,10 @@ def test_entropy_by_hand_and_against_scipy():
     one = torch.zeros(1, 3, 3)
     one[0, 1, 2] = 7
     assert float(entropy(one).values) == 0
-    assert float(entropy(torch.zeros(1, 3, 3)).values) == pytest.approx(1)
+    level = torch.full((2, 3, 3), 0.2)  # the second is level, and the first nearly so
+    level[0, 0, 0] = 0.201
+    assert entropy(level).values.tolist() == pytest.approx([1, math.nan], abs=1e-4, nan_ok=True)
+    assert math.isnan(float(entropy(torch.zeros(1, 3, 3)).values))
     maps = torch.rand(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = [scipy.stats.entropy(each.flatten().numpy(), base=30) for each in maps]
     assert entropy(maps).values.tolist() == pytest.approx(expected, abs=1e-6)

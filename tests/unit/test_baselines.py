@@ -55,7 +55,7 @@ def test_random_is_uniform_and_depends_on_seed_and_image(tiny: Classifier) -> No
 
 def test_random_on_a_grid(tiny: Classifier) -> None:
     assert xai.attribute(tiny, images(2), "random", cells=7).values.shape == (2, 7, 7)
-    with pytest.raises(InputError, match=r"^cells is 0; give 1 or more, or none for one value a pixel\.$"):
+    with pytest.raises(InputError, match=r"^cells is 0; give 1 to 1024\.$"):
         RandomMap(cells=0)
 
 

@@ -96,10 +96,12 @@ def test_flips_movement_and_reliance_by_hand() -> None:
 def test_shares_against_chance_by_hand() -> None:
     maps = torch.tensor([[[1.0, 1.0], [2.0, -5.0]], [[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
     head = torch.tensor([[[1, 0], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]]).bool()
-    (found,) = shares_of("gradcam", maps, torch.tensor([False, True, False]), {"head": head})
-    # 1 of 4 positive mass in a quarter of the area; a blank map counts as spread evenly; the third has no head.
+    (found,) = shares_of("gradcam", maps, {"head": head})
+    # 1 of 4 positive mass in a quarter of the area; a blank map has no share; the third has no head.
     assert (found.share.mean, found.chance.mean, found.beyond.mean) == (0.25, 0.25, 0.0)
-    assert (found.share.n, found.blank) == (2, 1)
+    assert (found.share.n, found.blank) == (1, 1)
+    (found,) = shares_of("gradcam", torch.zeros(3, 2, 2), {"head": head})
+    assert (found.share.n, found.blank, math.isnan(found.beyond.mean)) == (0, 2, True)
 
 
 def test_networks_are_compared_by_the_first_methods_share_of_the_object_and_of_what_the_cue_lies_in() -> None:
@@ -117,10 +119,23 @@ def test_networks_are_compared_by_the_first_methods_share_of_the_object_and_of_w
     assert replace(found, shares=()).compared() == ()
 
 
-def test_alignment_of_own_data_is_what_a_class_has_most_of() -> None:
-    labels = torch.tensor([0, 0, 0, 1, 1, 2, 2])
-    found = usual(labels, ["a", "a", "b", "b", "b", "a", "b"])
-    assert found.tolist() == [True, True, False, True, True, True, True]
+def test_alignment_of_own_data_is_what_goes_with_a_class() -> None:
+    labels, groups = torch.tensor([0] * 30 + [1] * 20), ["a"] * 20 + ["b"] * 10 + ["b"] * 20
+    assert usual(labels, groups).tolist() == [True] * 20 + [False] * 10 + [True] * 20
+
+
+def test_alignment_is_over_representation_not_the_majority() -> None:
+    # both classes are mostly "a": 90 % of cats, 60 % of dogs; so "a" goes with cats, and "b" with dogs
+    labels, groups = torch.tensor([0] * 50 + [1] * 50), ["a"] * 45 + ["b"] * 5 + ["a"] * 30 + ["b"] * 20
+    assert usual(labels, groups).tolist() == [True] * 45 + [False] * 5 + [False] * 30 + [True] * 20
+
+
+@pytest.mark.parametrize("dogs", [40, 38])
+def test_without_over_representation_nothing_conflicts(dogs: int) -> None:
+    # 80 % of cats are "a" and 80 % (or 76 %, which chance would give) of dogs
+    labels, groups = torch.tensor([0] * 50 + [1] * 50), ["a"] * 40 + ["b"] * 10 + ["a"] * dogs + ["b"] * (50 - dogs)
+    assert all(usual(labels, groups).tolist())
+    assert all(usual(torch.zeros(4, dtype=torch.int64), ["a", "a", "a", "b"]).tolist())  # no class to compare with
 
 
 def test_group_weights_make_every_group_count_the_same() -> None:
@@ -163,7 +178,8 @@ def test_a_network_that_looks_at_brightness_is_caught_and_not_for_the_mark() -> 
     assert fur.score.low > 0.9
     assert abs(mark.score.mean) < 1e-6
     assert (found.aligned.mean, found.conflicting.mean) == (1.0, 0.0)  # type: ignore[union-attr]
-    assert found.verdict == ("Decides by fur colour: flips in 16 of 16 recoloured animals; accuracy on dark cats 0%.")
+    said = "Decides by fur colour: flips in 16 of 16 recoloured animals; accuracy on dark cats 0% (0 of 4)."
+    assert found.verdict == said
     assert {s.region for s in found.shares} == {"animal", "head", "ears", "muzzle", "fur", "background", "mark"}
     assert Audit.of(json.loads(json.dumps(found.plain()))) == replace(found, classes=found.classes)
 
@@ -194,9 +210,9 @@ def test_the_verdict_follows_its_rules(fur, shape, said: str) -> None:
     found = Audit("fur", 50, True, "", ("cat", "dog"), groups, None, None, (one("fur", fur), one("shape", shape)),
                   (), "", (), {})  # fmt: skip
     assert verdict(found).startswith(said)
-    assert verdict(found).endswith("accuracy on dark cats 12%.")
+    assert verdict(found).endswith("accuracy on dark cats 12% (3 of 25).")
     nothing = replace(found, reliance=())
-    assert verdict(nothing).startswith("Groups differ by 88 points; accuracy on dark cats 12%. Without masks that")
+    assert verdict(nothing).startswith("Groups differ: 88.0 points between best and worst, plausible from 65.6 to ")
 
 
 # --- own data ---------------------------------------------------------------------------------------------------------
@@ -218,6 +234,22 @@ def pictures(folder: Path) -> Path:
     return folder / "data"
 
 
+def with_background(path: Path, seed: int) -> None:
+    """Redraw a picture of `pictures` before another background of its own, as bright in the mean: it is no copy."""
+    blocks = np.random.default_rng(seed).permutation([-60, 60] * 32).reshape(8, 8)
+    levels = (128 + np.kron(blocks, np.ones((8, 8))))[..., None].repeat(3, 2).astype(np.uint8)
+    levels[12:52, 12:52] = np.array(Image.open(path))[12:52, 12:52]
+    Image.fromarray(levels).save(path)
+
+
+def different_pictures(folder: Path) -> Path:
+    """`pictures`, each before a background of its own: no copies of one picture."""
+    data = pictures(folder)
+    for seed, path in enumerate(sorted(data.glob("*/*/*.png"))):
+        with_background(path, seed)
+    return data
+
+
 def test_groups_come_from_folders_a_table_or_brightness(tmp_path: Path) -> None:
     items = open_dataset(pictures(tmp_path)).items
     expected = ("dark", "dark", "light", "light") * 2
@@ -228,9 +260,10 @@ def test_groups_come_from_folders_a_table_or_brightness(tmp_path: Path) -> None:
     (tmp_path / "g.csv").write_text("file,group\n" + "\n".join(f"{i.key},{i.key[4]}" for i in items), encoding="utf-8")
     assert groups_of(items, str(tmp_path / "g.csv"))[0] == ("d", "d", "l", "l") * 2
     with pytest.raises(InputError, match=r"^g\.csv has no group for cat/dark/0\.png; add a line"):
-        groups_in("file,group\nx.png,a\n", items, "g.csv")
+        groups_in({"x.png": "a"}, items, "g.csv")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"has the columns a, b; it needs file and group, with a comma between\.$"):
-        groups_in("a,b\n1,2\n", items, "g.csv")
+        groups_of(items, str(tmp_path / "bad.csv"))
     with pytest.raises(InputError, match=r"lies in no group folder"):
         groups_of([Item("cat/1.png", 0, items[0].open)], "folders")
     with pytest.raises(InputError, match=r"^all 2 images are of the group 'dark'"):
@@ -251,7 +284,8 @@ def test_own_images_are_recoloured_inside_their_masks(tmp_path: Path) -> None:
     assert (swap.flipped, swap.flips.n) == (8, 8)
     assert "8 of 8 recoloured images" in found.verdict
     bare = of_items(items, [i.label or 0 for i in items], groups, "brightness", clf, _run())
-    assert audit(clf, bare).verdict.startswith("Groups differ by 100 points")
+    # two of two right and none of two: Wilson's intervals are too wide for a finding
+    assert audit(clf, bare).verdict.startswith("No difference between groups shown: 100.0 points between best and")
 
 
 def test_recolouring_mirrors_lightness_and_leaves_the_rest() -> None:

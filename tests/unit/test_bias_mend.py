@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import xai
-from tests.unit.test_bias import pictures
+from tests.unit.test_bias import different_pictures, pictures, with_background
 from xai import cli
 from xai.errors import Cancelled
 from xai.runs import RunFolder
@@ -41,10 +42,12 @@ def test_every_group_is_drawn_as_often_and_repeats_only_when_it_has_no_more() ->
 
 def test_own_images_are_mended_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Two images of each class and group, and four light cats more: of six two are held out, of two one.
-    data, out = pictures(tmp_path), tmp_path / "run"
+    data, out = different_pictures(tmp_path), tmp_path / "run"
     for where in ("data", "masks"):
         for index in range(2, 6):
             shutil.copy(tmp_path / where / "cat/light/0.png", tmp_path / where / f"cat/light/{index}.png")
+            if where == "data":
+                with_background(data / f"cat/light/{index}.png", 100 + index)
     words = ["audit-bias", "--data", str(data), "--masks", str(tmp_path / "masks"), "--device", "cpu", "--mend"]
     words += ["--seeds", "1", "--epochs", "1", "--out", str(out)]
     assert cli.main([*words, "--json"]) == 0
@@ -75,8 +78,27 @@ def test_own_images_are_mended_side_by_side(tmp_path: Path, capsys: pytest.Captu
     assert cells[2] == ["balanced", "own", "0", *said]
 
 
+def test_copies_of_training_images_in_given_folders_are_left_out_of_the_audit(tmp_path: Path) -> None:
+    source, data = different_pictures(tmp_path), tmp_path / "given"
+    for path in sorted(source.glob("*/*/*.png")):
+        place = data / ("train" if path.name == "0.png" else "test") / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    Image.open(data / "train/cat/dark/0.png").save(data / "test/cat/dark/again.jpg", quality=70)
+    own = OwnRequest(str(data), "simple_cnn")
+    found = mend_own(MendRequest(own, seeds=1, epochs=1), tmp_path / "run", device="cpu")
+    assert {"key": "test/cat/dark/again.jpg", "reason": "shows the same picture as a training image"} in (
+        found["left_out"]
+    )
+    assert [each["audit"]["images"] for each in found["mend"]] == [4] * len(ARMS)
+    assert found["data"].endswith(
+        "networks trained on 4 of the images, every audit on the other 4, the folders as they are given, without 1 "
+        "that shows the same picture as a training image (1 picture is there more than once)"
+    )
+
+
 def test_a_classifier_that_is_there_is_audited_on_the_same_images(tmp_path: Path) -> None:
-    own = OwnRequest(str(pictures(tmp_path)), "simple_cnn", "random:3")
+    own = OwnRequest(str(different_pictures(tmp_path)), "simple_cnn", "random:3")
     request = MendRequest(own, seeds=1, epochs=1)
 
     def stop() -> bool:
@@ -103,7 +125,7 @@ def test_what_cannot_be_mended_is_refused(tmp_path: Path, capsys: pytest.Capture
 
     told = error("--data", str(data), "--weights", "random:0", "--seeds", "2")
     assert told == "error: --seeds is about training; add --mend to train on --data, or leave it out."
-    assert error("--data", "sample:photos", "--mend").startswith("error: photos has 0 classes; mending trains on")
+    assert error("--data", "sample:photos", "--mend").startswith("error: 5 of 5 images have no label; give a")
     shutil.rmtree(data / "cat" / "dark")
     shutil.rmtree(data / "dog" / "light")
     assert error("--data", str(data), "--mend") == (

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from tests.unit.test_bias import by_brightness, pictures
+from tests.unit.test_bias import by_brightness, different_pictures, pictures
 from xai import cli, settings
 from xai.data import open_dataset
 from xai.data._spec import Item
+from xai.data.groups import groups_by, matched, table_of
 from xai.errors import InputError, NotApplicableError, UnknownNameError
+from xai.models.store import load_model
+from xai.run_files import RunFiles
+from xai.settings import ASSETS
 from xai.statistics import Interval, wilson
 from xai.studies import bias_own
 from xai.studies._bias_groups import FOLDERS, groups_in, groups_of, with_masks
@@ -78,7 +85,7 @@ def test_a_name_that_two_images_of_the_data_have_is_not_clear_in_a_sample_of_it(
     assert [each.reason for each in problems] == ["mask left out: 2 images are named so; lay masks out like the images"]
     assert found[0].open_mask is not None
     with pytest.raises(InputError, match=r"^g\.csv has no group for cat/1\.png; 2 images are called 1\.png: give its"):
-        groups_in("file,group\n1.png,a\n", items[:1], "g.csv", known)
+        groups_in({"1.png": "a"}, items[:1], "g.csv", known)
 
 
 def test_masks_come_out_of_a_zip_with_a_folder_around_them_and_of_flat_files(tmp_path: Path) -> None:
@@ -143,7 +150,7 @@ def test_images_that_do_not_fit_the_memory_are_refused_before_they_are_read(tmp_
 
 def test_what_does_not_fit_the_memory_is_refused_before_anything_is_trained_for_it(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(settings, "free_memory", lambda: 0)
-    own = OwnRequest(str(pictures(tmp_path)), "simple_cnn")
+    own = OwnRequest(str(different_pictures(tmp_path)), "simple_cnn")
     with pytest.raises(InputError, match=r"^4 images at 64 x 64 px need"):
         mend_own(MendRequest(own, 1, 1), tmp_path / "mended", device="cpu")
     with pytest.raises(InputError, match=r"^8 images at 64 x 64 px need .* else --per-group N\)\.$"):
@@ -168,34 +175,134 @@ def test_a_table_that_names_other_files_says_which(tmp_path: Path) -> None:
     extra = ["gone/1.png,a", "gone/2.png,a", "gone/3.png,a", "gone/4.png,a"]
     (tmp_path / "g.csv").write_text("\n".join(["file,group", *lines, *extra]), encoding="utf-8")
     told = groups_of(items, str(tmp_path / "g.csv"))[1]
-    assert told == (
-        "groups from g.csv, which also names what is no image of the data: gone/1.png, gone/2.png, gone/3.png "
-        "and 1 more"
-    )
+    assert told == ("groups from g.csv, 8 of 12 lines matched (not: gone/1.png, gone/2.png, gone/3.png and 1 more)")
     part = [item for item in items if item.key.startswith(("cat/dark/0", "dog/dark/0"))]
     (tmp_path / "h.csv").write_text("\n".join(["file,group", *lines]), encoding="utf-8")
-    assert groups_of(part, str(tmp_path / "h.csv"), known={i.key for i in items})[1] == "groups from h.csv"
+    assert groups_of(part, str(tmp_path / "h.csv"), known={i.key for i in items})[1] == (
+        "groups from h.csv, 8 of 8 lines matched"
+    )
+
+
+def test_a_table_of_a_folder_fits_its_zip_which_has_a_folder_around_everything(tmp_path: Path) -> None:
+    root = pictures(tmp_path)
+    inside = open_dataset(root).items
+    lines = [f"{item.key},{item.key.split('/')[1]}" for item in inside]
+    (tmp_path / "g.csv").write_text("\n".join(["file,group", *lines]), encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for item in inside:
+            archive.write(root / item.key, f"my pets/{item.key}")
+    zipped = open_dataset(tmp_path / "pets.zip").items
+    expected = ("dark", "dark", "light", "light") * 2
+    for items in (inside, zipped):
+        assert groups_of(items, str(tmp_path / "g.csv")) == (expected, "groups from g.csv, 8 of 8 lines matched")
+    around = {f"/data/my pets/{line.split(',')[0]}": line.split(",")[1] for line in lines}
+    assert groups_in(around, inside, "g.csv") == (expected, "groups from g.csv, 8 of 8 lines matched")
+    # A line that could mean two images means neither, and a whole path goes before the end of one.
+    assert matched({"1.png": "x", "a/1.png": "y"}, ["a/1.png", "b/a/1.png"], "g") == {"a/1.png": "a/1.png"}
+    assert matched({"x.png": "x", "cat/x.png": "y"}, ["d/cat/x.png"], "g") == {"d/cat/x.png": "cat/x.png"}
+
+
+def test_groups_of_a_split_come_from_a_pattern_or_a_table_and_say_how_many_images_have_one(tmp_path: Path) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    groups, told = groups_by(items[:6], r"(dark|light)/0")
+    assert groups == ("dark", "", "light", "", "dark", "")
+    assert told == (
+        "groups from the file names by '(dark|light)/0': 3 of 6 images in 2 groups; the other 3 stand alone"
+    )
+    (tmp_path / "g.csv").write_text("file,group\ncat/dark/0.png,p1\ngone.png,p2\n", encoding="utf-8")
+    groups, told = groups_by(items, str(tmp_path / "g.csv"))
+    assert groups == ("p1", *[""] * 7)
+    assert told == (
+        "groups from g.csv, 1 of 2 lines matched (not: gone.png): 1 of 8 images in 1 group; the other 7 stand alone"
+    )
+    with pytest.raises(InputError, match=r"by 'patient': none of the 8 images has a group, such as cat/dark/0\.png; "):
+        groups_by(items, "patient")
+    with pytest.raises(InputError, match=r"^groups 'patient\(' is no regular expression \(.*\); give one such as "):
+        groups_by(items, "patient(")
 
 
 def test_a_table_that_contradicts_itself_or_is_not_clear_is_refused(tmp_path: Path) -> None:
     items = open_dataset(pictures(tmp_path)).items
     with pytest.raises(InputError, match=r"^g\.csv has two groups for cat/dark/0\.png: a and b; keep one line\.$"):
-        groups_in("file,group\ncat/dark/0.png,a\ncat/dark/0.png,b\n", items, "g.csv")
+        table_of("file,group\ncat/dark/0.png,a\ncat/dark/0.png,b\n", "g.csv")
     with pytest.raises(InputError, match=r"^g\.csv has no group for cat/dark/0\.png; 4 images are called 0\.png: give"):
-        groups_in("file,group\n0.png,a\n", items, "g.csv")
+        groups_in({"0.png": "a"}, items, "g.csv")
     with pytest.raises(InputError, match=r"has the columns file;group; it needs file and group, with a comma between"):
-        groups_in("file;group\n0.png;a\n", items, "g.csv")
+        table_of("file;group\n0.png;a\n", "g.csv")
     with pytest.raises(InputError, match=r"^g\.csv has no group for cat/dark/0\.png; add a line"):
-        groups_in("file,group\n", items, "g.csv")
+        groups_in({}, items, "g.csv")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_lines_of_a_table_that_mean_one_image_are_refused_where_their_groups_differ(tmp_path, order) -> None:
+    items = open_dataset(pictures(tmp_path)).items
+    other = [f"{item.key},{item.key[:3]}" for item in items if item.key != "cat/dark/0.png"]
+    lines = ["old/cat/dark/0.png,a", "new/my/cat/dark/0.png,b"]
+
+    def table(*more: str) -> str:
+        place = tmp_path / "g.csv"
+        place.write_text("\n".join(["file,group", *other, *[*lines, *more][::order]]), encoding="utf-8")
+        return str(place)
+
+    told = (
+        r"^g\.csv has two lines for cat/dark/0\.png: \S+ with the group [ab] and \S+ with the group [ab]; keep one\.$"
+    )
+    for ask in (groups_by, groups_of):
+        with pytest.raises(InputError, match=told) as refused:
+            ask(items, table())
+        assert all(line.split(",")[0] in str(refused.value) for line in lines)
+        assert ask(items, table("cat/dark/0.png,c", "0.png,d"))[0][0] == "c"  # what has more of the path counts
+    lines[1] = "new/cat/dark/0.png,a"
+    assert groups_by(items, table())[0][0] == "a"
+
+
+def test_a_regular_expression_that_takes_too_long_is_stopped_and_others_go_on_meanwhile() -> None:
+    items = [Item("a" * 40 + "!.png", 0, Image.Image)]
+    begun, turns = time.monotonic(), 0
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(groups_by, items, "(a+)+$")
+        while not asked.done():
+            time.sleep(0.01)
+            turns += 1
+        with pytest.raises(InputError, match=r"^groups '\(a\+\)\+\$' takes longer than 5 s on 1 name; give a simpler"):
+            asked.result()
+    assert time.monotonic() - begun < 60
+    assert turns > 50
+    for how in ("a{99999999999}", "(" * 150 + ")" * 50):
+        with pytest.raises(InputError, match=r"^groups '.*' is no regular expression \(.*\); give one such as"):
+            groups_by(items, how)
+    with pytest.raises(InputError, match=r"^groups is a regular expression of 201 characters; give at most 200\.$"):
+        groups_by(items, "a" * 201)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            'file,group\n0.png,a\n1.png,"b\n2.png,c\n',
+            r"^g\.csv cannot be read as a CSV \(.*\); is a quotation mark left",
+        ),
+        ("file,group\n0.png,a\n1.png\n", r"^g\.csv has a line with the file 1\.png and nothing after it; add a comma"),
+        (
+            "file,group\na,b.png,p1\n",
+            r"^g\.csv has a line with more values than columns \(a,b\.png,\.\.\.\); put a value",
+        ),
+    ],
+)
+def test_a_line_of_a_table_that_cannot_be_understood_is_refused(text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        table_of(text, "g.csv")
+    assert table_of('file,group\r\n"a,b.png",p1\r\n0.png,\r\n', "g.csv") == {"a,b.png": "p1", "0.png": ""}
 
 
 def test_empty_lines_and_dotted_paths_of_a_table_are_understood_and_other_encodings_refused(tmp_path: Path) -> None:
     items = open_dataset(pictures(tmp_path)).items
     lines = [f"./{item.key},{item.key[:3]}" for item in items]
-    found = groups_in("\n".join(["file,group", *lines, ",", ",,", " ,"]), items, "g.csv")
-    assert found == (tuple(item.key[:3] for item in items), ())
+    table = table_of("\n".join(["file,group", *lines, ",", ",,", " ,"]), "g.csv")
+    found = groups_in(table, items, "g.csv")
+    assert found == (tuple(item.key[:3] for item in items), "groups from g.csv, 8 of 8 lines matched")
     with pytest.raises(InputError, match=r"^g\.csv has a line with the group dark and no file; name the file, or "):
-        groups_in("\n".join(["file,group", *lines, ",dark"]), items, "g.csv")
+        table_of("\n".join(["file,group", *lines, ",dark"]), "g.csv")
     (tmp_path / "g.csv").write_text("\n".join(["file,group", *lines]), encoding="utf-16")
     with pytest.raises(InputError, match=r"^g\.csv is not text in UTF-8; save it as a CSV in UTF-8\.$"):
         groups_of(items, str(tmp_path / "g.csv"))
@@ -205,7 +312,7 @@ def test_a_table_whose_quotation_mark_is_left_open_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"^g\.csv cannot be read as a CSV \(field larger .*\); is a quotation mark le"
     ):
-        groups_in("file,group\n" + '"0.png,a\n' + "1.png,b\n" * 20_000, [], "g.csv")
+        table_of("file,group\n" + '"0.png,a\n' + "1.png,b\n" * 20_000, "g.csv")
 
 
 def test_folders_around_everything_are_no_groups(tmp_path: Path) -> None:
@@ -230,7 +337,7 @@ def test_brightness_passes_over_a_broken_image_and_the_audit_lists_it(tmp_path: 
     found = of_items(items, [i.label or 0 for i in items], groups, "brightness", by_brightness(), Run())
     assert (len(found), [each.key for each in found.problems]) == (8, ["cat/dark/9.png"])
     broken = [item for item in items if item.key.endswith("9.png")]
-    with pytest.raises(InputError, match=r"^none of the 1 images can be decoded; the first is cat/dark/9\.png\.$"):
+    with pytest.raises(InputError, match=r"^none of the 1 image can be decoded; the first is cat/dark/9\.png\.$"):
         groups_of(broken, "brightness")
     with pytest.raises(InputError, match=r"^all 2 images are of the group 'dark'; an audit compares at least two\.$"):
         groups_of([*broken, items[0]], "brightness")
@@ -284,6 +391,30 @@ def test_drawn_data_stays_marked_with_groups_of_its_own_making(tmp_path, capsys,
     assert [each["factor"] for each in found["reliance"]] == ["brightness"]
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_what_counts_as_the_answer_of_independent_sigmoids_is_told(tmp_path, capsys, output: str) -> None:
+    weights = load_file(ASSETS / "bias" / "networks" / "fur-study-biased-s0.safetensors")
+    weights["head.bias"] -= 0.9  # for some images both classes are improbable
+    path = tmp_path / "net.safetensors"
+    save_file(weights, path)
+    path.with_suffix(".txt").write_text("cat\ndog\n")
+    words = ["--data", "sample:pets?cats=6&dogs=6&pixels=96", "--weights", f"file:{path}", "--output", output]
+    assert cli.main(["audit-bias", *words, "--device", "cpu", "--out", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().out
+    classifier = load_model("simple_cnn", f"file:{path}?output={output}", "cpu")
+    images = [item.open() for item in open_dataset("sample:pets?cats=6&dogs=6&pixels=96").items]
+    logits = classifier.predict(classifier.preprocess(images))
+    none = int((logits.amax(1) < 0).sum())
+    assert 0 < none < len(images)
+    said = (
+        f"the class of the largest probability counts as the answer, also where none reaches 0.5 ({none} of 12 images)"
+    )
+    assert (said in told) == (output == "sigmoid")
+    found = RunFiles(tmp_path / "run").summary()["base"]["audit"]
+    assert (said in found["how"]) == (output == "sigmoid")
+    assert [row["predicted"] for row in found["rows"]] == logits.argmax(1).tolist()
+
+
 # --- the gap ----------------------------------------------------------------------------------------------------------
 
 
@@ -304,8 +435,8 @@ def test_a_network_that_has_learned_nothing_is_not_praised_for_relying_on_nothin
     found = Audit("fur", 50, True, "", ("cat", "dog"), groups, None, None, (nothing,), (), "", (), {})
     assert not learned(found)
     assert verdict(found) == (
-        "Does not rely on fur colour: flips in 9 of 50 recoloured animals, but has not learned the task (right on 26 "
-        "of 50 images; one answer for all gets 50%); worst group: accuracy on dark dogs 48%."
+        "No clear reliance on fur colour: flips in 9 of 50 recoloured animals, but has not learned the task (right on "
+        "26 of 50 images; one answer for all gets 50%); worst group: accuracy on dark dogs 48% (12 of 25)."
     )
     able = replace(found, groups=(replace(groups[0], accuracy=wilson(24, 25)), groups[1]))
     assert learned(able)
@@ -324,7 +455,8 @@ def test_a_network_that_has_learned_nothing_is_not_praised_for_relying_on_nothin
     [
         (157, "Decides by fur colour: flips in 157 of 200 recoloured animals, by small shifts of unsure answers"),
         (56, "Leans on fur colour: flips in 56 of 200 recoloured animals, by small shifts of unsure answers"),
-        (20, "Does not rely on fur colour: flips in 20 of 200 recoloured animals; worst group: accuracy on"),
+        (20, "No clear reliance on fur colour: flips in 20 of 200 recoloured animals; worst group: accuracy on"),
+        (4, "Does not rely on fur colour: flips in 4 of 200 recoloured animals; worst group: accuracy on"),
     ],
 )
 def test_answers_that_flip_are_relied_on_however_unsure_they_are(flips: int, said: str) -> None:
@@ -353,7 +485,7 @@ def test_answers_that_flip_are_relied_on_however_unsure_they_are(flips: int, sai
             "Leans on brightness: flips in 1 of 1 recoloured images; accuracy on",
         ),
         (1, 5, (0.1, 0.0, 0.3), "Too few images to tell whether it relies on brightness: flips in 1 of 5 recoloured"),
-        (1, 40, (0.1, 0.0, 0.3), "Does not rely on brightness: flips in 1 of 40 recoloured images; worst group"),
+        (1, 40, (0.1, 0.0, 0.3), "No clear reliance on brightness: flips in 1 of 40 recoloured images; worst group"),
         (2, 3, (0.67, 0.0, 1.0), "Leans on brightness: flips in 2 of 3 recoloured images; accuracy on"),
     ],
 )
@@ -363,3 +495,44 @@ def test_few_images_make_no_sure_verdict(flipped: int, n: int, ends: tuple[float
     groups = (Group("cat", "a", False, wilson(9, 10)), Group("dog", "b", True, wilson(10, 10)))
     found = Audit("brightness", 20, False, "", ("cat", "dog"), groups, None, None, (cue,), (), "", (), {})
     assert verdict(found).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        (
+            (38, 41),
+            "No difference between groups shown: 6.0 points between best and worst, plausible from -10.1 to 21.7;",
+        ),
+        ((20, 41), "Groups differ: 42.0 points between best and worst, plausible from 23.2 to 56.9;"),
+    ],
+)
+def test_groups_differ_only_where_the_interval_leaves_out_zero(right: tuple[int, int], said: str) -> None:
+    groups = tuple(Group("cat", value, True, wilson(n, 50)) for value, n in zip("ab", right, strict=True))
+    found = Audit("group", 100, False, "", ("cat",), groups, None, None, (), (), "", (), {})
+    assert verdict(found).startswith(said)
+    assert f"accuracy on a cats {2 * right[0]}% ({right[0]} of 50). Without masks that fit" in verdict(found)
+
+
+def test_the_best_and_the_worst_of_many_groups_are_picked() -> None:
+    counts = (36, 40, 41, 42, 43, 46)  # alone, 46 against 36 of 50 differ; picked among six groups of chance they may
+    assert less(wilson(46, 50), wilson(36, 50)).low > 0
+    groups = tuple(Group("cat", str(place), True, wilson(n, 50)) for place, n in enumerate(counts))
+    found = Audit("group", 300, False, "", ("cat",), groups, None, None, (), (), "", (), {})
+    assert verdict(found).startswith("No difference between groups shown: 20.0 points between best and worst,")
+    assert "picked among 6;" in verdict(found)
+
+
+def test_shape_decides_alone_only_where_the_intervals_part() -> None:
+    def relies(factor: str, mean: float, low: float, high: float) -> Reliance:
+        ends = Interval(mean, low, high, 20)
+        return Reliance(factor, wilson(1, 20), 1, ends, ends)
+
+    groups = (Group("cat", "dark", False, wilson(9, 10)), Group("dog", "dark", True, wilson(10, 10)))
+    shape = relies("shape", 0.7, 0.55, 0.85)
+    for fur, said in (
+        (relies("fur", 0.1, -0.1, 0.3), "Decides by shape, not by fur colour: "),
+        (relies("fur", 0.3, -0.1, 0.7), "Decides by shape; whether by fur colour too is open: "),
+    ):
+        found = Audit("fur", 20, True, "", ("cat", "dog"), groups, None, None, (fur, shape), (), "", (), {})
+        assert verdict(found).startswith(said)

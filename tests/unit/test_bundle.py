@@ -162,14 +162,19 @@ def test_a_folder_holds_the_zips_files(subject: Subject, tmp_path: Path) -> None
     assert zip_folder(tmp_path / "out", manifest).read_bytes() == packed
 
 
-def test_a_shared_scale_is_one_for_all(subject: Subject) -> None:
-    own = [e["scale"] for e in explanations(json.loads(unpack(bundle_zip([subject]))["manifest.json"]))[:3]]
-    shared = json.loads(unpack(bundle_zip([subject], Bundle(Look(shared=True))))["manifest.json"])
-    scales = [each["scale"] for each in explanations(shared)[:3]]
-    assert len({json.dumps(each) for each in own}) == 3
-    assert len({json.dumps(each) for each in scales}) == 1
-    assert scales[0]["sentence"].endswith("shared by 3 maps")
-    assert {each["colormap"] for each in explanations(shared)[:3]} == {"bluered"}
+def test_a_shared_scale_is_one_for_the_maps_in_one_unit(subject: Subject, tiny: Classifier) -> None:
+    names = ["gradcam", "inputxgradient", "integrated_gradients", "saliency"]
+    tiles = compare([tiny], subject.tiles[0].x, names, targets=2, params={"integrated_gradients": {"steps": 4}}).tiles
+    several = dataclasses.replace(subject, tiles=tiles)
+    own = [e["scale"] for e in explanations(json.loads(unpack(bundle_zip([several]))["manifest.json"]))]
+    shared = explanations(json.loads(unpack(bundle_zip([several], Bundle(Look(shared=True))))["manifest.json"]))
+    scales = [each["scale"] for each in shared]
+    assert len({json.dumps(each) for each in own}) == 4
+    assert scales[1] == scales[2]  # both in logits a pixel
+    assert scales[1]["sentence"].endswith("shared by 2 maps")
+    assert scales[1]["high"] == pytest.approx(max(own[1]["high"], own[2]["high"]), rel=0.2)
+    assert [scales[0], scales[3]] == [own[0], own[3]]  # in units of their own
+    assert {each["colormap"] for each in shared[1:3]} == {"bluered"}
 
 
 def test_names_never_collide_and_never_leave_the_folder(subject: Subject, tmp_path: Path) -> None:

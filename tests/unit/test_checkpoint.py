@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import random
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from xai import checkpoint
-from xai.checkpoint import has_checkpoint, load_checkpoint, previous, rng_state, save_checkpoint, set_rng_state
+from xai.checkpoint import has_checkpoint, load_checkpoint, previous, save_checkpoint
 from xai.errors import InputError, StorageError, WeightsError
 
 
@@ -175,38 +174,3 @@ def test_a_process_killed_between_two_files_loses_the_last_step_at_most(tmp_path
     assert bool(found.note) == bool(moved)
     save_checkpoint(path, {"step": 2})
     assert load_checkpoint(path).state == {"step": 2}
-
-
-def draws(generator: torch.Generator) -> list[float]:
-    cuda = [torch.rand(1, device="cuda").item()] if torch.cuda.is_available() else []
-    return [
-        random.random(),
-        random.gauss(0, 1),
-        float(np.random.rand()),  # noqa: NPY002
-        float(np.random.standard_normal()),  # noqa: NPY002
-        torch.rand(1).item(),
-        torch.randn(1, generator=generator).item(),
-        *cuda,
-    ]
-
-
-def test_random_states_go_on_through_a_file(tmp_path):
-    own = torch.Generator().manual_seed(3)
-    draws(own)  # gauss and standard_normal now keep a second number for the next call
-    save_checkpoint(tmp_path / "last.pt", {"rng": rng_state({"batches": own})})
-    expected = [draws(own) for _ in range(3)]
-    other = torch.Generator().manual_seed(99)
-    random.seed(5)
-    np.random.seed(5)  # noqa: NPY002
-    torch.manual_seed(5)
-    set_rng_state(load_checkpoint(tmp_path / "last.pt").state["rng"], {"batches": other})
-    assert [draws(other) for _ in range(3)] == expected
-
-
-def test_a_generator_that_was_not_saved_is_told_before_anything_changes():
-    state = rng_state()
-    random.seed(8)
-    before = random.getstate()
-    with pytest.raises(InputError, match="has no state of the random generator 'noise'; it is of other code"):
-        set_rng_state(state, {"noise": torch.Generator()})
-    assert random.getstate() == before

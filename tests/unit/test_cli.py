@@ -47,7 +47,7 @@ def test_a_folder_with_bad_files_is_explained_but_for_those(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["explain", str(photos), "--method", "gradcam", "saliency", "--out", str(out), "--zip"]) == 0
+    assert main(["explain", str(photos), "--method", "gradcam", "saliency", "--out", str(out), "--zip"]) == 1
     said, told = capsys.readouterr()
     manifest = read(out)
     assert [image["source"] for image in manifest["images"]] == [
@@ -161,7 +161,7 @@ def test_ctrl_c_keeps_what_was_finished(
         (["explain", str(CAT), "--target", "top0"], "target 'top0' does not exist; use top1 to top1000."),
         (["explain", str(CAT), "--layer", "layer4"], "layer 'layer4' is not in this network; near it are"),
         (["explain", str(CAT), "--param", "gradcam.x=1"], "gradcam has no parameter 'x'; it has layer."),
-        (["explain", str(CAT), "--method", "rise", "--param", "rise.masks=0"], "masks is 0; give 1 or more."),
+        (["explain", str(CAT), "--method", "rise", "--param", "rise.masks=0"], "masks is 0; give 1 to 100000."),
         (["explain", str(CAT), "--opacity", "1.5"], "opacity 1.5 is outside 0 to 1."),
         (
             ["explain", str(CAT), "--opacity", "much"],

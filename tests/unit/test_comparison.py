@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from tests.conftest import make_tiny
@@ -16,7 +17,6 @@ from xai.explain import attribute
 from xai.explain._spec import METHODS
 from xai.models.classes import class_index, target_classes
 from xai.models.classifier import Classifier
-from xai.similarity import spearman
 from xai.studies import comparison
 from xai.studies.comparison import agreement, compare, cost, each_tile, forward_seconds, passes
 from xai.types import Run
@@ -179,13 +179,26 @@ def test_target_classes(tiny: Classifier) -> None:
 def test_agreement_is_spearmans_correlation_of_every_two_maps(tiny64: Classifier) -> None:
     x = torch.rand(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     found = compare([tiny64], x, ["gradcam", "saliency", "center"]).explained()
-    table = agreement(found)
-    assert table.shape == (2, 3, 3)
-    for one in range(3):
-        for two in range(3):
-            expected = spearman(found[one].maps(), found[two].maps())
-            assert table[:, one, two].tolist() == pytest.approx(expected.tolist(), abs=1e-9)
-    assert table[:, 0, 0].tolist() == pytest.approx([1.0, 1.0], abs=1e-12)
+    for signed in (False, True):
+        table = agreement(found, signed)
+        assert table.shape == (2, 3, 3)
+        for one in range(3):
+            for two in range(3):
+                maps = [found[each].maps() if signed else found[each].maps().abs() for each in (one, two)]
+                expected = [spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(*maps, strict=True)]
+                assert table[:, one, two].tolist() == pytest.approx(expected, abs=1e-9, nan_ok=True)
+        assert table[:, 1, 1].tolist() == pytest.approx([1.0, 1.0], abs=1e-12)
+
+
+def test_a_map_and_a_finer_one_whose_factor_it_is_agree_by_size(tiny64: Classifier) -> None:
+    (one,) = compare([tiny64], torch.rand(1, 3, 64, 64).double(), ["saliency"]).explained()
+    noise = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    coarse = dataclasses.replace(one, values=torch.linspace(0, 1, 64).expand(1, 64, 64))
+    finer = dataclasses.replace(one, values=coarse.values * noise)  # as Guided Grad-CAM is Grad-CAM times a fine map
+    assert float(agreement([coarse, finer])[0, 0, 1]) > 0.4
+    assert abs(float(agreement([coarse, finer], signed=True)[0, 0, 1])) < 0.1
+    blank = dataclasses.replace(one, values=torch.zeros(1, 64, 64))
+    assert agreement([coarse, blank])[0].isnan().tolist() == [[False, True], [True, True]]
 
 
 @pytest.mark.parametrize(("target", "forwards"), [("2", 1), ("Cat", 1), ("top2", 2)])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import os
 import pickle
 import stat
 import struct
@@ -14,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xai.data import SAMPLES, Item, imagenet_wnids, keep_upload, list_samples, open_dataset
+from xai.data import SAMPLES, Item, imagenet_wnids, list_samples, open_dataset
 from xai.data import archive as archive_module
 from xai.data.loader import read_batches
 from xai.errors import ImageError, InputError, UnknownNameError
@@ -166,11 +165,121 @@ def test_a_layout_can_be_insisted_on(tmp_path):
         open_dataset(tmp_path, layout="wnid")
 
 
-def test_splits_are_not_taken_for_classes(tmp_path):
-    folder_of(tmp_path, ["train/cat/1.png", "test/cat/1.png"])
-    with pytest.raises(InputError, match=r"it holds the splits test, train; give one of them, such as its test folder"):
-        open_dataset(tmp_path)
-    assert open_dataset(folder_of(tmp_path / "one", ["train/cat/1.png", "train/dog/1.png"])).classes == ("cat", "dog")
+@pytest.mark.parametrize("around", ["", "mri/"])
+def test_folders_called_train_and_test_divide_the_images_and_are_no_classes(around, tmp_path):
+    names = [f"{around}{part}/{kind}/{part}.png" for part in ("Train", "valid", "Testing") for kind in ("cat", "dog")]
+    folder_of(tmp_path / "f", [*names, f"{around}Testing/flat.png"])
+    members = {name: png() for name in [*names, f"{around}Testing/flat.png"]}
+    for place in (tmp_path / "f", zip_of(tmp_path / "z.zip", members)):
+        data = open_dataset(place)
+        assert data.classes == ("cat", "dog")
+        assert {item.key: (item.label, item.part) for item in data.items} == {
+            name: (int("dog" in name), {"Train": "train", "valid": "validation", "Testing": "test"}[Path(name).stem])
+            for name in names
+        }
+        assert data.parts == {"train": 2, "validation": 2, "test": 2}
+        assert data.sentence == (
+            "6 images, 2 classes (class folders), divided by their folders (train 2, validation 2, test 2), "
+            "1 file left out"
+        )
+        assert [(p.key, p.reason) for p in data.problems] == [(f"{around}Testing/flat.png", "not in a class folder")]
+
+
+OTHER_PARTS = {
+    "dev": "{part}/{label}/{n}.png train dev",
+    "eval": "{part}/{label}/{n}.png Training Eval",
+    "seg": "{part}/{label}/{n}.png seg_train seg_test",
+    "seg twice, as in Kaggle's Intel images": "{part}/{part}/{label}/{n}.png seg_train seg_test",
+    "dashes": "around/{part}/{label}/{n}.png my-data-train my-data-val",
+    "images": "images/{part}/{label}/{n}.png train val",
+    "below": "{label}/{part}/{n}.png train test",
+    "below, around": "around/{label}/{part}/more/{n}.png train validation",
+}
+
+
+@pytest.mark.parametrize("how", OTHER_PARTS)
+def test_other_ways_to_divide_images_by_folders_are_recognised(tmp_path, how):
+    form, first, second = OTHER_PARTS[how].split()
+    names = {
+        form.format(part=part, label=label, n=n): (label, part)
+        for part in (first, second)
+        for label in ("cat", "dog")
+        for n in range(2)
+    }
+    more = {"images": ["labels/train/cat/0.png"], "seg": ["seg_pred/0.png"]}.get(how, [])
+    folder_of(tmp_path, [*names, *more])
+    data = open_dataset(tmp_path)
+    second_part = "test" if "test" in second else "validation"
+    assert (data.classes, data.parts) == (("cat", "dog"), {"train": 4, second_part: 4})
+    for item in data.items:
+        label, part = names[item.key]
+        assert (data.classes[item.label], item.part) == (label, "train" if part == first else second_part)
+    assert "became" not in data.sentence
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "told"),
+    [
+        (["bullet_train/1.png", "blood_test/1.png"], ("blood_test", "bullet_train"), ""),
+        (["seg_train/1.png", "seg_test/1.png"], ("seg_test", "seg_train"), "'seg_test' and 'seg_train' became classes"),
+        (["bus/1.png", "train/1.png"], ("bus", "train"), "'train' became a class, not a part of a split"),
+        (["cat/train/1.png", "cat/2.png", "dog/test/1.png"], ("cat", "dog"), ""),
+        (["images/1.png", "dog/1.png"], ("dog", "images"), ""),
+    ],
+)
+def test_names_like_those_of_parts_stay_classes_where_they_may_be_and_are_named(tmp_path, names, classes, told):
+    data = open_dataset(folder_of(tmp_path, names))
+    assert (data.classes, data.parts) == (classes, {})
+    assert told in data.sentence
+    assert ("became" in data.sentence) is bool(told)
+
+
+def test_what_lies_beside_given_parts_is_listed_and_a_class_may_be_called_train(tmp_path):
+    names = ["train/cat/1.png", "train/dog/1.png", "test/cat/2.png"]
+    data = open_dataset(folder_of(tmp_path / "a", [*names, "samples/1.png", "cover.png"]))
+    assert (data.classes, [item.key for item in data.items]) == (("cat", "dog"), sorted(names))
+    assert {p.key: p.reason for p in data.problems} == dict.fromkeys(
+        ("samples/1.png", "cover.png"), "beside the folders test, train"
+    )
+    vehicles = open_dataset(folder_of(tmp_path / "b", ["bus/1.png", "car/1.png", "train/1.png"]))
+    assert (vehicles.classes, vehicles.parts) == (("bus", "car", "train"), {})
+    one = open_dataset(folder_of(tmp_path / "c", ["train/cat/1.png", "train/dog/1.png"]))
+    assert (one.classes, one.parts) == (("cat", "dog"), {})
+    flat = open_dataset(folder_of(tmp_path / "d", ["train/1.png", "test/2.png"]))
+    assert (flat.layout, flat.parts) == ("unlabelled", {"train": 1, "test": 1})
+
+
+def test_hidden_files_are_told_and_what_a_system_leaves_behind_in_one_line(tmp_path):
+    names = ["cat/1.png", "dog/1.png", "cat/.2.png", ".old/1.png", ".old/2.png"]
+    folder_of(tmp_path / "f", names)
+    for name in ("cat/.DS_Store", "dog/.DS_Store", "Thumbs.db", "cat/._1.png"):
+        (tmp_path / "f" / name).write_bytes(b"x")
+    members = {str(path.relative_to(tmp_path / "f")): path.read_bytes() for path in (tmp_path / "f").rglob("*.*")
+               if path.is_file()}  # fmt: skip
+    for place in (tmp_path / "f", zip_of(tmp_path / "z.zip", members)):
+        data = open_dataset(place)
+        assert len(data) == 2
+        assert {p.key: p.reason for p in data.problems} == {
+            "cat/.2.png": "hidden: its name begins with a dot",
+            ".old/ (2 files)": "hidden: its name begins with a dot",
+            ".DS_Store (2 files), ._*, Thumbs.db": "left behind by the operating system; no image",
+        }
+
+
+def test_a_class_may_have_a_colon_in_its_name(tmp_path):
+    members = {"T1: with contrast/1.png": png(), "a:b/2.png": png(), "C:/3.png": png()}
+    data = open_dataset(zip_of(tmp_path / "x.zip", members))
+    assert data.classes == ("T1: with contrast", "a:b")
+    assert [(p.key, p.reason) for p in data.problems] == [("C:/3.png", "its path leads outside the zip")]
+
+
+def test_one_class_folder_says_that_there_is_only_one_class(tmp_path):
+    for place in (folder_of(tmp_path / "f", ["brain/yes/1.png", "brain/yes/2.png"]),
+                  zip_of(tmp_path / "z.zip", {"yes/1.png": png(), "yes/2.png": png()})):  # fmt: skip
+        with pytest.raises(
+            InputError, match=r"^there is only one class: all 2 images lie in the folder 'yes'; add a f"
+        ):
+            open_dataset(place).check_labels()
 
 
 def test_what_cannot_be_used_is_listed_and_left_out(tmp_path):
@@ -183,9 +292,10 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path):
         "cat/notes.txt": "not an image file",
         "cat/empty.png": "empty file",
         "loose.png": "not in a class folder",
+        ".DS_Store": "left behind by the operating system; no image",
     }
     assert len(data) == 2
-    assert data.sentence == "2 images, 2 classes (class folders), 3 files left out"
+    assert data.sentence == "2 images, 2 classes (class folders), 4 files left out"
     one = dataclasses.replace(data, items=data.items[:1], problems=data.problems[:1])
     assert one.sentence == "1 image, 1 class (class folders), 1 file left out"
 
@@ -211,7 +321,7 @@ def test_a_zip_reads_like_the_folder_it_was_made_of(tmp_path):
     members = {"v2/10/a.png": png((1, 2, 3)), "v2/2/b.png": png((4, 5, 6)), "__MACOSX/v2/10/._a.png": b"x"}
     data = open_dataset(zip_of(tmp_path / "v2.zip", members))
     assert labels(data) == {"v2/10/a.png": 10, "v2/2/b.png": 2}
-    assert data.problems == ()
+    assert [(p.key, p.reason) for p in data.problems] == [("__MACOSX", "left behind by the operating system; no image")]
     assert data.items[0].open().getpixel((0, 0)) == (1, 2, 3)
     again = pickle.loads(pickle.dumps(data.items[1]))
     assert again.open().getpixel((0, 0)) == (4, 5, 6)
@@ -290,30 +400,6 @@ def test_a_damaged_member_is_an_image_error_when_read(tmp_path):
     path.unlink()
     with pytest.raises(ImageError, match=r"a\.png cannot be read out of x\.zip"):
         data.items[0].open()
-
-
-def test_an_upload_is_kept_under_its_digest(tmp_path, monkeypatch):
-    monkeypatch.setenv("XAI_CACHE", str(tmp_path))
-    data = zip_of(tmp_path / "up.zip", {"a.png": png()}).read_bytes()
-    path = keep_upload(data)
-    assert path == keep_upload(data)
-    assert path.parent == tmp_path / "uploads"
-    assert len(open_dataset(path)) == 1
-
-
-def test_of_many_uploads_those_used_last_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("XAI_CACHE", str(tmp_path))
-    monkeypatch.setattr(archive_module, "KEPT_UPLOADS", 2)
-    first = keep_upload(b"first")
-    os.utime(first, ns=(1, 1))
-    second = keep_upload(b"second")
-    os.utime(second, ns=(2, 2))
-    keep_upload(b"first")  # used again
-    third = keep_upload(b"third")
-    assert sorted(path for path in (first, second, third) if path.exists()) == sorted([first, third])
-    monkeypatch.setattr(archive_module, "KEPT_BYTES", 6)
-    fourth = keep_upload(b"fourth and longer")  # what was just uploaded is always kept
-    assert list((tmp_path / "uploads").glob("*.zip")) == [fourth]
 
 
 # --- the data set itself -----------------------------------------

@@ -218,8 +218,8 @@ def test_the_command_prints_tables_or_json(tmp_path, folder, capsys):
     [
         (["--protocol", "rice"], "protocol 'rice' is not known; use study, rise, rise-row."),
         (["--method", "gradcom"], "method 'gradcom' is not known; did you mean gradcam"),
-        (["--batch", "0"], "--batch is 0; give 1 or more."),
-        (["--chunk", "0"], "chunk is 0; give 1 or more images."),
+        (["--batch", "0"], "batch is 0; give 1 to 256."),
+        (["--chunk", "0"], "chunk is 0; give 1 to 1024."),
         (["--insertion-from", "grey"], "substrate 'grey' is not known"),
         (["--target", "truth"], "target 'truth' is not known; use predicted or label."),
         (["--precision", "fp8"], "precision 'fp8' is not known; use float32 or bf16."),

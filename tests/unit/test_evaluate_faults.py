@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 import xai
 from tests.conftest import make_tiny
@@ -29,6 +30,7 @@ from xai.studies import evaluate as module
 from xai.studies._team import Team
 from xai.studies.evaluate import Request, evaluate, open_results
 from xai.studies.faithfulness import Faithfulness, Recipe, faithfulness, measured, see
+from xai.types import Run
 
 TINY = "tiny (random:0)"
 REASON = "The map holds values that are not finite: the gradient overflowed."
@@ -54,8 +56,8 @@ def request_for(data: Path | str, recipe: Recipe = RECIPE, **more: Any) -> Reque
     return Request(str(data), (("tiny", "random:0"),), recipe, **more)
 
 
-def overflowing(monkeypatch: pytest.MonkeyPatch, *places: int) -> None:
-    """Saliency overflows on the images at these places of each batch; on all where none is given."""
+def overflowing(monkeypatch: pytest.MonkeyPatch, *places: int, value: float = math.nan, reason: str = REASON) -> None:
+    """Saliency overflows on the images at these places of each batch, or has `value`; on all where none is given."""
 
     def broken(classifier: Classifier, x: torch.Tensor, name: str, *rest: Any, **more: Any) -> Any:
         found = xai.attribute(classifier, x, name, *rest, **more)
@@ -63,7 +65,7 @@ def overflowing(monkeypatch: pytest.MonkeyPatch, *places: int) -> None:
             return found
         values, blank = found.values.clone(), list(found.facts["blank"])
         for place in places or range(len(x)):
-            values[place], blank[place] = math.nan, REASON
+            values[place], blank[place] = value, reason
         return dataclasses.replace(found, values=values, facts={**found.facts, "blank": blank})
 
     monkeypatch.setattr(_measure, "attribute", broken)
@@ -111,6 +113,67 @@ def test_an_image_without_a_finite_map_has_no_curve_and_counts_in_no_mean(tmp_pa
     assert line["images"] == 3
 
 
+BLANK = "Blank because every contribution is negative: at this layer nothing speaks for this class (-3 to -1)."
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "told"),
+    [
+        (0.0, BLANK, "Blank because every contribution is negative: at this layer nothing speaks for this class."),
+        (0.4, "", "The map has one value everywhere: it puts no pixel before another."),
+    ],
+)
+def test_a_map_without_an_order_has_no_score_and_is_counted_and_told(
+    tmp_path, monkeypatch, capsys, value, reason, told
+):
+    overflowing(monkeypatch, 1, value=value, reason=reason)
+    words = ["--method", "gradcam", "saliency", "--baseline", "random", "--protocol", "study", "--chunk", "3"]
+    data, out = str(folder_of(tmp_path / "d")), tmp_path / "run"
+    assert main(["evaluate", data, "--model", "tiny", "--weights", "random:0", *words, "--out", str(out)]) == 0
+    sentence = f"Saliency has no order of pixels, and so no score, on 1 of 3 images: {told}"
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    found = open_results(out)
+    for metric in ("insertion", "deletion", "drop", "increase"):
+        assert found.values(TINY, "saliency", metric).isnan().tolist() == [False, True, False]
+        assert found.values(TINY, "gradcam", metric).isnan().tolist() == [False] * 3
+    summary = RunFolder(out).summary()
+    assert summary["without_order"] == [sentence]
+    by_name = {each["method"]: each for each in summary["metrics"]["insertion"]["scores"]}
+    assert {name: (each["n"], each["without_score"]) for name, each in by_name.items()} == {
+        "gradcam": (3, 0),
+        "saliency": (2, 1),
+        "random": (3, 0),
+    }
+
+
+def test_a_method_whose_maps_are_all_blank_is_left_out_with_the_reason(tmp_path, monkeypatch):
+    overflowing(monkeypatch, value=0.0, reason=BLANK)
+    found = evaluate(request_for(folder_of(tmp_path / "d")), tmp_path / "run", device="cpu")
+    assert found is not None
+    assert [(each.method, each.reason) for each in found.refused] == [("saliency", BLANK)]
+
+
+def test_a_map_that_only_speaks_against_the_class_has_curves_but_no_drop(tiny):
+    seen, _ = see([tiny], [Image.new("RGB", (64, 64), (9 * i, 99, 30)) for i in range(2)], RECIPE)
+    seen[0].maps["saliency"][:] = -1 - seen[0].maps["random"]
+    found = measured(seen, RECIPE)
+    (score,) = (each for each in found.scores("drop") if each.method == "saliency")
+    assert (score.rank, score.missing, score.mean.n, score.against) == (None, 2, 0, None)
+    assert found.mean(TINY, "saliency", "insertion").n == 2
+
+
+def test_a_share_of_images_has_an_interval_that_is_not_empty(tiny):
+    items = tuple(Item(str(i), 0, Image.new("RGB", (64, 64), (9 * i, 99, 30)).copy) for i in range(4))
+    found = faithfulness([tiny], DataSet("d", "class folders", items, ("cat",)), RECIPE)
+    for share in (found.correct(TINY), found.mean(TINY, "saliency", "increase")):
+        assert share is not None
+        count = round(share.mean * 4)
+        peer = binomtest(count, 4).proportion_ci(method="wilson")
+        assert (share.low, share.high) == pytest.approx((peer.low, peer.high), abs=1e-9)
+        assert share.high - share.low > 0.4
+
+
 def test_methods_that_share_no_image_are_not_compared(tiny):
     seen, _ = see([tiny], [Image.new("RGB", (64, 64), (9 * i, 99, 30)) for i in range(2)], RECIPE)
     seen[0].maps["gradcam"][0] = math.nan
@@ -127,7 +190,8 @@ def test_an_object_out_of_sight_has_no_score_and_the_others_keep_theirs(tiny):
     def masked(place: int, box: tuple[int, int, int, int]) -> Item:
         mask = Image.new("L", (64, 64))
         mask.paste(255, box)
-        return Item(f"{place}", None, Image.new("RGB", (64, 64), (40 * place, 90, 10)).copy, open_mask=mask.copy)
+        levels = torch.randint(0, 256, (64, 64, 3), generator=Run(seed=place).generator("levels"), dtype=torch.uint8)
+        return Item(f"{place}", None, Image.fromarray(levels.numpy()).copy, open_mask=mask.copy)
 
     items = (masked(0, (10, 10, 50, 50)), masked(1, (0, 0, 0, 0)), masked(2, (20, 4, 60, 30)))
     found = faithfulness([tiny], DataSet("d", "unlabelled", items), RECIPE)
@@ -245,10 +309,10 @@ def test_the_environments_device_holds_for_a_team_too(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     for said, wanted in (("cpu", "cpu"), ("cuda:3", "cuda:3"), ("cuda", "cuda:2"), ("", "cuda:2")):
         monkeypatch.setenv("XAI_DEVICE", said)
-        assert str(module._device("auto", Team(2, 4, 2))) == wanted
-    assert str(module._device("cuda", Team(2, 4, 2))) == "cuda:2"
-    assert str(module._device("cuda:1", Team(2, 4, 2))) == "cuda:1"
-    assert str(module._device("cuda", Team())) == "cuda:0"
+        assert str(Team(2, 4, 2).device("auto")) == wanted
+    assert str(Team(2, 4, 2).device("cuda")) == "cuda:2"
+    assert str(Team(2, 4, 2).device("cuda:1")) == "cuda:1"
+    assert str(Team().device("cuda")) == "cuda:0"
 
 
 def test_one_weights_option_serves_all_classifiers():

@@ -1,5 +1,6 @@
 """Faithfulness of methods over images: rows, means, ranks, comparisons and flips, and Grad-CAM against random order."""
 
+import dataclasses
 import io
 import math
 
@@ -15,7 +16,7 @@ from xai.data import Item, open_dataset
 from xai.data._spec import DataSet
 from xai.errors import Cancelled, InputError
 from xai.metrics import curves, drop, energy, pointing
-from xai.studies._measure import SCHEMA, SCORES
+from xai.studies._measure import SCHEMA, SCORES, random_maps
 from xai.studies.faithfulness import (
     FIGURES_6_7,
     Faithfulness,
@@ -108,7 +109,7 @@ def test_means_ranks_and_comparisons(result):
         assert score.mean.mean == pytest.approx(float(values.mean()))
         assert score.mean.low <= score.mean.mean <= score.mean.high
         assert score.mean.n == 10
-        assert (score.against is None) == (score.method == "random")
+        assert (score.against is None) == score.baseline
     pair = result.compare("tiny (random:0)", "gradcam", "edges", "drop")
     a, b = (result.values("tiny (random:0)", name, "drop") for name in ("gradcam", "edges"))
     assert pair.wins == int((a < b).sum())  # a lower drop is better
@@ -117,6 +118,77 @@ def test_means_ranks_and_comparisons(result):
     plain = result.mean_curve("tiny (random:0)", "gradcam", "deletion", plain=True)
     assert float(plain.band.mean[0]) > float(plain.band.mean[-1])
     assert float(band.band.mean[0]) == 0
+
+
+def test_each_method_is_compared_with_random_maps_of_its_own_resolution(result, tiny):
+    x = tiny.preprocess(pictures(10))
+    grids = {name: result.grid("tiny (random:0)", name) for name in ("gradcam", "saliency")}
+    assert grids == {"gradcam": tuple(xai.attribute(tiny, x, "gradcam").values.shape[-2:]), "saliency": (64, 64)}
+    for name, grid in grids.items():
+        rivals = {f"{draw}": random_maps(x, grid, draw, 3) for draw in range(3)}
+        found = curves(tiny, x, rivals, "study", run=Run(seed=3)).curves
+        for metric in ("insertion", "deletion"):
+            against = result.against("tiny (random:0)", name, metric)
+            assert (against.grid, against.draws, against.paired.difference.n) == (
+                grid,
+                3,
+                10,
+            )  # images count, not draws
+            random = torch.stack([found[draw][metric].auc for draw in rivals]).mean(0)
+            own = result.values("tiny (random:0)", name, metric)
+            assert against.random.mean == pytest.approx(float(random.mean()), abs=1e-6)
+            assert against.paired.difference.mean == pytest.approx(float((own - random).mean()), abs=1e-6)
+            low, high = against.paired.difference.low, against.paired.difference.high
+            assert against.better is (True if low > 0 else False if high < 0 else None)
+            mean = result.rival_mean("tiny (random:0)", name, metric)
+            y = torch.stack([found[draw][metric].y for draw in rivals]).double().mean((0, 1))
+            assert torch.allclose(mean.band.mean, y, rtol=0, atol=1e-6)
+    drops = torch.stack([drop(tiny, x, random_maps(x, (64, 64), draw, 3)).values for draw in range(3)]).mean(0)
+    assert result.against("tiny (random:0)", "saliency", "drop").random.mean == pytest.approx(
+        float(drops.mean()), abs=1e-5
+    )
+    assert result.coarse_rivals("tiny (random:0)") == ("gradcam",)  # the pixels' rival is the baseline "random"
+    assert "against 3 random maps of its own resolution (16 x 16 and 64 x 64)" in result.about_random
+    assert "losing to it there is weak evidence" in result.about_random
+
+
+def test_a_random_map_is_a_random_grid_drawn_large_for_each_image():
+    x = torch.rand(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    maps = random_maps(x, (7, 7), 0, 0)
+    assert maps.shape == (2, 56, 56)
+    cells = maps[:, 3::8, 3::8] + maps[:, 3::8, 4::8] + maps[:, 4::8, 3::8] + maps[:, 4::8, 4::8]  # around the centres
+    # Bilinear values next to a centre lie within 1/16 cell of it: near the cell's own value, but for its neighbours.
+    again = torch.nn.functional.interpolate(cells[:, None] / 4, (56, 56), mode="bilinear")[:, 0]
+    assert float((maps - again).abs().max()) < 0.2
+    assert float(maps.std()) > 0.15
+    assert torch.equal(random_maps(x[1:], (7, 7), 0, 0)[0], maps[1])  # in another batch
+    others = (random_maps(x, (7, 7), 1, 0), random_maps(x, (7, 7), 0, 1), maps.flip(0))
+    assert all(float((maps - other).abs().mean()) > 0.1 for other in others)  # other draw, seed, image
+
+
+def test_methods_are_not_compared_where_nothing_was_drawn(tiny):
+    found = faithfulness([tiny], pictures(2), dataclasses.replace(RECIPE, draws=0))
+    assert [score.against for score in found.scores("insertion")] == [None] * 5
+    assert found.about_random == ""
+    with pytest.raises(InputError, match=r"draws is -1; give 0 to 100\."):
+        Recipe(draws=-1)
+
+
+def test_a_start_that_gives_the_class_away_is_told(tiny):
+    flat = [Image.new("RGB", (64, 64), (200 * i, 99, 30)) for i in range(2)]  # blurred it is as it was
+    found = faithfulness([tiny], flat, RECIPE)
+    bare = found.bare("tiny (random:0)", "insertion")
+    p = tiny.predict(tiny.preprocess(flat)).softmax(1).amax(1)
+    assert bare.mean.mean == pytest.approx(float(p.mean()), abs=0.02)
+    assert bare.given == 2
+    assert found.given_away[0] == (
+        f"Insertion starts at {bare.mean.mean:.2f} on average: the blurred image alone already gives the class away on "
+        "2 of 2 images (at least half of the whole image's probability), so that the AUC hardly tells one order from "
+        "another. Another substrate would."
+    )
+    kept = faithfulness([tiny], flat, dataclasses.replace(RECIPE, insertion_substrate="#00ff00"))
+    start = kept.curve("tiny (random:0)", "random", "insertion").y[:, 0]
+    assert kept.bare("tiny (random:0)", "insertion").given == int((start >= p / 2).sum())
 
 
 def test_accuracy_is_told_where_labels_are_known(result, tiny):
@@ -198,9 +270,9 @@ def test_a_map_that_overflows_has_no_score(tiny):
 
 
 def test_labels_can_be_explained_instead(tiny):
-    found = faithfulness([tiny], labelled(4), Recipe(protocol="study", target="label", baselines=()))
+    found = faithfulness([tiny], labelled(4), Recipe(("saliency",), protocol="study", target="label", baselines=()))
     assert found.table["target"].to_pylist() == [3, 1, 3, 1]
-    assert "class asked for" in found.curve("tiny (random:0)", "gradcam", "insertion").protocol.sentence
+    assert "class asked for" in found.curve("tiny (random:0)", "saliency", "insertion").protocol.sentence
     with pytest.raises(InputError, match=r"target is label, but images without a label are among them"):
         faithfulness([tiny], pictures(2), Recipe(target="label"))
 

@@ -315,7 +315,7 @@ def test_settings_refuse_what_no_training_could_use() -> None:
         GanSettings(size=48)
     with pytest.raises(InputError, match=r"decoder_side is 12; decoders double 8 px: give 8, 16, 32, \.\.\."):
         GanSettings(size=32, decoder_side=12)
-    with pytest.raises(InputError, match=r"feature_side is -5; give 0 or more\."):
+    with pytest.raises(InputError, match=r"feature_side is -5; give 0 to 1024\."):
         GanSettings(feature_side=-5)
     with pytest.raises(InputError, match=r"lr_g is 0; give a learning rate above 0, such as 0\.0002\."):
         GanSettings(lr_g=0)

@@ -56,7 +56,20 @@ def test_kids_spread_is_over_seeded_halves() -> None:
     assert (found.size, found.subsets) == (10, 5)
     assert found == kid(a, b, seed=3, subsets=5)
     assert found.value == kid_estimate(a, b)
+    assert found.spread is not None
     assert found.spread > 0
+
+
+def test_kid_of_too_few_or_equal_images_has_no_spread() -> None:
+    # Two of each: every subset is the whole set, and its KID differs in the last bits of a sum alone.
+    few = kid(rand(2, 6), rand(2, 6, seed=1))
+    assert (few.size, few.spread) == (2, None)
+    alike = kid(rand(1, 6).expand(10, 6), rand(1, 6, seed=1).expand(10, 6))
+    assert alike.spread is None
+    assert kid(rand(20, 4), rand(30, 4, seed=1), subsets=1).spread is None
+    three = kid(rand(3, 6), rand(2, 6, seed=1))  # three pairs of the three images
+    assert three.spread is not None
+    assert three.spread > 1e-3
 
 
 def test_frechet_by_hand_and_by_the_matrix_root() -> None:

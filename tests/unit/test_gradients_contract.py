@@ -147,9 +147,9 @@ def test_bad_parameters_are_refused_in_one_sentence(tiny: Classifier) -> None:
     x = pixels(2, dtype=torch.float32)
     cases: list[tuple[str, dict[str, object], str]] = [
         ("integrated_gradients", {"steps": 0}, "steps is 0; give 1 to 1000."),
-        ("integrated_gradients", {"baseline": "grey"}, "baseline 'grey' is not known; use black, mean, white, blur."),
+        ("integrated_gradients", {"baseline": "grey"}, "baseline 'grey' is not known; use black, mean, white or blur."),
         ("smoothgrad", {"samples": 0}, "samples is 0; give 1 to 1000."),
-        ("smoothgrad", {"noise": -1}, "noise is -1; give 0 to 1.0, as a share of the image's value range."),
+        ("smoothgrad", {"noise": -1}, "noise is -1; give 0 to 1."),
         ("saliency", {"steps": 3}, "saliency has no parameter 'steps'; it has none."),
         ("guided_backprop", {"targets": [1, 2, 3]}, "targets has 3 classes for 2 images; give one per image."),
         ("integrated_gradients", {"targets": 5}, "target class 5 does not exist; this classifier has 0 to 4."),

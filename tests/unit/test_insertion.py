@@ -2,6 +2,7 @@
 
 import math
 import sys
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 import xai
 from xai.errors import Cancelled, InputError, UnknownNameError
 from xai.metrics import PROTOCOLS, curves, deletion, insertion, picture_at, pictures_at, precision_error
-from xai.metrics._engine import rank_pixels
+from xai.metrics._engine import rank_pixels, shuffles
 from xai.metrics._protocol import area
 from xai.metrics._substrate import blur, rise_kernel, substrate
 from xai.models.classifier import Classifier, InputModel, Preset
@@ -101,10 +102,58 @@ def test_substrates_are_colours_in_pixel_space():
 # --- ranks, positions and areas by hand --------------------------
 
 
-def test_ties_keep_the_order_of_the_pixels():
+def test_ties_are_taken_in_the_order_that_was_drawn():
     maps = torch.tensor([[[1.0, 3.0, 3.0], [0.0, 3.0, 1.0]]])
-    assert rank_pixels(maps).tolist() == [[3, 0, 1, 5, 2, 4]]
-    assert rank_pixels(torch.zeros(1, 224, 224)).tolist() == [list(range(224 * 224))]
+    # Drawn: 4, 5, 2, 0, 1, 3. Of the 3s that is 4, 2, 1, of the 1s 5, 0; the places of pixels 0 to 5 follow.
+    assert rank_pixels(maps, torch.tensor([[4, 5, 2, 0, 1, 3]])).tolist() == [[4, 2, 1, 5, 0, 3]]
+    assert rank_pixels(maps, torch.arange(6)[None]).tolist() == [[3, 0, 1, 5, 2, 4]]
+
+
+def test_the_order_of_ties_depends_on_image_and_seed_alone():
+    x = drawn(3, 3, 8, 8)
+    found = shuffles(x)
+    assert [sorted(each) for each in found.tolist()] == [list(range(64))] * 3
+    assert torch.equal(shuffles(x[1:2].float())[0], found[1])  # another batch, another type
+    assert torch.equal(shuffles(x), found)
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(shuffles(x, seed=1), found)
+
+
+def test_a_tied_map_scores_on_average_as_all_orders_of_its_ties_do():
+    # A 2 x 2 image whose first pixel comes first and whose other three tie: 3! orders, each worked out by itself.
+    weight = torch.tensor([[0.5, 2.0], [-1.0, 3.0]])
+    classifier = linear_classifier(weight, gain=1.5)
+    x = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
+    x[0, 0] = 1.0
+    maps = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    expected = []
+    for order in permutations((1, 2, 3)):
+        sums = np.cumsum([0.0, *(float(weight.flatten()[place]) for place in (0, *order))])
+        p = [sigmoid(1.5 * value) for value in sums]
+        expected.append((p[0] / 2 + p[2] + p[4] / 2) / 2)  # rise-row: two pixels a step
+    aucs = [
+        float(insertion(classifier, x, maps, "rise-row", 1, "black", run=Run(seed=seed)).auc[0]) for seed in range(300)
+    ]
+    assert {round(value, 9) for value in aucs} == {round(value, 9) for value in expected}
+    assert np.mean(aucs) == pytest.approx(np.mean(expected), abs=4 * np.std(expected) / math.sqrt(300))
+    # In the order of the pixels it was the first of them, far from the mean.
+    assert abs(expected[0] - np.mean(expected)) > 8 * np.std(expected) / math.sqrt(300)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7, -2.0])
+def test_a_map_without_an_order_has_no_curve(tiny, value):
+    x, maps = drawn(3, 3, 64, 64).float(), drawn(3, 64, 64, seed=1).float()
+    whole = curves(tiny, x, {"map": maps}, "study")
+    maps[1] = F.interpolate(torch.full((1, 1, 7, 7), value), (64, 64), mode="bilinear")[0, 0]  # equal but for rounding
+    found = curves(tiny, x, {"map": maps}, "study")
+    for metric in ("insertion", "deletion"):
+        one, other = found.curves["map"][metric], whole.curves["map"][metric]
+        assert one.auc.isnan().tolist() == [False, True, False]
+        assert one.probability is not None
+        assert one.y[1].isnan().all()
+        assert one.probability[1].isnan().all()
+        assert torch.equal(one.y[::2], other.y[::2])
+    assert torch.equal(found.confidence, whole.confidence)
 
 
 def test_positions_of_each_protocol_at_224():
@@ -176,7 +225,8 @@ def plain_rise(classifier: Classifier, x: Tensor, map_: Tensor, mode: str, step:
     else:
         start, finish = F.conv2d(image[None], weight, padding=5)[0], image.clone()
     total = image.shape[1] * image.shape[2]
-    order = np.argsort(-map_.numpy().reshape(-1), kind="stable")
+    place = shuffles(x)[0].argsort().numpy()  # each pixel's place among those that it ties with
+    order = np.lexsort((place, -map_.numpy().reshape(-1)))
     with torch.no_grad():
         chosen = int(module.net(image[None]).argmax())
         scores = []
@@ -332,8 +382,10 @@ def test_the_protocol_travels_with_the_curve(tiny):
     assert (rise.name, rise.settings["pixels_a_step"], rise.settings["points"]) == ("rise", 512, 9)
     assert rise.sentence == (
         "Deletion to mean, 512 pixels a step, 9 points; p(t), p = softmax of the class predicted on the clean image; "
-        "lower is better (RISE, as evaluated)."
+        "lower is better (RISE, as evaluated). Pixels of equal relevance in random order, drawn by the seed; a "
+        "constant map has no score."
     )
+    assert rise.settings["ties"] == "seeded random order"
     assert study.settings["fractions"] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert (rise.settings["higher_is_better"], study.settings["higher_is_better"]) == (False, True)
 
@@ -375,7 +427,8 @@ def test_it_can_be_cancelled_and_leaves_the_network_as_it_was(tiny):
 
 def test_a_class_of_no_probability_has_no_drop():
     classifier = linear_classifier(torch.ones(2, 2), gain=4000.0)
-    curve = deletion(classifier, torch.ones(1, 3, 2, 2, dtype=torch.float64), torch.ones(1, 2, 2), "study", targets=0)
+    maps = torch.arange(4.0).view(1, 2, 2)
+    curve = deletion(classifier, torch.ones(1, 3, 2, 2, dtype=torch.float64), maps, "study", targets=0)
     assert float(curve.y.abs().max()) == 0
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CAPABILITIES = frozenset({"explain", "metrics", "attacks", "gan", "training"})
 
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(("errors", "types", "registry", "settings"), 0),
+    **dict.fromkeys(("errors", "words", "types", "registry", "settings", "devices", "outputs"), 0),
     # Floor 1 is what is not listed here: pictures, data, models, and what capabilities share.
     **dict.fromkeys(CAPABILITIES, 2),
     **dict.fromkeys(("studies", "run_control", "runs", "bundle", "attack_bundle", "_entry"), 3),
@@ -107,4 +107,4 @@ def test_imports_go_down(path: str) -> None:
 
 @pytest.mark.parametrize("path", files())
 def test_files_stay_short(path: str) -> None:
-    assert len((ROOT / path).read_text(encoding="utf-8").splitlines()) <= 400
+    assert len((ROOT / path).read_text(encoding="utf-8").splitlines()) <= 600

@@ -309,10 +309,10 @@ def test_a_network_without_a_rule_is_refused_by_the_method_itself() -> None:
     [
         (
             {"composite": "plus"},
-            "composite 'plus' is not known; use epsilon-plus-flat, epsilon-gamma-box, epsilon, alpha1-beta0.",
+            "composite 'plus' is not known; use epsilon-plus-flat, epsilon-gamma-box, epsilon or alpha1-beta0.",
         ),
         ({"epsilon": -1.0}, "epsilon is -1.0; give 0 to 10."),
-        ({"gamma": float("nan")}, "gamma is nan; give 0 to 1000."),
+        ({"gamma": float("nan")}, "gamma is nan; give a finite number."),
     ],
 )
 def test_parameters_are_checked(params: dict[str, Any], text: str) -> None:

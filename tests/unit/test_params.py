@@ -9,7 +9,7 @@ from typing import Any, Literal, Optional, get_type_hints
 import pytest
 
 from xai.commands._params import parse_params
-from xai.errors import InputError
+from xai.errors import InputError, StorageError
 from xai.explain._spec import METHODS
 from xai.files import safe_name, write_atomic
 from xai.params import default_of, parameters, parse_value, type_text, value_text
@@ -150,7 +150,7 @@ def test_write_atomic_leaves_nothing_half_done(tmp_path: Path, monkeypatch: pyte
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=r"file cannot be written \(disk full\); check the folder"):
         write_atomic(target, b"half")
     assert target.read_bytes() == b"new"
     assert [each.name for each in target.parent.iterdir()] == ["file"]

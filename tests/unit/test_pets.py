@@ -146,13 +146,13 @@ def test_as_a_data_set_groups_are_folders_and_the_animal_is_the_mask() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Pets(cue="tail"), r"^cue 'tail' is not known; use fur, background, mark\.$"),
-        (lambda: Pets(cats=0), r"^cats is 0; give 1 or more\.$"),
+        (lambda: Pets(cue="tail"), r"^cue 'tail' is not known; use fur, background or mark\.$"),
+        (lambda: Pets(cats=0), r"^cats is 0; give 1 to 5000\.$"),
         (lambda: Pets(rho=1.5), r"^rho is 1\.5; give a share from 0 to 1\.$"),
         (lambda: Pets(pixels=8), r"^pixels is 8; give 32 to 512\.$"),
         (lambda: Pet(ears="round"), r"^ears is 'round'; a pet has pointed or floppy\.$"),
         (lambda: Pet().swapped("pose"), r"^factor 'pose' cannot be swapped; use shape, ears,"),
-        (lambda: balanced_pets(0, "fur", 0), r"^per_group is 0; give 1 or more\.$"),
+        (lambda: balanced_pets(0, "fur", 0), r"^per_group is 0; give 1 to 5000\.$"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(make, said: str) -> None:

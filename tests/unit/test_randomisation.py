@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 import threading
 
 import pytest
@@ -16,6 +17,7 @@ from torchvision.models import get_model
 import xai
 from tests.conftest import make_tiny
 from xai.errors import Cancelled, InputError, NotApplicableError
+from xai.explain.call import attribute
 from xai.hooks import ModuleState
 from xai.models.classifier import Classifier, InputModel
 from xai.studies import _weight_stages
@@ -289,11 +291,41 @@ class Fragile(nn.Module):
         return (x[:, :2] * self.up.view(1, 2, 1, 1) * self.down.view(1, 2, 1, 1)).square().mean((2, 3))
 
 
-def test_a_map_that_overflowed_counts_as_blank() -> None:
+def test_a_map_that_overflowed_has_no_correlation() -> None:
     swaps = next(s for s in range(20) if torch.randperm(2, generator=Run(seed=s).generator("shuffle", "up"))[0] == 1)
     found = randomisation_check(classifier_of(Fragile()), pixels(), "saliency", targets=0, stages=["up"], seed=swaps)
     assert found.overflowed.tolist() == [[True, True]]
     assert found.maps[1].abs().max() == 0
-    assert found.spearman.tolist() == [[0.0, 0.0]]
-    assert found.changes
-    assert torch.isfinite(found.ssim).all()
+    assert found.spearman.isnan().all()
+    assert found.spearman_abs.isnan().all()
+    assert found.ssim.isnan().all()
+    assert found.score.isnan().all()
+    assert found.changes is None
+    assert found.verdict == (
+        "Saliency: undecided. The trained network's map, or that of each of the upper 1 of 1 stages, is blank, and a "
+        "blank map has no correlation."
+    )
+
+
+def test_a_blank_stage_is_left_out_and_told(tiny, monkeypatch) -> None:
+    x = pixels(2)
+    whole = randomisation_check(tiny, x, "saliency")
+    calls = []
+
+    def with_a_blank(classifier, *args, **kwargs):
+        made = attribute(classifier, *args, **kwargs)
+        calls.append(classifier)
+        if len(calls) == 2:  # the first stage, of the first image
+            values = made.values.clone()
+            values[0] = 0
+            return dataclasses.replace(made, values=values)
+        return made
+
+    monkeypatch.setattr(sys.modules["xai.studies.randomisation"], "attribute", with_a_blank)
+    found = randomisation_check(tiny, x, "saliency")
+    assert found.spearman[0].isnan().tolist() == [True, False]
+    upper = (len(found.stages) + 1) // 2
+    assert found.verdict.endswith(f" 1 of {2 * upper} comparisons there have a blank map and are left out.")
+    rest = torch.stack([whole.spearman[1:upper, 0].mean(), whole.spearman_abs[1:upper, 0].mean()])
+    assert float(found.score[0]) == pytest.approx(float(rest.amax()))
+    assert float(found.score[1]) == pytest.approx(float(whole.score[1]))

@@ -66,6 +66,33 @@ def test_tables_are_in_step_with_the_registries(name: str) -> None:
     assert found[2] == TABLES[name](), "write it anew: python -m tests.unit.test_readme"
 
 
+def sentences() -> list[str]:
+    """Every text of the program, with "…" where an f-string has a value."""
+    found = []
+    for path in (ROOT / "xai").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                found.append(
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                )
+    return found
+
+
+def told_rows() -> list[str]:
+    found = between("told").search(TEXT)
+    assert found is not None
+    return re.findall(r"^\| .+ \| \"(.+)\" \|$", found[2], flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("told", told_rows())
+def test_what_can_go_wrong_is_told_in_these_words(told: str) -> None:
+    texts = sentences()
+    for part in filter(None, (part.strip(" ,.:()") for part in told.split("…"))):
+        assert any(part in text for text in texts), part
+
+
 def test_the_python_runs_and_says_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("XAI_DEVICE", "cpu")

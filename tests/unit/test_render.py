@@ -91,7 +91,26 @@ def test_an_unknown_colour_map_is_refused_with_the_names() -> None:
 def test_auto_looks_at_the_sign() -> None:
     assert render.colors_for("auto", signed=False).name == "jet"
     assert render.colors_for("auto", signed=True).name == "bluered"
-    assert render.colors_for("magma", signed=True).name == "magma"
+
+
+@pytest.mark.parametrize("choice", ["auto", *COLORMAPS])
+def test_zero_is_white_in_every_signed_map_and_no_other_map_has_a_middle(choice: str) -> None:
+    signed, plain = scale_of(np.array([[-2.0, 1.0]]), True), scale_of(np.array([[0.0, 1.0]]), False)
+    white = COLORMAPS["bluered"].lut[127]
+    against, zero, for_ = colorize(np.array([[-2.0, 0.0, 2.0]]), signed, choice)[0].astype(int)
+    assert (zero == white).all()
+    assert against[2] - against[0] > 60  # blue
+    assert for_[0] - for_[2] > 60  # red
+    assert not (colorize(np.array([[0.5]]), plain, choice)[0, 0] == white).all()
+    assert render.colors_for(choice, True).kind == "diverging"
+    assert render.colors_for(choice, False).kind == "sequential"
+    if choice in COLORMAPS:
+        kind = COLORMAPS[choice].kind == "diverging"
+        assert render.colors_for(choice, kind).name == choice
+    drawn = np.asarray(overlay(torch.full((3, 1, 3), 0.5), np.array([[-2.0, 0.0, 2.0]]), signed, choice))[0].astype(int)
+    assert np.ptp(drawn[1]) <= 1  # grey: the picture alone
+    bar = np.asarray(render.color_bar(signed, choice))[10].astype(int)
+    assert (abs(bar[160] - white) <= 2).all()
 
 
 # Scales
@@ -142,7 +161,7 @@ def test_from_lowest_starts_at_the_smallest_value() -> None:
 
 def test_values_that_are_not_finite_are_counted() -> None:
     assert "; 2 values are not finite" in scale_of(np.array([[1.0, np.nan, np.inf]]), False).sentence
-    assert scale_of(np.array([[np.nan]]), False).sentence == "no value can be drawn; 1 values are not finite"
+    assert scale_of(np.array([[np.nan]]), False).sentence == "no value can be drawn; 1 value is not finite"
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -230,6 +249,14 @@ def test_overlay_takes_the_networks_input_and_resizes_the_map() -> None:
     full = attribution(coarse[None]).maps()[0]
     assert overlay(x, coarse, scale).size == (4, 4)
     assert overlay(x, coarse, scale).tobytes() == overlay(x, full, scale).tobytes()
+
+
+@pytest.mark.parametrize("pixels", [(-0.2, 0.5), (0.5, 255.0), (float("nan"), 0.5)])
+def test_an_overlay_of_pixels_outside_0_to_1_is_refused(pixels: tuple[float, float]) -> None:
+    x = torch.tensor(pixels).view(1, 1, 2).expand(3, 1, 2)
+    with pytest.raises(InputError, match=r"^the picture's pixels range from .* to .*; give them in \[0, 1\]"):
+        overlay(x, np.zeros((1, 2)), UNIT)
+    assert overlay(torch.tensor([0.0, 1.0 + 1e-7]).view(1, 1, 2).expand(3, 1, 2), np.zeros((1, 2)), UNIT).size == (2, 1)
 
 
 def test_a_diverging_overlay_is_printed_on_the_grey_picture() -> None:

@@ -205,6 +205,7 @@ def test_damaged_runs_are_listed_with_one_sentence_and_hide_nothing(runs):
         ("f-launch", "launch.json", "\x00"),
         ("g-times", "times.json", "no"),
         ("h-config", "config.json", "17"),
+        ("k-config", "config.json", '{"kind": "count", "share": NaN}'),
     ]:
         (made(runs, name).path / file).write_text(text)
     (made(runs, "i-gone").path / "config.json").unlink()
@@ -219,10 +220,14 @@ def test_damaged_runs_are_listed_with_one_sentence_and_hide_nothing(runs):
     assert faults["b-status"].startswith("b-status/status.json cannot be read: ")
     assert faults["c-status"] == "c-status/status.json is damaged: it holds no settings."
     assert faults["d-state"] == "d-state/status.json says state 'asleep', which is none; delete the run."
-    assert faults["e-type"] == "e-type/status.json is damaged: done is 'three'."
+    assert faults["e-type"] == (
+        "e-type/status.json is damaged: done is 'three', not a whole number; put the file back from a copy, or make "
+        "the run again."
+    )
     assert faults["f-launch"].startswith("f-launch/launch.json cannot be read: ")
     assert faults["g-times"].startswith("g-times/times.json cannot be read: ")
     assert faults["h-config"] == "h-config/config.json is damaged: it holds no settings."
+    assert faults["k-config"] == "k-config/config.json cannot be read: NaN is no number in JSON."
     assert faults["i-gone"] == "i-gone/config.json is missing; the run cannot be read without it."
     assert faults["j-gone"] == "j-gone/status.json is missing; the run cannot be read without it."
     assert all(each.status == Status("failed", error=each.fault) for each in found.values())
@@ -235,7 +240,7 @@ def test_damaged_runs_are_listed_with_one_sentence_and_hide_nothing(runs):
 def test_newest_first_and_by_kind(runs):
     for name, asked in (("old", 100.0), ("new", 300.0), ("middle", 200.0)):
         made(runs, name, asked=asked)
-    other = RunFolder.create(runs / "other", {"kind": "evaluate"})
+    other = RunFolder.create(runs / "other", {"kind": "evaluate", "recipe": {}})
     assert [each.id for each in list_runs()] == ["other", "new", "middle", "old"]
     assert [each.id for each in list_runs("evaluate")] == ["other"]
     assert other.status() == Status("queued")

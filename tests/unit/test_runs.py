@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from xai.errors import Cancelled, InputError, StorageError
+from xai.files import storage_error
 from xai.locks import Busy, locked
 from xai.run_files import Launch
 from xai.runs import RunFolder, Status, duration
@@ -73,11 +74,11 @@ def test_a_folder_is_not_taken_twice(tmp_path):
     with pytest.raises(InputError, match=r"was asked for seed 1, not 2; resume it with the same settings"):
         RunFolder.create(tmp_path / "r", {"seed": 2, "model": "a"}, resume=True)
     assert RunFolder.create(tmp_path / "r", {"seed": 1, "model": "a"}, resume=True).config()["seed"] == 1
-    RunFolder.create(tmp_path / "s", {"kind": "train", "data": "x", "recipe": {"l2": 0, "seed": 1}})
+    RunFolder.create(tmp_path / "s", {"kind": "evaluate", "data": "x", "recipe": {"l2": 0, "seed": 1}})
     with pytest.raises(InputError, match=r'recipe \{"l2": 0, "seed": 1\}, not \{"seed": 2\}; resume it'):
-        RunFolder.create(tmp_path / "s", {"kind": "train", "data": "x", "recipe": {"l2": 0, "seed": 2}}, resume=True)
-    with pytest.raises(InputError, match=r'was asked for kind "train", not "evaluate"; resume it'):
-        RunFolder.create(tmp_path / "s", {"kind": "evaluate", "data": "x"}, resume=True)
+        RunFolder.create(tmp_path / "s", {"kind": "evaluate", "data": "x", "recipe": {"l2": 0, "seed": 2}}, resume=True)
+    with pytest.raises(InputError, match=r'was asked for kind "evaluate", not "train"; resume it'):
+        RunFolder.create(tmp_path / "s", {"kind": "train", "data": "x"}, resume=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(InputError, match=r"mine is not an empty folder; give a new one"):
@@ -254,6 +255,10 @@ def full(path, data=b""):
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
+def no_room(path, data=b""):
+    raise storage_error(OSError(errno.ENOSPC, "No space left on device"), path)
+
+
 def test_a_full_disk_is_one_sentence_wherever_it_is_met(tmp_path):
     folder = RunFolder.create(tmp_path / "r", {})
 
@@ -275,7 +280,7 @@ def test_a_full_disk_still_learns_that_the_run_failed(tmp_path, monkeypatch):
     def work() -> None:
         with folder.working(Run()) as run:
             run.report(1, 9, "a note that is long enough for the sentence to fit into the space that the file has")
-            monkeypatch.setattr("xai.run_files.write_atomic", full)
+            monkeypatch.setattr("xai.run_files.write_atomic", no_room)
             folder.write("results.json", {"kept": 2})
 
     with pytest.raises(StorageError, match=r"the disk of .*results\.json is full; free some space, and go on\.$"):

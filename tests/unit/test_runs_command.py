@@ -43,21 +43,21 @@ def test_the_list_for_people_and_for_machines(runs, xai):
     assert xai() == (0, f"no runs in {runs}\n", "")
     assert xai("--json") == (0, "[]\n", "")
     made(runs, "one", title="Numbers", asked=1e9, kind="count")
-    made(runs, "two", "failed", asked=2e9, kind="train").log("Traceback: the counter broke")
+    made(runs, "two", "failed", asked=2e9, kind="gan").log("Traceback: the counter broke")
     (made(runs, "three", asked=1.5e9, kind="count").path / "config.json").write_text("{")
     code, text, _ = xai()
     lines = text.splitlines()
     assert code == 0
     assert lines[0].split() == ["ID", "KIND", "STATE", "DONE", "ASKED", "TIME", "TITLE", "NOTE"]
     assert [line.split()[:3] for line in lines[1:]] == [
-        ["two", "train", "failed"],
+        ["two", "gan", "failed"],
         ["three", "count", "damaged"],
         ["one", "count", "done"],
     ]
     assert ["75 %" in line for line in lines[1:]] == [True, False, True]
     assert lines[1].endswith("two      the counter broke")
     assert "config.json cannot be read" in lines[2]
-    found = json.loads(xai("--json", "--kind", "train")[1])
+    found = json.loads(xai("--json", "--kind", "gan")[1])
     assert [each["id"] for each in found] == ["two"]
     assert found[0]["status"] == {
         "state": "failed",

@@ -42,12 +42,24 @@ def test_the_environment_decides_for_auto_only(monkeypatch: pytest.MonkeyPatch) 
     assert resolve_device() == torch.device("cpu")
     assert refusal("cuda") == "device 'cuda' is not on this machine (0 CUDA devices); use auto or cpu."
     monkeypatch.setenv("XAI_DEVICE", "teapot")
-    assert refusal("auto") == "XAI_DEVICE 'teapot' is not known; use auto, cpu, cuda or cuda:N."
+    assert refusal("auto") == "XAI_DEVICE 'teapot' is not known; use auto, cpu, cuda, cuda:N or mps."
 
 
 def test_other_devices_are_refused() -> None:
-    assert refusal("meta") == "device 'meta' is not supported; use auto, cpu, cuda or cuda:N."
-    assert refusal("") == "device '' is not known; use auto, cpu, cuda or cuda:N."
+    assert refusal("meta") == "device 'meta' is not supported; use auto, cpu, cuda, cuda:N or mps."
+    assert refusal("") == "device '' is not known; use auto, cpu, cuda, cuda:N or mps."
+
+
+def test_apples_gpu_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.mps, "device_count", lambda: 0)
+    monkeypatch.setenv("XAI_DEVICE", "mps")
+    assert refusal("auto") == "XAI_DEVICE 'mps' is not on this machine (0 MPS devices); use auto or cpu."
+    monkeypatch.setattr(torch.mps, "device_count", lambda: 1)
+    assert resolve_device() == resolve_device("mps") == torch.device("mps", 0)
+    assert refusal("mps:1") == "device 'mps:1' is not on this machine (1 MPS devices); use auto or cpu."
+    monkeypatch.delenv("XAI_DEVICE")
+    assert resolve_device() == torch.device("cpu")
 
 
 def test_cpu_has_one_name() -> None:

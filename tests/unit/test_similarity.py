@@ -60,13 +60,21 @@ def test_correlation_does_not_depend_on_the_scale(scale: float) -> None:
     assert torch.allclose(similarity.pearson(tiny, b.double() * 1e250), similarity.pearson(a.double(), b.double()))
 
 
-def test_constant_maps_agree_with_each_other_and_with_nothing_else() -> None:
+def test_a_correlation_with_a_constant_map_is_not_a_number() -> None:
     zero, five, other = torch.zeros(1, 12, 12), torch.full((1, 12, 12), 5.0), noise(5, 1, 12, 12)
     assert similarity.is_constant(torch.cat([zero, five, other])).tolist() == [True, True, False]
-    for function in (similarity.spearman, similarity.pearson):
-        assert function(zero, five).tolist() == [1.0]
-        assert function(zero, other).tolist() == [0.0]
-        assert function(other, zero).tolist() == [0.0]
+    for function in (similarity.spearman, similarity.pearson, lambda a, b: similarity.topk_iou(a, b, 0.3)):
+        for one, two in ((zero, five), (zero, other), (other, zero)):
+            assert function(one, two).isnan().tolist() == [True]
+            mixed = function(torch.cat([other, one]), torch.cat([other, two]))
+            assert mixed.isnan().tolist() == [False, True]
+
+
+def test_a_constant_map_that_was_drawn_large_is_still_constant() -> None:
+    large = torch.nn.functional.interpolate(torch.full((1, 1, 7, 7), 0.3), (224, 224), mode="bilinear")[0]
+    assert similarity.is_constant(large).tolist() == [True]
+    assert similarity.is_constant(large + 1e-5 * noise(5, 1, 224, 224)).tolist() == [False]
+    assert similarity.is_constant(torch.ones(2, 3, 4, 5, dtype=torch.int64)).tolist() == [[True] * 3] * 2
 
 
 @pytest.mark.parametrize("gaussian", [True, False])
@@ -118,7 +126,6 @@ def test_topk_iou_splits_ties_evenly() -> None:
     shuffled = torch.tensor([2, 0, 3, 1])
     one, two = (m.flatten(1)[:, shuffled].view(1, 2, 2) for m in (a, b))
     assert similarity.topk_iou(one, two, 0.5).item() == similarity.topk_iou(a, b, 0.5).item()
-    assert similarity.topk_iou(torch.zeros(1, 3, 3), torch.ones(1, 3, 3), 0.3).item() == 1.0
 
 
 def test_centroid_and_drift_by_hand() -> None:
@@ -129,16 +136,18 @@ def test_centroid_and_drift_by_hand() -> None:
     assert similarity.centroid(b).tolist() == [[0.0, 1.0]]
     assert similarity.centroid_drift(a, b, "pixels").item() == pytest.approx(math.hypot(3, 3))
     assert similarity.centroid_drift(a, b).item() == pytest.approx(math.hypot(3, 3) / 5)  # the diagonal is 5
-    assert similarity.centroid(torch.full((1, 4, 5), -1.0)).tolist() == [[1.5, 2.0]]
     corner = torch.zeros(1, 4, 5)
     corner[0, 0, 0] = 1
     assert similarity.centroid_drift(a, corner).item() == pytest.approx(1.0)
+    nowhere = torch.full((1, 4, 5), -1.0)
+    assert similarity.centroid(nowhere).isnan().all()
+    assert similarity.centroid_drift(a, nowhere).isnan().all()
 
 
 def test_energy_inside_by_hand() -> None:
     maps = torch.tensor([[[3.0, -5.0], [0.0, 1.0]], [[-1.0, -1.0], [-1.0, -1.0]]])
     mask = torch.tensor([[True, True], [False, False]])
-    assert similarity.energy_inside(maps, mask).tolist() == [0.75, 0.5]  # blank: the mask's share of the area
+    assert similarity.energy_inside(maps, mask).tolist() == pytest.approx([0.75, math.nan], nan_ok=True)
     assert similarity.energy_inside(maps[:1].expand(2, 2, 2), torch.stack([mask, ~mask])).tolist() == [0.75, 0.25]
     assert similarity.energy_inside(maps[:1] * 1e-30, mask).item() == pytest.approx(0.75)
 

@@ -189,7 +189,7 @@ def test_parameters_are_checked() -> None:
         open_dataset("sample:parts?seed=x")
     with pytest.raises(InputError, match=r"^size is 5; give 16 to 1024\.$"):
         open_dataset("sample:parts?size=5")
-    with pytest.raises(InputError, match=r"^the number of images of a class is 0; give 1 to 5000\.$"):
+    with pytest.raises(InputError, match=r"^count is 0; give 1 to 5000\.$"):
         open_dataset("sample:parts?count=0")
     with pytest.raises(UnknownNameError, match=r"did you mean parts"):
         open_dataset("sample:part?seed=1")

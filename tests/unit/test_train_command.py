@@ -96,14 +96,14 @@ def test_json_is_the_summary(data, tmp_path, capsys):
     ("more", "told"),
     [
         (["--head", "round"], "head 'round' is not known; use linear, study4."),
-        (["--epochs", "0"], "epochs is 0; give 1 or more."),
+        (["--epochs", "0"], "epochs is 0; give 1 to 100000."),
         (
             ["--augment", "flop"],
             "augmentation 'flop' is not known; choose from flip, rotate, crop, colour, noise, grey.",
         ),
         (["--split", "0.99"], "the share for training is 0.99; give 0.05 to 0.95."),
         (["--folds", "9"], "class 'bright' has"),
-        (["--threads", "0"], "--threads is 0; give 1 or more."),
+        (["--threads", "0"], "--threads is 0; give 1 to 256."),
         (["--seed", "-1"], "seed is -1; give 0 to 2147483647."),
         (["--seed", "2147483648"], "seed is 2147483648; give 0 to 2147483647."),
         (["--precision", "fp16"], "precision fp16 is for CUDA, not for cpu; use float32 or bf16."),

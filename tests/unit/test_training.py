@@ -43,7 +43,7 @@ def test_patience_stops_and_keeps_the_best_epoch():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"epochs": 0}, r"epochs is 0; give 1 or more\."),
+        ({"epochs": 0}, r"epochs is 0; give 1 to 100000\."),
         ({"learning_rate": 0.0}, r"learning_rate is 0\.0; give a number above 0\."),
         ({"l2": -1.0}, r"l2 is -1\.0; give 0 or more\."),
         ({"schedule": "up"}, r"schedule 'up' is not known; use constant, cosine, step\."),
@@ -153,7 +153,7 @@ def test_what_does_not_fit_into_memory_is_streamed_with_the_same_numbers():
 def test_unlabelled_or_unreadable_images_are_refused():
     with pytest.raises(InputError, match=r"x\.png has no label; training needs one for every image"):
         open_pictures([Item("x.png", None, broken)], make_tiny(), SILENT)
-    with pytest.raises(InputError, match=r"none of the 1 images can be decoded; the first: it is broken\."):
+    with pytest.raises(InputError, match=r"none of the 1 image can be decoded; the first: it is broken\."):
         open_pictures([Item("x.png", 0, broken)], make_tiny(), SILENT)
     with pytest.raises(InputError, match=r"pixels are torch\.float32 of shape .*; give uint8 of \(N, 3, H, W\)\."):
         Images(torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +18,10 @@ PROGRAM = """
 import sys, torch, torch.distributed as dist
 torch.set_num_threads(1)
 from tests.unit.test_training_processes import process_result
-dist.init_process_group("gloo")
-process_result(sys.argv[1])
+folder, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+process_result(folder)
+dist.barrier()  # who ends first would close the connections on which the other still reads
 dist.destroy_process_group()
 """
 
@@ -59,17 +60,15 @@ DISTRIBUTED = {
 
 
 def test_two_processes_learn_what_one_learns(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, env={**environ, "RANK": str(rank)})
-        for rank in (0, 1)
-    ]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    logs = [tmp_path / f"stderr-{rank}" for rank in (0, 1)]
+    ranks = []
     try:
-        assert [rank.wait(120) for rank in ranks] == [0, 0]
+        for rank, log in enumerate(logs):
+            with log.open("w") as sink:
+                words = [sys.executable, "-c", PROGRAM, str(tmp_path), str(rank)]
+                ranks.append(subprocess.Popen(words, cwd=ROOT, env=environ, stderr=sink))
+        assert [rank.wait(200) for rank in ranks] == [0, 0], "\n".join(log.read_text() for log in logs)
     finally:
         for rank in ranks:
             rank.kill()

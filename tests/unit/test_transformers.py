@@ -20,10 +20,9 @@ from xai.models.layers import CHANNELS_LAST, SEQUENCE, Tokens
 CAMS = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam", "scorecam", "ablationcam")
 
 
-@pytest.fixture(scope="module")
-def vit() -> Classifier:
-    """A vision transformer of two blocks: 32 px, patches of 8, so a class token and a 4 x 4 grid; float64, alive."""
-    net = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=24, num_classes=3).double()
+def make_vit(dtype: torch.dtype = torch.float64) -> Classifier:
+    """A vision transformer of two blocks: 32 px, patches of 8, so a class token and a 4 x 4 grid; alive."""
+    net = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=24, num_classes=3).to(dtype)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for value in net.parameters():
@@ -44,6 +43,11 @@ def vit() -> Classifier:
         "random:0",
         tokens=tokens,
     )
+
+
+@pytest.fixture(scope="module")
+def vit() -> Classifier:
+    return make_vit()
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +186,10 @@ def test_threads_do_not_see_one_another(vit: Classifier, x: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("network", "reason"),
-    [("tiny", "it is made of convolutions"), ("swin", "attends within shifted windows and has no class token")],
+    [
+        ("tiny", "there is no attention between the pixels and the score"),
+        ("swin", r"it has Softmax \(12\), but not over a class token and one grid of patches"),
+    ],
 )
 def test_refused_with_the_reason(tiny: Classifier, network: str, reason: str) -> None:
     classifier, size = (tiny, 64) if network == "tiny" else (load_model("swin_t", "random:0", "cpu"), 224)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -143,6 +146,91 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, state: dict[str,
     )
 
 
+def bombs(folder: Path, state: dict[str, Tensor]) -> dict[str, Path]:
+    """Small files that claim a lot, by what they claim."""
+    made = {}
+
+    def put(name: str, value: object, **how: bool) -> None:
+        made[name] = folder / f"{name}.pth"
+        torch.save(value, made[name], **how)
+
+    put("unknown", {"x": torch.zeros(1).expand(2**40)})
+    put("head", {**state, "classifier.3.weight": torch.zeros(1, 1).expand(2**30, 1024)})
+    put("nested", {"state_dict": {"module.x": torch.zeros(1, 1).expand(2**20, 2**20)}})
+    put("older", {"x": torch.zeros(1).expand(2**40)}, _use_new_zipfile_serialization=False)
+    put("meta", {"x": torch.zeros(2**40, device="meta")})
+    put("sparse", {"x": torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (2**40,))})
+    put("packed", {"x": torch.zeros(2**24)})
+    with zipfile.ZipFile(made["packed"]) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(made["packed"], "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    made["header"] = folder / "header.safetensors"
+    made["header"].write_bytes((2**40).to_bytes(8, "little") + b"{" + bytes(64))
+    return made
+
+
+def test_a_small_file_that_claims_a_lot_is_refused_at_once(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    """Before any of its values is touched: summing the 4 TB of the first held a core for minutes."""
+    for name, path in bombs(tmp_path, state).items():
+        assert path.stat().st_size < 2**24, name
+        begun = time.process_time()
+        text = refusal(NET, f"file:{path}")
+        assert time.process_time() - begun < 5, name
+        assert re.search("claims the shape|without values|unpacks to|lists its tensors in", text), (name, text)
+
+
+CALLS = {
+    "bytearray": b"cbuiltins\nbytearray\n",
+    "FloatTensor": b"ctorch\nFloatTensor\n",
+    "UntypedStorage": b"ctorch.storage\nUntypedStorage\n",
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_small_file_whose_pickle_asks_for_memory_is_refused_before_it_is_loaded(
+    tmp_path: Path, name: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call with 2**30, which `weights_only` would make: 1 or 4 GB from 900 bytes."""
+    asks = CALLS[name] + b"\x8a\x05" + (2**30).to_bytes(5, "little") + b"\x85R"
+    path, opened = tmp_path / "a.pth", torch.load
+    if packed:
+        torch.save({"x": 1}, path)
+        with zipfile.ZipFile(path) as archive:
+            files = {each: archive.read(each) for each in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for each, data in files.items():
+                archive.writestr(
+                    each, b"\x80\x02}X\x01\x00\x00\x00x" + asks + b"s." if each.endswith("data.pkl") else data
+                )
+    else:
+        buffer = io.BytesIO()
+        torch.save({"x": "here"}, buffer, _use_new_zipfile_serialization=False)
+        whole = buffer.getvalue()
+        at = whole.index(b"X\x04\x00\x00\x00here")
+        path.write_bytes(whole[:at] + asks + whole[at + 9 :].replace(b"q\x02", b"", 1))
+    assert path.stat().st_size < 2000
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("it was loaded"))
+    assert refusal(NET, f"file:{path}").startswith("a.pth holds more than tensors and is not opened; save it with")
+    monkeypatch.setattr(torch, "load", opened)
+
+
+def test_shared_and_tied_tensors_are_no_bombs(tmp_path: Path) -> None:
+    tied = torch.rand(64, 64)
+    saved(tmp_path / "a.pth", {"a": tied, "b": tied, "c": torch.zeros(3).expand(4, 3)})
+    assert read_state_dict(tmp_path / "a.pth")["b"].shape == (64, 64)
+
+
+def test_many_names_for_one_tensor_are_counted_before_they_are_looked_at(tmp_path: Path) -> None:
+    big = torch.zeros(2**22)
+    begun = time.process_time()
+    text = refusal(NET, saved(tmp_path / "a.pth", {f"x{index}": big for index in range(3000)}))
+    assert "3000 unknown (x0, x1, x2 and 2997 more)" in text
+    assert time.process_time() - begun < 10  # the sums alone would take longer
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (exec, ("raise SystemExit('ran')",))
@@ -166,7 +254,12 @@ def test_other_files_are_one_sentence_each(tmp_path: Path, state: dict[str, Tens
         f"the weights file {tmp_path / 'no.pth'} does not exist; check the path."
     )
     (tmp_path / "text.pth").write_text("hello")
-    assert refusal(NET, f"file:{tmp_path / 'text.pth'}").startswith("text.pth ")
+    (tmp_path / "bad.png").write_text("no weights, a text")
+    Image.new("RGB", (9, 9)).save(tmp_path / "good.png")
+    for name in ("text.pth", "bad.png", "good.png"):
+        assert refusal(NET, f"file:{tmp_path / name}") == (
+            f"{name} is no weights file; give a .safetensors, .pth or .pt file."
+        )
     buffer = io.BytesIO()
     torch.save(state, buffer)
     (tmp_path / "cut.pth").write_bytes(buffer.getvalue()[:1000])
@@ -179,6 +272,27 @@ def test_other_files_are_one_sentence_each(tmp_path: Path, state: dict[str, Tens
         )
     torch.jit.script(nn.Linear(1, 1)).save(str(tmp_path / "script.pt"))
     assert refusal(NET, f"file:{tmp_path / 'script.pt'}").startswith("script.pt is a TorchScript program and is not")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_whole_checkpoints_are_read(tmp_path: Path, packed: bool, dtype: torch.dtype) -> None:
+    net = nn.Linear(3, 2).to(dtype)
+    optimiser = torch.optim.AdamW(net.parameters())
+    net(torch.ones(1, 3, dtype=dtype)).sum().backward()
+    optimiser.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [3, 5])
+    whole = {
+        "state_dict": {**net.state_dict(), "weight": net.weight},  # a parameter too
+        "optimizer": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+        "random": torch.get_rng_state(),
+        "about": {"size": net.weight.shape, "kind": dtype, "where": torch.device("cpu"), "epoch": 3},
+    }
+    torch.save(whole, tmp_path / "a.pth", _use_new_zipfile_serialization=packed)
+    found = read_state_dict(tmp_path / "a.pth")
+    assert {name: value.dtype for name, value in found.items()} == {"weight": dtype, "bias": dtype}
+    assert torch.equal(found["weight"], net.weight)
 
 
 def test_a_file_that_changes_is_loaded_again(tmp_path: Path, state: dict[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -12,16 +12,31 @@ from xai.models.classifier import InputModel
 from xai.registry import Registry, Source
 from xai.types import Run
 
-NORMS = ("linf", "l2")
+Loss = Literal["cross-entropy", "margin"]
 
 
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What an attack found: images (N,3,H,W) in the ball and the box, their logits (N,K), and where it saw no slope.
+
+    saturated (N,) bool: at some step the cross-entropy was saturated and the margin was climbed in its place; blind
+    (N,) bool: at some step the gradient of the loss that was climbed was exactly zero, so that nothing moved. None: at
+    no image.
+    """
+
+    images: Tensor
+    logits: Tensor
+    saturated: Tensor | None = None
+    blind: Tensor | None = None
+
+
+@runtime_checkable
 class Attack(Protocol):
     """Pixels in, pixels out, inside the ball and the box.
 
     A frozen dataclass of parameters. `module` is leased; x (N,3,H,W) in [0, 1]; label (N,) the class to move away
     from (untargeted) or towards (targeted); epsilon (N,) in pixel units of [0, 1]; group (N,) int: samples of one group
-    share their random start, so that one image at many epsilons starts in one direction. Gives the adversarial images
-    and their logits (N,K).
+    share their random start, so that one image at many epsilons starts in one direction.
     """
 
     @property
@@ -36,7 +51,7 @@ class Attack(Protocol):
 
     def __call__(
         self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> Moved: ...
 
 
 @dataclass(frozen=True)

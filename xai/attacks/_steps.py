@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from xai.errors import InputError
+from xai.devices import double
 from xai.models.classifier import InputModel
+from xai.outputs import Output
 from xai.types import Run
 
 TINY = 1e-12
-LOSSES = ("cross_entropy", "margin")
-KEEPS = ("best", "last")
 
 
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise `InputError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise InputError(f"{name} {value!r} is not known; use {' or '.join(choices)}.")
-
-
-def margin(logits: Tensor, label: Tensor, targeted: bool) -> Tensor:
+def margin(logits: Tensor, label: Tensor, targeted: bool, output: Output) -> Tensor:
     """How far the attack has got, (N,): above 0 exactly where it succeeds.
 
-    Untargeted: max_{j != y} z_j - z_y. Targeted: z_t - max_{j != t} z_j. In logits, so it does not saturate.
+    Untargeted: max_{j != y} z_j - z_y. Targeted: z_t - max_{j != t} z_j. In logits, so it does not saturate. For
+    sigmoids -z_y and z_t: the decision about that class at probability 0.5, whatever the other classes do.
     """
-    own = logits.gather(1, label[:, None])[:, 0]
-    rest = logits.scatter(1, label[:, None], -math.inf).amax(1)
-    reached: Tensor = own - rest if targeted else rest - own
-    return reached
+    reached = output.margin(logits, label)
+    return reached if targeted else -reached
 
 
-def objective(logits: Tensor, label: Tensor, targeted: bool, loss: str) -> Tensor:
-    """What the attack climbs, (N,): cross-entropy (its negative when targeted), or the margin."""
+def objective(logits: Tensor, label: Tensor, targeted: bool, loss: str, output: Output) -> tuple[Tensor, Tensor]:
+    """What the attack climbs, (N,), and where the margin stands in for a saturated cross-entropy, (N,) bool.
+
+    loss "cross-entropy" (its negative where targeted) or "margin". Where the probability of the class to leave rounds
+    to exactly 1, the cross-entropy has no gradient in that class's logit, and mostly none at all.
+    """
+    gap = margin(logits, label, targeted, output)
     if loss == "margin":
-        return margin(logits, label, targeted)
-    entropy: Tensor = F.cross_entropy(logits, label, reduction="none")
-    signed: Tensor = -entropy if targeted else entropy
-    return signed
+        return gap, torch.zeros_like(label, dtype=torch.bool)
+    entropy = output.loss(logits, label)
+    certain = output.probability(logits.detach(), label) == 1
+    saturated = certain & (gap.detach() <= 0)  # a class to reach that is certain is reached
+    return torch.where(saturated, gap, -entropy if targeted else entropy), saturated
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """The gradient of the objective at some pixels: logits (N,K), gradient (N,3,H,W), saturated and blind (N,) bool.
+
+    blind: the gradient is exactly zero although the aim is not reached.
+    """
+
+    logits: Tensor
+    gradient: Tensor
+    saturated: Tensor
+    blind: Tensor
+
+    @classmethod
+    def at(cls, module: InputModel, x: Tensor, label: Tensor, targeted: bool, loss: str) -> Slope:
+        """One forward and one backward pass to the pixels x (N,3,H,W)."""
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = module(leaf)
+            value, saturated = objective(logits, label, targeted, loss, module.output)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        logits = logits.detach()
+        flat = gradient.abs().amax((1, 2, 3)) == 0
+        return cls(logits, gradient, saturated, flat & (margin(logits, label, targeted, module.output) <= 0))
 
 
 def expand(values: Tensor) -> Tensor:
@@ -50,8 +71,8 @@ def expand(values: Tensor) -> Tensor:
 
 
 def l2_norm(delta: Tensor) -> Tensor:
-    """Euclidean norm over all pixels and channels, (N,), in float64."""
-    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)
+    """Euclidean norm over all pixels and channels, (N,), in float64, on `exact_device`."""
+    norms: Tensor = torch.linalg.vector_norm(double(delta).flatten(1), dim=1)
     return norms
 
 
@@ -73,14 +94,14 @@ class Ball:
         """The ball of this norm, "linf" or "l2"."""
         if norm != "linf":
             return cls(norm, x, epsilon, torch.zeros_like(x), torch.ones_like(x))
-        exact, radius = x.double(), expand(epsilon).double()
+        exact, radius = double(x), double(expand(epsilon))
         low, high = (exact - radius).clamp_(min=0), (exact + radius).clamp_(max=1)
         bounds = low.to(x.dtype), high.to(x.dtype)
         bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
         # Numbers from 0 on are ordered as their bits are: one more or less is the next number inside.
         bounds[0].view(bits).add_(bounds[0] < low)
         bounds[1].view(bits).sub_((bounds[1] > high).to(bits))
-        return cls(norm, x, epsilon, *bounds)
+        return cls(norm, x, epsilon, *(each.to(x.device) for each in bounds))
 
     def __getitem__(self, rows: Tensor) -> Ball:
         """The balls of some samples."""
@@ -94,10 +115,11 @@ class Ball:
         if self.norm == "linf":
             return torch.clamp(moved, self.low, self.high)
         delta = moved - self.x
-        scale, give = (self.epsilon / l2_norm(delta).clamp(min=TINY)).clamp(max=1), 1e-7
+        exact, radius = double(self.x), double(self.epsilon)
+        scale, give = (radius / l2_norm(delta).clamp(min=TINY)).clamp(max=1), 1e-7
         while True:
             found = torch.clamp(self.x + delta * expand(scale.to(delta)), self.low, self.high)
-            outside = l2_norm(found.double() - self.x.double()) > self.epsilon  # by rounding
+            outside = l2_norm(double(found) - exact) > radius  # by rounding
             if not bool(outside.any()):
                 return found
             scale, give = torch.where(outside, scale * (1 - give), scale), min(4 * give, 0.5)
@@ -110,7 +132,7 @@ def ascend(current: Tensor, gradient: Tensor, step: Tensor, norm: str) -> Tensor
     # Scaled to at most 1 before squaring, so that a gradient of 1e-30 has a direction too; a zero one has none.
     largest = expand(gradient.abs().flatten(1).amax(1))
     scaled = gradient / torch.where(largest > 0, largest, 1)
-    return current + expand((step / l2_norm(scaled).clamp(min=TINY)).to(scaled)) * scaled
+    return current + expand((double(step) / l2_norm(scaled).clamp(min=TINY)).to(scaled)) * scaled
 
 
 def random_start(x: Tensor, group: Tensor, epsilon: Tensor, norm: str, run: Run, restart: int) -> Tensor:
@@ -146,16 +168,31 @@ class Climb:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The iterate that is kept for each sample: images (N,3,H,W), logits (N,K), margin (N,)."""
+    """The iterate that is kept for each sample: images (N,3,H,W), logits (N,K), margin (N,).
+
+    saturated, blind (N,) bool: of any iterate that was looked at, kept or not; see `Moved`.
+    """
 
     images: Tensor
     logits: Tensor
     margin: Tensor
+    saturated: Tensor
+    blind: Tensor
 
     @classmethod
-    def of(cls, images: Tensor, logits: Tensor, label: Tensor, targeted: bool) -> Best:
-        """These images with their logits."""
-        return cls(images, logits, margin(logits, label, targeted))
+    def of(
+        cls,
+        images: Tensor,
+        logits: Tensor,
+        label: Tensor,
+        targeted: bool,
+        output: Output,
+        slope: Slope | None = None,
+    ) -> Best:
+        """These images with their logits, and what was seen of their slope."""
+        no = torch.zeros_like(label, dtype=torch.bool)
+        seen = (slope.saturated, slope.blind) if slope else (no, no)
+        return cls(images, logits, margin(logits, label, targeted, output), *seen)
 
     def with_better(self, other: Best, index: Tensor, force: bool = False) -> Best:
         """For each row of `other`, which is sample `index` (ascending), the one of the larger margin.
@@ -163,13 +200,17 @@ class Best:
         force: the other, whatever its margin.
         """
         rows = torch.ones_like(index, dtype=torch.bool) if force else other.margin > self.margin[index]
+        saturated = self.saturated.index_copy(0, index, self.saturated[index] | other.saturated)
+        blind = self.blind.index_copy(0, index, self.blind[index] | other.blind)
         if len(index) == len(self.margin) and bool(rows.all()):
-            return other
+            return Best(other.images, other.logits, other.margin, saturated, blind)
         where = index[rows]
         return Best(
             self.images.index_copy(0, where, other.images[rows]),
             self.logits.index_copy(0, where, other.logits[rows]),
             self.margin.index_copy(0, where, other.margin[rows]),
+            saturated,
+            blind,
         )
 
 
@@ -187,11 +228,9 @@ def climb(
     active = torch.arange(len(x), device=x.device)
     for step in range(how.steps):
         run.report(step, how.steps)
-        leaf = current.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = module(leaf)
-            (gradient,) = torch.autograd.grad(objective(logits, label, how.targeted, how.loss).sum(), leaf)
-        found = Best.of(current, logits.detach(), label, how.targeted)
+        slope = Slope.at(module, current, label, how.targeted, how.loss)
+        gradient = slope.gradient
+        found = Best.of(current, slope.logits, label, how.targeted, module.output, slope)
         best = found if best is None else best.with_better(found, active)
         done = found.margin > 0
         if how.stop_when_done and bool(done.any()):
@@ -203,5 +242,5 @@ def climb(
         current = ball.project(ascend(current, gradient, length, how.norm))
     assert best is not None  # there is at least one step
     with torch.no_grad():
-        found = Best.of(current, module(current), label, how.targeted)
+        found = Best.of(current, module(current), label, how.targeted, module.output)
     return best.with_better(found, active, force=how.keep == "last")

@@ -9,41 +9,39 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xai.attacks._spec import ATTACKS, NORMS, AttackSpec
-from xai.attacks._steps import LOSSES, Ball, ascend, objective, one_of
+from xai.attacks._spec import ATTACKS, AttackSpec, Loss, Moved
+from xai.attacks._steps import Ball, Slope, ascend
 from xai.attacks.call import attack
 from xai.models.classifier import Classifier, InputModel
+from xai.params import Parameters
+from xai.public import public
 from xai.registry import Source
 from xai.types import AttackResult, Run
 
 
 @dataclass(frozen=True)
-class FGSM:
-    """x + epsilon * sign(grad_x L), clamped to [0, 1]; L the cross-entropy of the label (its negative if targeted)."""
+class FGSM(Parameters):
+    """x + epsilon * sign(grad_x L), clamped to [0, 1].
+
+    loss L: the cross-entropy of the label (its negative if targeted), or "margin": the best other logit minus the
+    label's own (Carlini & Wagner 2017, f_6, without the cut at 0). It stands in where the cross-entropy is saturated.
+    """
 
     norm: Literal["linf", "l2"] = "linf"
     targeted: bool = False
-    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    loss: Loss = "cross-entropy"
 
-    def __post_init__(self) -> None:
-        one_of("norm", self.norm, NORMS)
-        one_of("loss", self.loss, LOSSES)
-
-    def __call__(
-        self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run
-    ) -> tuple[Tensor, Tensor]:
-        """x (N,3,H,W), label (N,), epsilon (N,) -> adversarial (N,3,H,W) in the ball and the box, logits (N,K)."""
+    def __call__(self, module: InputModel, x: Tensor, label: Tensor, epsilon: Tensor, group: Tensor, run: Run) -> Moved:
+        """x (N,3,H,W), label (N,), epsilon (N,): one step from x, inside the ball and the box."""
         del group
         run.check()
-        leaf = x.clone().requires_grad_()
-        with torch.enable_grad():
-            value = objective(module(leaf), label, self.targeted, self.loss)
-            (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        moved = Ball.around(x, epsilon, self.norm).project(ascend(x, gradient, epsilon, self.norm))
+        slope = Slope.at(module, x, label, self.targeted, self.loss)
+        moved = Ball.around(x, epsilon, self.norm).project(ascend(x, slope.gradient, epsilon, self.norm))
         with torch.no_grad():
-            return moved, module(moved)
+            return Moved(moved, module(moved), slope.saturated, slope.blind)
 
 
+@public
 def fgsm(
     classifier: Classifier,
     x: Tensor,
@@ -52,9 +50,10 @@ def fgsm(
     norm: Literal["linf", "l2"] = "linf",
     targeted: bool = False,
     run: Run | None = None,
+    loss: Loss = "cross-entropy",
 ) -> AttackResult:
     """FGSM on x (N,3,H,W) in [0, 1]; see `xai.attacks.pgd` for the arguments."""
-    return attack(classifier, x, "fgsm", FGSM(norm, targeted), labels=labels, epsilon=epsilon, run=run)
+    return attack(classifier, x, "fgsm", FGSM(norm, targeted, loss), labels=labels, epsilon=epsilon, run=run)
 
 
 ATTACKS.add(

@@ -20,11 +20,11 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """`--seed` and `--device`."""
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
-    """`--model` and `--weights`; read them with `load_models`."""
+    """`--model`, `--weights` and `--output`; read them with `with_outputs` and `load_models`."""
     parser.add_argument(
         "--model",
         nargs="+",
@@ -39,6 +39,28 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="imagenet, random:SEED, file:PATH or run:ID; one for all classifiers or one for each (default: imagenet)",
     )
+    add_output(parser)
+
+
+def add_output(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--output`; read it with `with_outputs`."""
+    parser.add_argument(
+        "--output",
+        metavar="O",
+        help="what the outputs of weights file:PATH mean: softmax (one of the classes) or sigmoid (each class for "
+        "itself); a file with one output is always a sigmoid of no and yes; file:PATH?output=sigmoid says the same",
+    )
+
+
+def with_outputs(weights: Sequence[str], output: str | None) -> list[str]:
+    """The texts of `--weights` with what `--output` says; raises `InputError` where no weights are of a file."""
+    if output is None:
+        return list(weights)
+    from xai.models.store import with_output
+
+    if not any(text.startswith("file:") for text in weights):
+        raise InputError("--output is for --weights file:PATH; other weights know what their outputs mean.")
+    return [with_output(text, output) if text.startswith("file:") else text for text in weights]
 
 
 def paired(names: Sequence[str], weights: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 
@@ -17,6 +17,14 @@ def say(text: str = "") -> None:
 def tell(text: str) -> None:
     """One line on stderr: about the work, not its result."""
     sys.stderr.write(f"{text}\n")
+
+
+def tell_left_out(files: Sequence[Mapping[str, Any]]) -> None:
+    """The files that were left out, by name (key) and reason, on stderr; nothing where there are none."""
+    if files:
+        tell(f"{len(files)} file{'s' * (len(files) > 1)} left out:")
+    for each in files:
+        tell(f"  {each['key']}: {each['reason']}")
 
 
 def say_json(value: Any) -> None:

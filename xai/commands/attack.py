@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from xai.commands._images import HELP, Picture, find_pictures
 from xai.commands._interrupt import interruptible
-from xai.commands._options import add_json, add_run, load_models
+from xai.commands._options import add_json, add_output, add_run, load_models, with_outputs
 from xai.commands._output import Progress, say, say_json, tell
 from xai.commands._spec import COMMANDS, Command
-from xai.errors import InputError
+from xai.errors import Cancelled, InputError, ModuleStateError
+from xai.params import check_between
+from xai.words import counted
 
 if TYPE_CHECKING:
     from xai.attacks._spec import Attack
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 DESCRIPTION = """Attack images at every epsilon: adversarial PNGs, perturbations (.npy), the maps of the old and the new
 class before and after, a table over epsilon beside random noise of equal norm, and manifest.json."""
 
-MOST = 1000
-"""Epsilons that one range may have."""
-
 EPILOG = """Epsilons and --step-size are in 1/255 for --norm linf, and in pixel units of [0, 1] for --norm l2. With more
-than one image the manifest also holds the success rate against epsilon with its 95 % Wilson interval.
-Exit code 0: attacked (bad files, if any, are listed); 2: nothing could be attacked, or the request was wrong.
+than one image the manifest also holds the success rate against epsilon with its 95 % Wilson interval. The smallest
+epsilon is an upper bound, found by bisection to 0.1/255 (L2: 0.01). A file's name holds the epsilon that was asked for
+and the norm that the file has.
+exit codes:
+  0    every image is attacked
+  1    some images could not be attacked (listed on stderr); all others are written
+  2    nothing could be attacked, or the request was wrong
+  130  stopped by Ctrl-C; the images attacked before stay, with a manifest that says so
 
 examples:
   python -m xai attack sample:coffee --epsilon 0:16:1 --steps 10 --out attacked
@@ -50,6 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="imagenet, random:SEED, file:PATH or run:ID (default: imagenet)",
     )
+    add_output(parser)
     parser.add_argument("--attack", default="pgd", metavar="NAME", help="pgd or fgsm (default: pgd)")
     parser.add_argument("--norm", choices=("linf", "l2"), default="linf", help="the ball's norm (default: linf)")
     parser.add_argument(
@@ -61,6 +67,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, metavar="N", help="steps of pgd (default: 10)")
     parser.add_argument("--step-size", type=float, metavar="A", help="step of pgd (default: 2.5 epsilon / steps)")
+    parser.add_argument(
+        "--loss", metavar="NAME", help="what is climbed: cross-entropy or margin (default: cross-entropy)"
+    )
+    parser.add_argument(
+        "--envelope",
+        action="store_true",
+        help="at each epsilon keep the best found there or at a smaller one (default: each epsilon's own attack)",
+    )
     parser.add_argument("--restarts", type=int, metavar="N", help="random restarts of pgd (default: 1)")
     parser.add_argument(
         "--target", metavar="CLASS", help="class to reach, by index or name (default: away from the predicted)"
@@ -81,6 +95,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
     """Values and A:B:STEP ranges (both ends in) as pixel units of [0, 1], ascending, each once."""
+    from xai.attacks.call import MOST_EPSILONS
+
     unit = 255 if norm == "linf" else 1
     found: set[float] = set()
     for word in words:
@@ -94,8 +110,8 @@ def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
             found.add(numbers[0])
         elif len(numbers) == 3 and numbers[2] > 0 and numbers[1] >= numbers[0]:
             low, high, step = numbers
-            if (high - low) / step + 1e-9 >= MOST:
-                raise InputError(f"--epsilon {word} has more than {MOST} values; give a larger step.")
+            if (high - low) / step + 1e-9 >= MOST_EPSILONS:
+                raise InputError(f"--epsilon {word} has more than {MOST_EPSILONS} values; give a larger step.")
             found.update(low + step * index for index in range(int((high - low) / step + 1e-9) + 1))
         else:
             unit_text = " in 1/255" if norm == "linf" else ""
@@ -104,7 +120,9 @@ def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
             reach = "0 to 255, which are 1/255 each" if norm == "linf" else "0 or more"
             raise InputError(f"--epsilon {word!r} is out of range; give {reach}.")
     # What reads alike (a file is named by it) is one value.
-    return [value / unit for value in sorted({f"{value:.4g}": value for value in sorted(found)}.values())]
+    values = sorted({f"{value:.4g}": value for value in sorted(found)}.values())
+    check_between("the number of epsilons", len(values), 1, MOST_EPSILONS)
+    return [value / unit for value in values]
 
 
 def attack_of(args: argparse.Namespace) -> Attack:
@@ -117,6 +135,7 @@ def attack_of(args: argparse.Namespace) -> Attack:
     if args.step_size is not None and not 0 < args.step_size < math.inf:
         raise InputError(f"--step-size is {args.step_size:g}; it must be above 0 and finite.")
     size = None if args.step_size is None else args.step_size / unit
+    params |= {"loss": args.loss} if args.loss is not None else {}
     own = {"steps": args.steps, "step_size": size, "restarts": args.restarts}
     given = {name: value for name, value in own.items() if value is not None}
     if given and not spec.iterative:
@@ -137,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
     pictures, unknown = find_pictures(args.images, skip=args.out)
     if not pictures:
         raise InputError(" ".join(sentence for _, sentence in unknown))
-    [(classifier, _)] = load_models([args.model], [args.weights], args.device)
+    [(classifier, _)] = load_models([args.model], with_outputs([args.weights], args.output), args.device)
     label = None if args.target is None else class_index(classifier, args.target)
     check_explanation(classifier, args)
     make_folder(args.out)
@@ -149,17 +168,29 @@ def run(args: argparse.Namespace) -> int:
                 share = (number, len(pictures), cancelled, progress)
                 try:
                     study = study_of(picture, classifier, epsilons, params, label, args, share)
+                    files, entry = files_of(study, classifier, picture, [each["folder"] for each in done.images])
+                except (Cancelled, KeyboardInterrupt):
+                    tell(
+                        f"stopped at image {number + 1} of {len(pictures)}, {picture.source}: nothing of it is kept, "
+                        f"because its epsilons are attacked together; {len(done.images)} finished before it are in "
+                        f"{args.out}."
+                    )
+                    raise
+                except ModuleStateError:
+                    raise
                 except InputError as error:
                     done.bad.append({"source": picture.source, "reason": str(error)})
                     continue
-                files, entry = files_of(study, classifier, picture, [each["folder"] for each in done.images])
+                except Exception as error:  # one image's fault must not lose the others; it is listed, not hidden
+                    done.fault(picture.source, error)
+                    continue
                 write_files(args.out, files)
                 done.keep(study, files, entry)
         complete = True
     finally:  # what was finished stays, with a manifest that says whether it is all
         manifest = manifest_of(done, args, complete)
         write_files(args.out, {"manifest.json": manifest_bytes(manifest)})
-    return report(manifest, args)
+    return report(manifest, args, done.failed)
 
 
 def check_explanation(classifier: Classifier, args: argparse.Namespace) -> None:
@@ -173,12 +204,18 @@ def check_explanation(classifier: Classifier, args: argparse.Namespace) -> None:
 
 @dataclass(eq=False)
 class Done:
-    """What has been attacked so far, and what could not be."""
+    """What has been attacked so far, and what could not be; failed: some of it by a fault of the program."""
 
     bad: list[dict[str, str]]
+    failed: bool = False
     images: list[dict[str, Any]] = field(default_factory=list)
     numbers: list[EpsilonNumbers] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def fault(self, source: str, error: Exception) -> None:
+        """Count an image at which the program failed."""
+        self.failed = True
+        self.bad.append({"source": source, "reason": f"{type(error).__name__}: {error}"})
 
     def keep(self, study: EpsilonStudy, files: dict[str, bytes], entry: dict[str, Any]) -> None:
         """Count an image whose files are written."""
@@ -193,7 +230,8 @@ def manifest_of(done: Done, args: argparse.Namespace, complete: bool) -> dict[st
     """What was made, by which command, and what could not be."""
     from xai.attack_bundle import manifest
 
-    over = over_images(done.numbers) if len(done.numbers) > 1 else None
+    rated = [each for each in done.numbers if not bool(each.already.all())]
+    over = over_images(done.numbers) if len(done.numbers) > 1 and rated else None
     return manifest(done.images, done.files, shlex.join(["python", "-m", "xai", *args.words]), complete, over, done.bad)
 
 
@@ -225,6 +263,7 @@ def study_of(
         labels=label,
         method=args.method,
         layer=args.layer,
+        envelope=args.envelope,
         run=Run(seed=args.seed, on_progress=on_progress, cancelled=cancelled),
     )
 
@@ -246,7 +285,8 @@ def over_images(studies: Sequence[EpsilonNumbers]) -> Any:
     from xai.studies.adversarial import security_curve
 
     curve = security_curve(studies)
-    found: dict[str, Any] = {"epsilons": curve.epsilons.tolist(), "images": curve.success.n, "protocol": curve.protocol}
+    found: dict[str, Any] = {"epsilons": curve.epsilons.tolist(), "images": curve.success.n, "already": curve.already}
+    found["protocol"] = curve.protocol
 
     def plain(band: Band) -> dict[str, list[float]]:
         return {"mean": band.mean.tolist(), "low": band.low.tolist(), "high": band.high.tolist()}
@@ -267,14 +307,14 @@ def over_images(studies: Sequence[EpsilonNumbers]) -> Any:
             "low": turned.low,
             "high": turned.high,
             "images": turned.n,
-            "protocol": f"mean over the images that succeed, with {interval}",
+            "protocol": f"mean upper bound over the images that are turned, with {interval}",
         }
     found["never_turned"] = curve.never
     return bundle_plain(found)
 
 
-def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
-    """Say what was found and what was not; gives the exit code."""
+def report(manifest: dict[str, Any], args: argparse.Namespace, failed: bool = False) -> int:
+    """Say what was found and what was not; returns the exit code. failed: the program failed at an image."""
     for each in manifest["bad"]:
         tell(f"bad: {each['source']}: {each['reason']}")
     if args.json:
@@ -282,25 +322,17 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
     else:
         for image in manifest["images"]:
             best = image["clean"][0]
-            say(
-                f"{image['source']}: {best['name']} ({100 * best['probability']:.1f} %)"
-                + (" (random weights: this means nothing)" if image["random_weights"] else "")
-                + f"; {verdict(image)}"
-            )
-            if image["noise_falls_short"]:
-                say(f"{image['source']}: {image['noise_falls_short']}")
+            untrained = " (random weights: this means nothing)" if image["random_weights"] else ""
+            says = f"{best['name']} ({100 * best['probability']:.1f} %){untrained}."
+            say(f"{image['source']}: {says} {image['answer']}")
+            for caution in filter(None, (image["no_gradient"], image["noise_falls_short"])):
+                say(f"{image['source']}: {caution}")
         if manifest["images"]:
             say(manifest["images"][0]["protocol"])
-            say(f"Wrote {len(manifest['files']) + 1} files to {args.out}")
+            say(f"Wrote {counted(len(manifest['files']) + 1, 'file')} to {args.out}")
+    if failed or (manifest["bad"] and manifest["images"]):
+        return 1
     return 0 if manifest["images"] else 2
-
-
-def verdict(image: dict[str, Any]) -> str:
-    """What the attack came to, from an image's manifest entry."""
-    if image["reached_before"]:
-        return "this is the class to reach already"
-    what = "reaches the class" if image["settings"]["targeted"] else "changes it"
-    return f"smallest epsilon that {what}: {image['smallest_epsilon_text']}"
 
 
 COMMANDS.add(

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, table, tell
+from xai.commands._options import add_json, add_output, add_run, with_outputs
+from xai.commands._output import Progress, say, say_json, table, tell_left_out
 from xai.commands._spec import COMMANDS, Command
 from xai.errors import InputError
 
@@ -46,7 +46,7 @@ examples:
 
 
 DRAWN = ("sweep", "mend", "detector", "rho", "cue", "cats", "dogs", "pixels", "epochs", "seeds", "per_group")
-OWN = ("weights", "groups", "masks", "images", "view")
+OWN = ("weights", "output", "groups", "masks", "images", "view")
 """Options of one half of the command, refused in the other rather than passed over."""
 
 MENDING = ("mend", "seeds", "epochs")
@@ -74,6 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument_group("one's own data")
     own.add_argument("--data", metavar="DATA", help="a folder, a zip, or sample:NAME")
     own.add_argument("--weights", default="imagenet", metavar="W", help="of --model (default: imagenet)")
+    add_output(own)
     own.add_argument("--groups", default="folders", metavar="G", help="a CSV, folders or brightness (default: folders)")
     own.add_argument("--masks", default="", metavar="DIR", help="a folder or a zip of masks named as the images")
     own.add_argument("--images", type=int, metavar="N", help="only N images, drawn by the seed")
@@ -95,10 +96,6 @@ def run(args: argparse.Namespace) -> int:
     """Do it; 0 where there is a verdict."""
     from xai.types import Run
 
-    for name in ("cats", "dogs", "epochs", "seeds", "per_group", "images"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; give 1 or more.")
     with Progress() as progress:
 
         def show(done: int, total: int, note: str) -> None:  # the bar has its own time left
@@ -153,6 +150,7 @@ def _own(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     if not args.mend and (asked := _asked(args, MENDING)):
         raise InputError(f"{asked} is about training; add --mend to train on --data, or leave it out.")
     names = ("data", "model", "weights", "groups", "masks", "images", "view", "seed")
+    [args.weights] = with_outputs([args.weights], args.output)
     request = OwnRequest(**{name: getattr(args, name) for name in names}, methods=tuple(args.method))
     if args.mend:
         return mend_own(MendRequest(request, args.seeds, args.epochs), args.out, args.resume, args.device, run)
@@ -185,14 +183,21 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
     if swaps:
         say("\n" + table(("swapped", "answer flips % [95 %]", "probability moves", "reliance"), swaps))
     shares = [
-        (each["method"], each["region"], _interval(each["share"]), _interval(each["chance"]), _interval(each["beyond"]))
+        (
+            each["method"],
+            each["region"],
+            *(_interval(each[name]) for name in ("share", "chance", "beyond")),
+            str(each["blank"]),
+        )
         for each in audit["shares"]
     ]
     if shares:
-        say("\n" + table(("method", "region", "share of the map", "share of the area", "difference"), shares))
+        say(
+            "\n"
+            + table(("method", "region", "share of the map", "share of the area", "difference", "blank maps"), shares)
+        )
     _points(summary)
-    for each in summary.get("left_out", []):
-        tell(f"{each['key']}: {each['reason']}")
+    tell_left_out(summary.get("left_out", []))
     say(f"\n{summary['protocol']}\n\nall of it: {out}")
 
 
@@ -237,7 +242,7 @@ def _points(summary: Mapping[str, Any]) -> None:
 
 
 def _interval(found: Mapping[str, Any] | None, scale: float = 1) -> str:
-    if found is None:
+    if found is None or found["mean"] is None:
         return "none"
     digits = 0 if scale == 100 else 3
     ends = "" if found["low"] is None else f" [{scale * found['low']:.{digits}f}, {scale * found['high']:.{digits}f}]"

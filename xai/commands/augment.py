@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, table
+from xai.commands._output import Progress, say, say_json, table, tell_left_out
 from xai.commands._spec import COMMANDS, Command
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         study = augment(
             _request(args), args.out, args.resume, args.device, Run(seed=args.seed, on_progress=show), command
         )
+    tell_left_out(study.summary.get("left_out", []))
     if args.json:
         say_json(dict(study.summary))
     else:
@@ -142,6 +143,8 @@ def _request(args: argparse.Namespace) -> AugmentRequest:
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:
     """Tables for people."""
+    from xai.studies.augmentation import undertrained_sentence
+
     rows = [
         (
             f"{row['percent']} %",
@@ -155,6 +158,8 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
     ]
     head = ("real data", "arm", "images", "validation %", "test % [95 %]", "points against real only")
     say(table(head, rows))
+    if weak := undertrained_sentence(summary, summary["arms"]):
+        say(f"\n{weak}")
     say(f"\nverdict: {summary['verdict']}")
     for each in summary["verdicts"][1:]:
         say(f"  on {each['percent']} % of the real images: {each['sentence']}")

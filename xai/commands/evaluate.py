@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai.commands._options import add_json, add_models, add_run, paired
-from xai.commands._output import Progress, say, say_json, table, tell
+from xai.commands._options import add_json, add_models, add_run, paired, with_outputs
+from xai.commands._output import Progress, say, say_json, table, tell, tell_left_out
 from xai.commands._params import parse_params
 from xai.commands._spec import COMMANDS, Command
-from xai.errors import InputError
 
 if TYPE_CHECKING:
     from xai.studies.evaluate import Request
@@ -49,6 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="methods beside them (default: random center edges; none if nothing follows)",
     )
+    parser.add_argument(
+        "--draws", type=int, default=3, metavar="N", help="random maps of each method's own resolution (3; 0: none)"
+    )
     parser.add_argument("--protocol", default="rise", help="study, rise or rise-row (default: rise)")
     parser.add_argument("--insertion-from", default="", metavar="S", help="blur, mean, black or '#rrggbb' (protocol's)")
     parser.add_argument("--deletion-to", default="", metavar="S", help="blur, mean, black or '#rrggbb' (protocol's)")
@@ -73,10 +75,6 @@ def run(args: argparse.Namespace) -> int:
     from xai.studies.evaluate import evaluate
     from xai.types import Run
 
-    for name, least in (("batch", 1), ("workers", 0), ("images", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name} is {value}; give {least} or more.")
     request = _request(args)
     alone = int(os.environ.get("RANK", "0")) == 0
     with Progress() as progress:
@@ -97,7 +95,7 @@ def _request(args: argparse.Namespace) -> Request:
     from xai.studies._measure import Recipe
     from xai.studies.evaluate import Request
 
-    models = paired(args.model, args.weights)
+    models = paired(args.model, with_outputs(args.weights, args.output))
     recipe = Recipe(
         methods=tuple(args.method),
         baselines=tuple(args.baseline),
@@ -109,6 +107,7 @@ def _request(args: argparse.Namespace) -> Request:
         layer=args.layer,
         seed=args.seed,
         params=parse_params(args.param, [*args.method, *args.baseline]),
+        draws=args.draws,
     )
     return Request(args.data, models, recipe, args.layout, args.view, args.images, args.chunk)
 
@@ -116,16 +115,16 @@ def _request(args: argparse.Namespace) -> Request:
 def _show(found: Faithfulness, args: argparse.Namespace) -> None:
     """Tables for people, or the summary for machines; what was left out goes to stderr."""
     from xai.runs import RunFolder
+    from xai.studies._result import WHITE_NOISE
 
     summary = RunFolder.open(args.out).summary()
     if summary.get("synthetic"):
         tell(f"the images of {summary['data']} are synthetic.")
     for refused in found.refused:
         tell(f"{refused.method} does not apply to {refused.network}: {refused.reason}")
-    if found.problems:
-        tell(f"{len(found.problems)} files were left out:")
-    for problem in found.problems:
-        tell(f"  {problem.key}: {problem.reason}")
+    for sentence in (*found.without_order, *found.given_away):
+        tell(sentence)
+    tell_left_out(summary["left_out"])
     if args.json:
         say_json(summary)
         return
@@ -137,13 +136,15 @@ def _show(found: Faithfulness, args: argparse.Namespace) -> None:
                 score.network,
                 score.method,
                 str(score.mean),
-                str(score.rank),
+                "none" if score.rank is None else str(score.rank),
                 score.against.sentence if score.against else "",
             )
             for score in found.scores(metric)
         ]
-        say(table(("network", "method", "mean [95 %]", "rank", "against random"), rows))
+        say(table(("network", "method", "mean [95 %]", "rank", "against random of its resolution"), rows))
     say()
+    for sentence in filter(None, (found.about_random, WHITE_NOISE if "random" in args.baseline else "")):
+        say(sentence)
     for metric in found.metrics:
         say(f"{metric}: {found.sentence(metric)}")
     for network in found.networks:

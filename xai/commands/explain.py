@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from xai.commands._images import HELP, Picture, find_pictures
 from xai.commands._interrupt import interruptible
-from xai.commands._options import add_json, add_models, add_run, load_models
+from xai.commands._options import add_json, add_models, add_run, load_models, with_outputs
 from xai.commands._output import Progress, say, say_json, tell
 from xai.commands._params import parse_params
 from xai.commands._spec import COMMANDS, Command
 from xai.errors import InputError, LayerError
+from xai.words import counted
 
 if TYPE_CHECKING:
     from xai.bundle import Bad, Subject
@@ -28,8 +29,8 @@ by itself."""
 
 EPILOG = """A bad file does not stop the rest; bad files are listed on stderr at the end, and in the manifest.
 exit codes:
-  0    explained; bad files and refusals, if any, are listed on stderr
-  1    a method failed, which is a fault of the program
+  0    every image is explained; a method that does not apply to a network is listed on stderr
+  1    some images could not be explained, or a method failed; all others are written
   2    nothing could be explained, or the request was wrong
   130  stopped by Ctrl-C; what was finished stays, with a manifest that says so
 
@@ -75,10 +76,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--colormap",
         default="auto",
         metavar="NAME",
-        help="auto (jet; bluered for signed maps), jet, turbo, viridis, magma, inferno, cividis, gray, bluered",
+        help="auto (jet), turbo, viridis, magma, inferno, cividis or gray; signed maps are always bluered",
     )
     parser.add_argument("--opacity", type=float, default=0.4, help="share of the map in overlays (default: 0.4)")
-    parser.add_argument("--shared-scale", action="store_true", help="one scale for all methods on an image")
+    parser.add_argument("--shared-scale", action="store_true", help="one scale for the maps in one unit on an image")
     parser.add_argument(
         "--out",
         type=Path,
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     methods = list(dict.fromkeys(args.method))
     params = parse_params(args.param, methods)
     check_request(methods, args.layer, params)
-    models = load_models(args.model, args.weights, args.device)
+    models = load_models(args.model, with_outputs(args.weights, args.output), args.device)
     check_for_classifiers([classifier for classifier, _ in models], args.target, args.layer)
     bundle = Bundle(
         look=look,
@@ -187,7 +188,7 @@ def subjects(pictures: Sequence[Picture], job: Job) -> Iterator[Subject | Bad]:
 
 
 def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
-    """Say what was written and what was not; gives the exit code."""
+    """Say what was written and what was not; returns the exit code."""
     tiles = [
         (image, model, tile)
         for image in manifest["images"]
@@ -195,11 +196,15 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
         for tile in model["explanations"]
     ]
     for image, model, tile in tiles:
+        where = f"{image['source']}, {tile['title']} on {model['title']}"
         if tile["status"] != "explained":
-            tell(f"{tile['status']}: {image['source']}, {tile['title']} on {model['title']}: {tile['reason']}")
+            tell(f"{tile['status']}: {where}: {tile['reason']}")
+        elif said := " ".join(filter(None, (tile["facts"].get(name) for name in ("blank", "note")))):
+            tell(f"note: {where}: {said}")
     if manifest["bad"]:
         tell(
-            f"{len(manifest['bad'])} of {len(manifest['bad']) + len(manifest['images'])} images could not be explained:"
+            f"{len(manifest['bad'])} of "
+            f"{counted(len(manifest['bad']) + len(manifest['images']), 'image')} could not be explained:"
         )
         for each in manifest["bad"]:
             tell(f"  {each['source']}: {each['reason']}")
@@ -215,7 +220,7 @@ def report(manifest: dict[str, Any], args: argparse.Namespace) -> int:
                     untrained = " (random weights: this means nothing)" if model["weights"].startswith("random") else ""
                     say(f"{image['source']}: {said}{untrained}")
         say(f"Wrote {len(manifest['files']) + 1 + args.zip} files to {args.out}; open {args.out / 'report.html'}")
-    if "failed" in states:
+    if "failed" in states or (manifest["bad"] and "explained" in states):
         return 1
     return 0 if "explained" in states else 2
 

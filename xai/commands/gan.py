@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from xai.commands import _gan_looking
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, tell
+from xai.commands._output import Progress, say, say_json, tell, tell_left_out
 from xai.commands._spec import COMMANDS, Command
 from xai.errors import InputError
 
@@ -127,7 +127,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--setting",
         default="auto",
-        help="paper, laptop (what two cores can train), or auto: laptop on a CPU, else paper",
+        help="paper (for a big GPU), laptop (what two cores can train), or auto: paper on CUDA, else laptop",
     )
     parser.add_argument(
         "--set",
@@ -185,6 +185,7 @@ def _train(args: argparse.Namespace) -> int:
     if made is None:
         return 0
     summary = RunFolder.open(args.out).summary()
+    tell_left_out(summary.get("left_out", []))
     if summary["warning"]:
         tell(f"warning: {summary['warning']}")
     if args.json:
@@ -214,7 +215,7 @@ def _settings(args: argparse.Namespace) -> Any:
         raise InputError(f"--setting {args.setting!r} is not known; use auto, {' or '.join(named)}.")
     chosen = args.setting
     if chosen == "auto":
-        chosen = "laptop" if resolve_device(args.device).type == "cpu" else "paper"
+        chosen = "paper" if resolve_device(args.device).type == "cuda" else "laptop"
         tell(f"setting: {chosen}")
     hints = get_type_hints(GanSettings)
     changes: dict[str, Any] = {"size": args.size}

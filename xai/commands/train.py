@@ -8,19 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, table, tell
+from xai.commands._output import Progress, say, say_json, table, tell_left_out
 from xai.commands._spec import COMMANDS, Command
 from xai.errors import InputError
+from xai.params import check_between
+from xai.words import counted
 
 if TYPE_CHECKING:
     from xai.studies.transfer import TransferRequest
+
+MOST_THREADS = 256
 
 DESCRIPTION = """Train a network on labelled images: an architecture with its weights, a new head, and as much of the
 rest as wanted. One line an epoch in RUN/metrics.jsonl, the validation images in RUN/predictions.parquet, figures with
 their protocol in RUN/summary.json, the network in RUN/artifacts. It is then a classifier of every command and page:
 --model run:ID."""
 
-EPILOG = """DATA is a folder with a folder for each class, a zip of such, or sample:NAME (brain, characters). With a
+EPILOG = """DATA is a folder with a folder for each class, a zip of such, or sample:NAME (brain, characters). Folders
+called train, validation (val) and test above the class folders are used as they are. Copies of one picture, also saved
+again, rescaled or cut a little, stay on one side of the split, and the accuracy is told with and without them. With a
 frozen network and no augmentation its features are computed once, and every epoch costs the head alone.
 
 A stopped or killed run goes on with --resume and ends with the same weights; at most one epoch is lost. A finished run
@@ -33,6 +39,7 @@ examples:
   python -m xai train sample:brain --head study4 --epochs 30 --out runs/brain
   python -m xai train brain_tumor_dataset --model vgg19 --head study4 --view whole --epochs 30 --out runs/mri
   python -m xai train characters.zip --model resnet50 --folds 5 --trainable last_block --augment flip,crop --out runs/c
+  python -m xai train mri --head study4 --groups 'patient(\\d+)' --folds 5 --out runs/patients
   python -m xai train sample:brain --head study4 --epochs 60 --out runs/brain --resume     # 30 more
   python -m xai train --export runs/brain --out brain.zip
   python -m xai explain scan.png --model run:brain.zip"""
@@ -68,6 +75,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="float32", help="float32, bf16, or fp16 on CUDA (default: float32)")
     parser.add_argument("--split", type=float, default=0.8, metavar="S", help="share for training (default: 0.8)")
     parser.add_argument("--folds", type=int, default=0, metavar="K", help="K networks, each validated on its own fold")
+    parser.add_argument(
+        "--groups",
+        default="",
+        metavar="HOW",
+        help="what stays on one side of the split: a CSV with the columns file and group, or a regular expression for "
+        "the paths, such as 'patient(\\d+)'",
+    )
+    parser.add_argument(
+        "--copies", default="together", help="copies of one picture: together on one side, or anywhere (together)"
+    )
     parser.add_argument("--view", default="crop", help="crop or whole: what of an image is seen (default: crop)")
     parser.add_argument("--layout", default="auto", help="insist on a layout: 'class folders', 'class index', ...")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, or begin it")
@@ -88,10 +105,8 @@ def run(args: argparse.Namespace) -> int:
     from xai.studies.transfer import train
     from xai.types import Run
 
-    for name, least in (("workers", 0), ("threads", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name} is {value}; give {least} or more.")
+    if args.threads is not None:
+        check_between("--threads", args.threads, 1, MOST_THREADS)
     request = _request(args)
     torch.set_num_threads(args.threads or threads())
     alone = int(os.environ.get("RANK", "0")) == 0
@@ -125,7 +140,18 @@ def _request(args: argparse.Namespace) -> TransferRequest:
     )
     augment = tuple(filter(None, (name.strip() for name in args.augment.split(","))))
     recipe = Recipe(**{name: getattr(args, name) for name in names}, augment=augment)
-    return TransferRequest(args.data, args.model, args.weights, recipe, args.split, args.folds, args.layout, args.view)
+    return TransferRequest(
+        args.data,
+        args.model,
+        args.weights,
+        recipe,
+        args.split,
+        args.folds,
+        args.layout,
+        args.view,
+        args.groups,
+        args.copies,
+    )
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -140,7 +166,8 @@ def _export(args: argparse.Namespace) -> int:
     else:
         fold = f", fold {card['card']['fold']}" if card["card"].get("fold") else ""
         say(
-            f"{path}: {card['architecture']}, head {card['head']}, {len(card['labels'])} classes{fold}; "
+            f"{path}: {card['architecture']}, head {card['head']}, "
+            f"{counted(len(card['labels']), 'class', 'classes')}{fold}; "
             f"--model run:{path}"
         )
     return 0
@@ -148,11 +175,10 @@ def _export(args: argparse.Namespace) -> int:
 
 def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
     """Tables for people, or the summary for machines; what was left out goes to stderr."""
-    if summary["left_out"]:
-        count = len(summary["left_out"])
-        tell(f"{count} file{'s' * (count > 1)} left out:")
-    for problem in summary["left_out"]:
-        tell(f"  {problem['key']}: {problem['reason']}")
+    from xai.studies._transfer_files import told_of_sides
+    from xai.training.figures import caution
+
+    tell_left_out(summary["left_out"])
     if args.json:
         say_json(summary)
         return
@@ -172,23 +198,34 @@ def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
     say(f"\nepochs{first}" * bool(first))
     say(table(("epoch", "loss", "accuracy", "validation loss", "validation accuracy"), rows))
     say("\n" + table(("label \\ predicted", *summary["classes"]), _matrix(summary)))
-    auc = "-" if summary["auc"] is None else f"{summary['auc']:.4f}"
-    say(
-        f"\naccuracy {summary['accuracy']:.4f}, loss {summary['loss']:.4f}, AUC {auc}"
-        f" on {summary['images']['validation']} validation images ({summary['protocol']['validation']})"
-    )
-    if summary["repeated"]:
-        have = "has" if summary["repeated"] == 1 else "have"
-        say(f"{summary['repeated']} of them {have} the very pixels of a training image: the figures flatter")
+    validation = f"{counted(summary['images']['validation'], 'validation image')} ({summary['protocol']['validation']})"
+    say(f"\n{_headline(summary)} on {validation}; in brackets 95 % intervals")
+    if told := caution(summary["images"]["validation"]):
+        say(told)
+    if tested := summary.get("test"):
+        say(f"{_headline(tested)} on {counted(tested['images'], 'test image')}")
+    for sentence in told_of_sides(summary):
+        say(sentence)
     for name, found in summary["over_folds"].items():
         say(f"{name} over {found['folds']} folds: {found['mean']:.4f} +- {found['deviation']:.4f}")
     say(
         f"{summary['trained_parameters']:,} of {summary['parameters']:,} parameters trained, "
-        f"{summary['epochs']} epochs{_early(summary)}{first}, {summary['seconds']['all']:.1f} s"
+        f"{counted(summary['epochs'], 'epoch')}{_early(summary)}{first}, {summary['seconds']['all']:.1f} s"
     )
     say(f"\nrun: {args.out}; use it everywhere as --model run:{args.out}")
     if summary["folds"]:
         say(f"That is the network of fold 1; run:{args.out}/fold-2 is that of fold 2, and so on, also for --export.")
+
+
+def _headline(figures: dict[str, Any]) -> str:
+    """Accuracy, loss and AUC, with intervals in brackets."""
+    auc = "-" if figures["auc"] is None else f"{figures['auc']:.4f}{_ends(figures, 'auc')}"
+    return f"accuracy {figures['accuracy']:.4f}{_ends(figures, 'accuracy')}, loss {figures['loss']:.4f}, AUC {auc}"
+
+
+def _ends(figures: dict[str, Any], name: str) -> str:
+    ends = figures["intervals"][name]
+    return "" if ends is None else f" [{ends[0]:.4f}, {ends[1]:.4f}]"
 
 
 def _early(summary: dict[str, Any]) -> str:

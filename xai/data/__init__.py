@@ -2,7 +2,6 @@
 
 from xai.data._layout import LAYOUTS, imagenet_wnids
 from xai.data._spec import SAMPLES, DataSet, Item, Problem, SampleSpec
-from xai.data.archive import keep_upload
 from xai.data.call import list_samples, open_dataset
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "Problem",
     "SampleSpec",
     "imagenet_wnids",
-    "keep_upload",
     "list_samples",
     "open_dataset",
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from PIL import Image
 
 from xai.errors import InputError
 from xai.registry import Registry, Source
+from xai.words import counted
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class Item:
 
     `open()` decodes it (RGB, upright) and raises `ImageError` where it cannot be read; it is picklable, so worker
     processes can call it. `open_mask()`, where given, is the object's mask at the image's size: mode "L", above 127
-    inside. bytes: size of the file, 0 for what is generated.
+    inside. bytes: size of the file, 0 for what is generated. part: "train", "validation" or "test" where folders of
+    these names hold the class folders, else "". together: images with the same name here stay on one side of every
+    split, "" for one that stands alone; see `xai.data.together`.
     """
 
     key: str
@@ -29,6 +34,8 @@ class Item:
     open: Callable[[], Image.Image]
     bytes: int = 0
     open_mask: Callable[[], Image.Image] | None = None
+    part: str = ""
+    together: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,12 @@ class DataSet:
         return {name: found[index] for index, name in enumerate(self.classes) if found[index]}
 
     @property
+    def parts(self) -> dict[str, int]:
+        """Images of each part that the folders give ("train", "validation", "test"), in this order; {} without."""
+        found = Counter(item.part for item in self.items if item.part)
+        return {part: found[part] for part in PARTS if found[part]}
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits over keys, sizes, labels and the recipe: the same images in the same order give the same."""
         total = hashlib.sha256(self.recipe.encode())
@@ -77,9 +90,30 @@ class DataSet:
     @property
     def sentence(self) -> str:
         """One line for a page or the terminal."""
-        labels = f"{_many(len(self.counts), 'class', 'classes')} ({self.layout})" if self.classes else "no labels"
-        skipped = f", {_many(len(self.problems), 'file', 'files')} left out" if self.problems else ""
-        return f"{_many(len(self), 'image', 'images')}, {labels}{skipped}"
+        labels = f"{counted(len(self.counts), 'class', 'classes')} ({self.layout})" if self.classes else "no labels"
+        skipped = f", {counted(len(self.problems), 'file', 'files')} left out" if self.problems else ""
+        parts = ", ".join(f"{part} {count}" for part, count in self.parts.items())
+        given = f", divided by their folders ({parts})" if parts else ""
+        odd = [] if self.parts else list(parts_of(self.counts))
+        called = " and ".join(map(repr, odd))
+        became = "a class, not a part of a split" if len(odd) == 1 else "classes, not parts of a split"
+        caution = f"; {called} became {became}" if odd else ""
+        return f"{counted(len(self), 'image', 'images')}, {labels}{given}{skipped}{caution}"
+
+    def check_labels(self, needed: int = 2) -> None:
+        """Raise `InputError` where images have no label, or where they are of fewer than `needed` classes."""
+        nameless = [item for item in self.items if item.label is None]
+        folders = {PurePosixPath(item.key).parent for item in nameless}
+        if len(nameless) == len(self.items) and len(folders) == 1 and (name := folders.pop().name):
+            raise InputError(_one_class(name, len(self)))
+        if nameless:
+            raise InputError(
+                f"{len(nameless)} of {counted(len(self), 'image')} "
+                f"{'has' if len(self) == 1 else 'have'} no label; give a folder or zip with one folder of images "
+                "for each class."
+            )
+        if len(counts := self.counts) < needed:
+            raise InputError(_one_class(next(iter(counts)), len(self)))
 
     def sample(self, count: int, seed: int = 0) -> DataSet:
         """`count` images drawn by `seed` without replacement, in the original order; itself if it has no more."""
@@ -120,6 +154,43 @@ class DataSet:
         return None if None in found else tuple(place for place in found if place is not None)
 
 
+PARTS = ("train", "validation", "test")
+"""What folders can divide the images into."""
+
+SPLITS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("train", "training"), "train"),
+        **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "validation"),
+        **dict.fromkeys(("test", "testing"), "test"),
+    }
+)
+"""Folders that divide the images, by their names in lower case."""
+
+
+def parts_of(names: Iterable[str]) -> dict[str, str]:
+    """The part of each name that `SPLITS` has, or that ends with one: "seg_train" where there is also "seg_test".
+
+    Other names are not in it: "bullet_train" may be a class.
+    """
+    found: dict[str, str] = {}
+    ends: dict[str, dict[str, str]] = {}
+    for name in names:
+        front, _, end = name.casefold().replace("-", "_").rpartition("_")
+        if name.casefold() in SPLITS:
+            found[name] = SPLITS[name.casefold()]
+        elif front and end in SPLITS:
+            ends.setdefault(front, {})[name] = SPLITS[end]
+    for each in ends.values():
+        if len(set(each.values())) > 1:
+            found |= each
+    return found
+
+
+def _one_class(name: str, count: int) -> str:
+    images = f"all {count} images lie" if count > 1 else "the image lies"
+    return f"there is only one class: {images} in the folder {name!r}; add a folder of images for each other class."
+
+
 def _plain(name: str) -> str:
     plain = " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
     return str(int(plain)) if plain.isdecimal() else plain
@@ -145,7 +216,3 @@ class SampleSpec:
 
 
 SAMPLES: Registry[SampleSpec] = Registry("sample", "xai.data")
-
-
-def _many(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"

@@ -19,12 +19,15 @@ from PIL import Image
 
 from xai.data._spec import DataSet, Item
 from xai.errors import InputError
-from xai.params import parameters, value_text
+from xai.params import check_between, parameters, value_text
 from xai.registry import Source
 from xai.types import Run
 
 SMALLEST, LARGEST = 16, 1024
 MOST = 5000
+"""Images of a class; bounds of what one sample draws."""
+
+SEED: dict[str, int] = {"min": 0, "max": 2**31 - 1}
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -85,10 +88,6 @@ def generated(
 
     version: raised whenever the same parameters give other pictures, so that the fingerprint tells them apart.
     """
-    check_between("size", params.size, SMALLEST, LARGEST)
-    check_between("seed", params.seed, 0, 2**31 - 1)
-    for count in counts:
-        check_between("the number of images of a class", count, 1, MOST)
     items = []
     for label, (each, count) in enumerate(zip(classes, counts, strict=True)):
         for index in range(count):
@@ -125,12 +124,6 @@ def render_arrays(data: DataSet, size: int, places: Iterable[int] | None = None,
             run.report(place + 1, len(chosen), "drawing")
     labels = np.array([-1 if item.label is None else item.label for item in chosen], np.int64)
     return Rendered(images, masks, labels)
-
-
-def check_between(name: str, value: int, low: int, high: int) -> None:
-    """Raise `InputError` where `value` is outside low..high."""
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}; give {low} to {high}.")
 
 
 def clouds(rng: np.random.Generator, size: int, coarsest: int = 3, octaves: int = 4, stretch: float = 1) -> Floats:

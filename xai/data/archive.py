@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -12,13 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from xai.data._layout import TABLES, read_layout, rubbish
+from xai.data._layout import TABLES, hidden, read_layout
 from xai.data._spec import DataSet, Item, Problem
 from xai.data.folder import TABLE_BYTES, size_problem
 from xai.errors import ImageError, InputError
-from xai.files import sha256, write_atomic
 from xai.images import SUPPORTED_SUFFIXES, load_image
-from xai.settings import cache_dir
 
 MAX_MEMBERS = 200_000
 MAX_LISTED = 2 * MAX_MEMBERS
@@ -27,9 +26,8 @@ MAX_TOTAL_BYTES = 64 * 2**30
 MAX_RATIO = 200
 """A member that unpacks to more than this many times its packed size, and to more than 1 MB, is a bomb."""
 
-KEPT_UPLOADS = 20
-KEPT_BYTES = 2 * 2**30
-"""Bounds of the uploaded zips that are kept."""
+DRIVE = re.compile("[A-Za-z]:")
+"""The first part of a path that begins with a drive; any other name may hold a colon, as a class's can."""
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
@@ -106,8 +104,6 @@ def _read(archive: zipfile.ZipFile, path: Path, layout: str) -> DataSet:
     problems: list[Problem] = []
     for info in members:
         name = PurePosixPath(info.filename.replace("\\", "/"))
-        if rubbish(PurePosixPath(*(part for part in name.parts if part != ".."))):
-            continue
         key = name.as_posix()
         reason = "twice in the zip" if key in kept else member_problem(info, name)
         if reason:
@@ -116,8 +112,8 @@ def _read(archive: zipfile.ZipFile, path: Path, layout: str) -> DataSet:
             kept[key] = info
     found = read_layout(list(kept), lambda name: _table(archive, kept, name), layout)
     items = tuple(
-        Item(key, label, ZipImage(path, kept[key].filename), kept[key].file_size)
-        for key, label in zip(found.paths, found.labels, strict=True)
+        Item(key, label, ZipImage(path, kept[key].filename), kept[key].file_size, part=part)
+        for key, label, part in zip(found.paths, found.labels, found.parts, strict=True)
     )
     return DataSet(path.stem, found.name, items, found.classes, (*found.problems, *problems))
 
@@ -126,8 +122,10 @@ def member_problem(info: zipfile.ZipInfo, name: PurePosixPath) -> str:
     """ "" for a member that may be read; otherwise why it is left out."""
     if not name.parts:
         return "it has no name"
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    if name.is_absolute() or ".." in name.parts or DRIVE.fullmatch(name.parts[0]):
         return "its path leads outside the zip"
+    if hidden(name):  # listed with its like, whatever it holds
+        return ""
     if stat.S_ISLNK(info.external_attr >> 16):
         return "a link"
     if info.flag_bits & 0x1:
@@ -143,22 +141,3 @@ def _table(archive: zipfile.ZipFile, kept: dict[str, zipfile.ZipInfo], name: str
     if name not in TABLES or not places or kept[places[0]].file_size > TABLE_BYTES:
         return None
     return archive.read(kept[places[0]]).decode("utf-8", errors="replace")
-
-
-def keep_upload(data: bytes) -> Path:
-    """Put an uploaded zip into the cache folder, under its digest, and return the path for `open_archive`.
-
-    Those used longest ago go when there are more than `KEPT_UPLOADS` or they take more than `KEPT_BYTES` together.
-    """
-    path = cache_dir() / "uploads" / f"{sha256(data)}.zip"
-    if path.is_file():
-        os.utime(path)
-    else:
-        write_atomic(path, data)
-    newest = sorted(path.parent.glob("*.zip"), key=lambda each: each.stat().st_mtime_ns, reverse=True)
-    total = 0
-    for place, each in enumerate(newest):
-        total += each.stat().st_size
-        if each != path and (place >= KEPT_UPLOADS or total > KEPT_BYTES):
-            each.unlink(missing_ok=True)
-    return path

@@ -8,7 +8,8 @@ import numpy as np
 
 from xai.data._slice import scan
 from xai.data._spec import SAMPLES, DataSet, SampleSpec
-from xai.data._synthetic import LARGEST, MOST, SMALLEST, Bytes, generated
+from xai.data._synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.params import Parameters
 from xai.registry import Source
 
 VERSION = 1
@@ -22,10 +23,10 @@ SOURCE = Source(
 
 
 @dataclass(frozen=True)
-class BrainParams:
+class BrainParams(Parameters):
     """seed: draws everything. yes, no: slices with and without a tumour. size: pixels of a middling shorter side."""
 
-    seed: int = 0
+    seed: int = field(default=0, metadata=SEED)
     yes: int = field(default=155, metadata={"min": 1, "max": MOST})
     no: int = field(default=98, metadata={"min": 1, "max": MOST})
     size: int = field(default=224, metadata={"min": SMALLEST, "max": LARGEST})

@@ -13,6 +13,7 @@ from xai.data.folder import open_folder
 from xai.errors import InputError
 from xai.files import user_path
 from xai.params import parameters, parse_value, type_text
+from xai.public import public
 
 
 def list_samples() -> tuple[str, ...]:
@@ -20,6 +21,7 @@ def list_samples() -> tuple[str, ...]:
     return SAMPLES.names()
 
 
+@public
 def open_dataset(data: str | Path, layout: str = "auto") -> DataSet:
     """The data set at `data`: a folder, a zip, or `sample:NAME`.
 

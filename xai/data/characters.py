@@ -11,7 +11,8 @@ from xai.data._canvas import Canvas
 from xai.data._cartoon import CAST, draw_character, draw_pose
 from xai.data._spec import SAMPLES, DataSet, SampleSpec
 from xai.data._staging import FILM, draw_front, draw_scene, dressed
-from xai.data._synthetic import LARGEST, MOST, SMALLEST, Bytes, generated
+from xai.data._synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.params import Parameters
 from xai.registry import Source
 
 VERSION = 2
@@ -24,10 +25,10 @@ SOURCE = Source(
 
 
 @dataclass(frozen=True)
-class CharactersParams:
+class CharactersParams(Parameters):
     """seed: draws everything. count: pictures a character. size: pixels of a side."""
 
-    seed: int = 0
+    seed: int = field(default=0, metadata=SEED)
     count: int = field(default=80, metadata={"min": 1, "max": MOST})
     size: int = field(default=160, metadata={"min": SMALLEST, "max": LARGEST})
 

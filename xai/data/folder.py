@@ -54,6 +54,9 @@ def open_folder(folder: Path, layout: str = "auto") -> DataSet:
                 problems.append(Problem(_key(base / name, folder), "a link to a folder"))
         for name in files:
             key = _key(base / name, folder)
+            if key in paths:
+                problems.append(Problem(key, "another file's name is written the same; rename one"))
+                continue
             try:
                 sizes[key] = (base / name).stat().st_size
                 paths[key] = base / name
@@ -66,12 +69,12 @@ def open_folder(folder: Path, layout: str = "auto") -> DataSet:
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
     items = []
-    for key, label in zip(found.paths, found.labels, strict=True):
+    for key, label, part in zip(found.paths, found.labels, found.parts, strict=True):
         reason = size_problem(sizes[key])
         if reason:
             problems.append(Problem(key, reason))
         else:
-            items.append(Item(key, label, FileImage(paths[key]), sizes[key]))
+            items.append(Item(key, label, FileImage(paths[key]), sizes[key], part=part))
     if not items:
         raise InputError(f"{folder}: every image in it is empty or too large.")
     name = printable(folder.resolve().name)

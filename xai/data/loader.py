@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from xai.data._spec import Item, Problem
 from xai.errors import XaiError
 from xai.models.classifier import Classifier, InputModel, Preset
+from xai.params import check_between
 
 AHEAD = 2
 """Batches that wait decoded, for each worker."""
@@ -54,6 +55,16 @@ class Batch:
 def view_of(classifier: Classifier) -> View:
     """What two classifiers share if they see the same pixels."""
     return classifier.preset, classifier.input_size
+
+
+MOST_WORKERS = 64
+"""Processes that may decode."""
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise `InputError` for fewer than none or more than `MOST_WORKERS`; None, as many as fit the device, fits."""
+    if workers is not None:
+        check_between("workers", workers, 0, MOST_WORKERS)
 
 
 def read_batches(

@@ -10,7 +10,8 @@ from xai.data._bench import OVERSAMPLING, photograph
 from xai.data._part_shapes import PARTS
 from xai.data._solid import SPACING, Solid
 from xai.data._spec import SAMPLES, DataSet, SampleSpec
-from xai.data._synthetic import LARGEST, MOST, SMALLEST, Bytes, generated
+from xai.data._synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.params import Parameters
 from xai.registry import Source
 
 VERSION = 1
@@ -25,10 +26,10 @@ SOURCE = Source(
 
 
 @dataclass(frozen=True)
-class PartsParams:
+class PartsParams(Parameters):
     """seed: draws everything. count: images a class. size: pixels of a side."""
 
-    seed: int = 0
+    seed: int = field(default=0, metadata=SEED)
     count: int = field(default=300, metadata={"min": 1, "max": MOST})
     size: int = field(default=128, metadata={"min": SMALLEST, "max": LARGEST})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from PIL import Image
 from xai.data._pet_draw import REGIONS, coverage, render
 from xai.data._pet_factors import CUES, SPECIES, VALUES, Cue, Pet, Species, draw_pet
 from xai.data._spec import SAMPLES, DataSet, Item, SampleSpec
+from xai.data._synthetic import MOST
 from xai.errors import InputError
-from xai.params import parameters, value_text
+from xai.params import Parameters, check_between, parameters, value_text
 from xai.registry import Source
 from xai.types import Run
 
@@ -32,7 +33,7 @@ LOWEST_PIXELS, HIGHEST_PIXELS = 32, 512
 
 
 @dataclass(frozen=True)
-class Pets:
+class Pets(Parameters):
     """What is drawn. As it stands, the study's set.
 
     cue: the factor that the class is tied to; the other two cues are drawn evenly. cat_share, dog_share: share of each
@@ -40,27 +41,21 @@ class Pets:
     rho: one share for both species, in place of the two. pixels: side of the pictures.
     """
 
-    cats: int = 135
-    dogs: int = 128
+    cats: int = field(default=135, metadata={"min": 1, "max": MOST})
+    dogs: int = field(default=128, metadata={"min": 1, "max": MOST})
     cue: Cue = "fur"
     cat_share: float = 0.90
     dog_share: float = 0.82
     rho: float | None = None
-    pixels: int = 96
+    pixels: int = field(default=96, metadata={"min": LOWEST_PIXELS, "max": HIGHEST_PIXELS})
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.cue not in CUES:
-            raise InputError(f"cue {self.cue!r} is not known; use {', '.join(CUES)}.")
-        for name in ("cats", "dogs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        super().__post_init__()
         for name in ("cat_share", "dog_share", "rho"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
                 raise InputError(f"{name} is {share}; give a share from 0 to 1.")
-        if not LOWEST_PIXELS <= self.pixels <= HIGHEST_PIXELS:
-            raise InputError(f"pixels is {self.pixels}; give {LOWEST_PIXELS} to {HIGHEST_PIXELS}.")
 
     def share(self, species: Species) -> float:
         """Share of a species that agrees with the cue."""
@@ -118,10 +113,9 @@ def pets(params: Pets) -> tuple[Pet, ...]:
 def balanced_pets(per_group: int, cue: Cue, seed: int) -> tuple[Pet, ...]:
     """A test set: `per_group` pets of every species with every value of the cue, apart from the sets of `pets`.
 
-    Raises `InputError` for fewer than one.
+    Raises `InputError` for fewer than one, or more than `MOST`.
     """
-    if per_group < 1:
-        raise InputError(f"per_group is {per_group}; give 1 or more.")
+    check_between("per_group", per_group, 1, MOST)
     run = Run(seed=seed)
     return tuple(
         _with_cue(draw_pet(species, run, "test", species, agree, index), cue, agree)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from xai.batching import in_batches
 from xai.errors import LayerError
+from xai.explain._gradient import slope
 from xai.hooks import cut_at
 from xai.models.classifier import Classifier, InputModel, find_layer
-from xai.models.layers import layout_at, to_maps
+from xai.models.layers import layout_at, near_layers, to_maps
 from xai.types import Coverage, Explained, Run, one_each, resolve_target
 
 Combine = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -47,9 +48,19 @@ def signed_map(
     maps = maps_at(module, path, activation.detach())
     chosen = resolve_target(logits, target)
     score = logits.gather(1, chosen[:, None])[:, 0]
-    (gradient,) = torch.autograd.grad(score.sum(), activation)
+    gradient = slope(score.sum(), activation)
+    if gradient is None:
+        raise off_the_way(path)
     with torch.no_grad():
         return combine(maps, maps_at(module, path, gradient), score.detach()), logits.detach(), chosen
+
+
+def off_the_way(path: str) -> LayerError:
+    """The error for a layer that no class score depends on."""
+    return LayerError(
+        f"layer {path!r} is in a branch that the class score does not depend on, so it has no gradient; "
+        "choose another layer."
+    )
 
 
 def each_image(
@@ -67,7 +78,8 @@ def each_image(
         found.append(explain(x[index : index + 1], part, nth_of(run, index, len(x))))
     values, logits, targets = (torch.cat([getattr(f, n) for f in found]) for n in ("values", "logits", "target"))
     facts = {name: [f.facts[name][0] for f in found] for name in found[0].facts}
-    return Explained(values, logits, targets, facts)
+    floors = [f.floor for f in found if f.floor is not None]
+    return Explained(values, logits, targets, facts, torch.cat(floors) if floors else None)
 
 
 def nth_of(run: Run, index: int, count: int) -> Run:
@@ -94,7 +106,7 @@ def maps_required(path: str, activation: Tensor) -> None:
     if activation.dim() != 4 or min(activation.shape[-2:]) < 2:
         raise LayerError(
             f"layer {path!r} gives {tuple(activation.shape[1:])} for an image, not a stack of maps; "
-            "choose a convolutional layer."
+            "choose a layer that gives maps."
         )
 
 
@@ -108,17 +120,19 @@ def channels_at(classifier: Classifier, explainer: Any) -> int:
     """Number of feature maps at the explainer's layer; raises `LayerError` where the layer gives none."""
     path = explainer.layer or classifier.default_layer
     classifier.layer(path)
-    found = next((layer.channels for layer in classifier.layers(tokens=True) if layer.path == path), None)
+    found = next((layer.channels for layer in classifier.layers(True, aside=True) if layer.path == path), None)
     if found is None:
-        raise LayerError(f"layer {path!r} of {classifier.title} gives no stack of maps; choose a convolutional layer.")
+        near = near_layers(path, classifier.layers(tokens=True))
+        raise LayerError(f"layer {path!r} of {classifier.title} gives no stack of maps; {near}.")
     return found
 
 
 def cam_coverage(classifier: Classifier, explainer: Any) -> Coverage:
-    """A CAM needs a layer that gives maps; how many cells it will have is said."""
+    """A CAM needs a layer that gives maps; says how many cells it will have."""
     path = explainer.layer or classifier.default_layer
-    size = next((layer.size for layer in classifier.layers(tokens=True) if layer.path == path), None)
+    size = next((layer.size for layer in classifier.layers(True, aside=True) if layer.path == path), None)
     if size is None:
         classifier.layer(path)  # a path that does not exist gets its own message
-        return Coverage("refused", limits=(f"layer {path} of {classifier.title} gives no stack of maps",))
+        none = f"layer {path!r} of {classifier.title} gives no stack of maps"
+        return Coverage("refused", limits=(none, near_layers(path, classifier.layers(tokens=True))))
     return Coverage("full", limits=(f"{size[0]} x {size[1]} cells at {path}",))

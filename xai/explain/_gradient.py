@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xai.batching import in_batches
+from xai.errors import NotApplicableError
 from xai.models.classifier import Classifier, InputModel
 from xai.types import Run, one_each, resolve_target
 
@@ -38,28 +39,45 @@ def targets_of(target: Tensor | None, count: int) -> Callable[[int, int], Tensor
     return lambda start, stop: each[start:stop]
 
 
-def input_gradient(
-    module: InputModel,
-    x: Tensor,
-    target: Tensor | None,
-    run: Run,
-    note: str,
-    mode: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> Scored:
-    """dy_c/dx, one forward and one backward an image; `mode()` surrounds each forward."""
+def input_gradient(module: InputModel, x: Tensor, target: Tensor | None, run: Run, note: str) -> Scored:
+    """dy_c/dx, one forward and one backward an image."""
     chosen_for = targets_of(target, len(x))
 
     def work(start: int, stop: int) -> Scored:
-        part = x[start:stop].detach().requires_grad_()
-        with torch.enable_grad():
-            with mode():
-                logits = module(part)
-            score, chosen = class_score(logits, chosen_for(start, stop))
-        (gradient,) = torch.autograd.grad(score, part)
-        return gradient, logits.detach(), chosen
+        return one_gradient(module, x[start:stop], chosen_for(start, stop))
 
     gradient, logits, chosen = joined([found for _, _, found in in_batches(work, len(x), run, note)])
     return gradient, logits, chosen
+
+
+def slope(score: Tensor, source: Tensor, keep: bool = False) -> Tensor | None:
+    """dscore/dsource, None where no differentiable way leads there; `keep` leaves the graph for another one."""
+    if not score.requires_grad:
+        return None
+    return torch.autograd.grad(score, source, retain_graph=keep, allow_unused=True)[0]
+
+
+def one_gradient(
+    module: InputModel, x: Tensor, target: Tensor | None, mode: AbstractContextManager[object] | None = None
+) -> Scored:
+    """dy_c/dx of one batch, whose forward runs within `mode`."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        with mode or nullcontext():
+            logits = module(x)
+        score, chosen = class_score(logits, target)
+    return pixel_slope(score, x), logits.detach(), chosen
+
+
+def pixel_slope(score: Tensor, x: Tensor) -> Tensor:
+    """dscore/dx for pixels x; raises `NotApplicableError` where the score does not depend on them."""
+    found = slope(score, x)
+    if found is None:
+        raise NotApplicableError(
+            "this network's score does not depend on the pixels by any differentiable way, so there is no gradient; "
+            "choose a method without gradients, such as rise or occlusion."
+        )
+    return found
 
 
 def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -98,8 +116,7 @@ def weighted_gradients(
         part = torch.cat([points(step, images) for step, images in parts]).detach().requires_grad_()
         with torch.enable_grad():
             score, _ = class_score(module(part), torch.cat([target[images] for _, images in parts]))
-        (gradient,) = torch.autograd.grad(score, part)
-        return gradient
+        return pixel_slope(score, part)
 
     for start, stop, gradient in in_batches(work, len(weights) * count, run, note):
         if total is None:

@@ -193,9 +193,13 @@ class BatchNorm(Op):
 
 @dataclass(eq=False)
 class Pass(Op):
-    """Relevance passes unchanged: an activation with f(0) = 0, a factor that is held constant, normalised pixels."""
+    """Relevance passes unchanged: an activation with f(0) = 0, a factor that is held constant, normalised pixels.
+
+    held: the factor, where it depends on the pixels (a gate); it gets no relevance.
+    """
 
     kind: str
+    held: tuple[Value, ...] = ()
 
     def down(self, relevance: Tensor, rules: Rules, ledger: Ledger) -> Sequence[Tensor]:
         """Unchanged."""
@@ -251,9 +255,11 @@ class Unknown(Op):
 
 @dataclass(frozen=True)
 class Counts:
-    """What a recorded forward has: layers that relevance reaches, and all; batch norms that are merged, and all;
+    """What a recorded forward has between the pixels and the logits.
 
-    sums and concatenations that are split, gates that are held constant; activations that pass relevance, by kind.
+    layers: those that relevance reaches, and all. norms: batch norms that are merged, and all. sums and concatenations
+    that are split, gates that are held constant; activations that pass relevance, by kind. What runs in a branch whose
+    result the logits do not use is not counted.
     """
 
     layers: tuple[int, int]
@@ -273,6 +279,7 @@ class Tape:
 
     def finish(self, logits: Value) -> Counts:
         """Merge batch norms; raise `NoRuleError` where relevance would reach what has no rule."""
+        way = self._way(logits)
         norms = [op for op in self.ops if isinstance(op, BatchNorm)]
         merged = {op for op in norms if _merge(op)}
         self.ops = [op for op in self.ops if op not in merged]
@@ -280,16 +287,25 @@ class Tape:
         unknown = Counter(op.title for op in reached if isinstance(op, Unknown))
         if unknown:
             raise NoRuleError(f"it has no rule for {', '.join(unknown)}")
-        linears = [op for op in self.ops if isinstance(op, Linear)]
         kinds = Counter(op.kind for op in reached if isinstance(op, Pass | Route | Share))
         return Counts(
-            layers=(sum(isinstance(op, Linear) for op in reached), len(linears)),
-            norms=(len(merged), len(norms)),
+            layers=(sum(isinstance(op, Linear) for op in reached), sum(isinstance(op, Linear) for op in way)),
+            norms=(sum(op in merged for op in way), sum(isinstance(op, BatchNorm) for op in way)),
             sums=kinds["sum"],
             joins=kinds["cat"],
             gates=kinds["gate"],
             activations=Counter(op.kind for op in reached if isinstance(op, Pass) and op.kind not in ("gate", "scale")),
         )
+
+    def _way(self, logits: Value) -> list[Op]:
+        """The operations whose results the logits depend on, gates among them."""
+        found: list[Op] = []
+        wanted = {logits}
+        for op in reversed(self.ops):
+            if op.output in wanted:
+                found.append(op)
+                wanted.update(op.inputs, op.held if isinstance(op, Pass) else ())
+        return found
 
     def _reached(self, logits: Value) -> list[Op]:
         reached: list[Op] = []

@@ -352,7 +352,8 @@ def _multiply(call: Call, first: Any, second: Any = None, **kwargs: Any) -> Any:
         return call.recorder.emit(Pass(call.values, "scale"), out, bounds=call.bounds())
     shapes = [tensor.shape for tensor, value in zip(call.tracked, call.values, strict=True) if not value.gate]
     if len(kept) == 1 and len(call.tracked) == 2 and shapes == [out.shape]:
-        return call.recorder.emit(Pass((kept[0],), "gate"), out, signed=kept[0].signed)
+        held = tuple(value for value in call.values if value.gate)
+        return call.recorder.emit(Pass((kept[0],), "gate", held), out, signed=kept[0].signed)
     return call.recorder.emit(Unknown(call.values, _NAMES["mul"]), out)
 
 

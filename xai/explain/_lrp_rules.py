@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xai.devices import exact_device
 from xai.explain._lrp_weights import Weights
 
 STABILISER = 1e-6
@@ -45,15 +46,15 @@ class Ledger:
     """Relevance that left the network on its way down, per image (N,): into biases, and into stabilisers."""
 
     def __init__(self, count: int, device: torch.device) -> None:
-        self.bias = torch.zeros(count, dtype=torch.float64, device=device)
-        self.stabiliser = torch.zeros(count, dtype=torch.float64, device=device)
+        self.bias = torch.zeros(count, dtype=torch.float64, device=exact_device(device))
+        self.stabiliser = torch.zeros_like(self.bias)
 
     def book(self, bias: Tensor | None, stabiliser: Tensor | None) -> None:
         """Add (N,) to each."""
         if bias is not None:
-            self.bias += bias
+            self.bias += bias.to(self.bias.device)
         if stabiliser is not None:
-            self.stabiliser += stabiliser
+            self.stabiliser += stabiliser.to(self.bias.device)
 
 
 def total(t: Tensor) -> Tensor:

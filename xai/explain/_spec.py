@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -12,9 +12,14 @@ from xai.models.classifier import Classifier, InputModel
 from xai.registry import Registry, Source
 from xai.types import Coverage, Explained, Run
 
+CELL = "logits a cell of the layer"
+PIXEL = "logits a pixel"
+"""Units of `MethodSpec.unit` that several methods have."""
+
 FAMILIES = ("cam", "gradient", "relevance", "perturbation", "attention", "baseline")
 
 
+@runtime_checkable
 class Explainer(Protocol):
     """Pixels in, signed relevance out.
 
@@ -47,7 +52,9 @@ class MethodSpec:
     the map depends on the class in theory. coverage(classifier, explainer): how far it applies; status "refused" with
     the reason in `limits` where it does not. passes(classifier, explainer): cost for one image in forward passes (a
     backward counts two). caution: a warning that belongs beside every map of this method.
+    unit: what a value is in, where other methods' values are in the same ("logits a pixel"); "" for one of its own.
     from_lowest: values lie around a level that says nothing, so pictures start at the lowest value instead of zero.
+    by_gradient: False for methods that take no gradient.
     """
 
     name: str
@@ -63,6 +70,13 @@ class MethodSpec:
     passes: Callable[[Classifier, Any], int] = one_pass
     caution: str = ""
     from_lowest: bool = False
+    by_gradient: bool = True
+    unit: str = ""
+
+    @property
+    def scale_unit(self) -> str:
+        """What its maps are measured in; maps in one unit can share a scale."""
+        return self.unit or self.name
 
     @property
     def uses_layer(self) -> bool:

@@ -13,13 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from xai.batching import DEFAULT_BATCH, in_batches
+from xai.devices import out_of_memory
 from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_at
 from xai.explain._spec import METHODS, MethodSpec
 from xai.hooks import look_at, resume_at
 from xai.models.classifier import Classifier, InputModel, find_layer
 from xai.models.layers import by_channel, layout_at
+from xai.params import Parameters
 from xai.registry import Source
-from xai.types import Explained, Run, resolve_target
+from xai.types import Explained, Run, resolve_target, rounding
 
 HELD = {"cpu": 2**24, "cuda": 2**27}
 """Values of ablated activations held at a time, by device type."""
@@ -34,7 +36,7 @@ def batch_size(maps: int, values: int, device: str) -> int:
 
 
 @dataclass(frozen=True)
-class AblationCAM:
+class AblationCAM(Parameters):
     """L = ReLU(sum_k w_k A_k) with w_k = (y_c - y_c without A_k) / |y_c|, y_c the logit of the class.
 
     Without A_k means that the map is zero while the others stay. The paper divides by y_c; where the logit is negative
@@ -77,7 +79,9 @@ class AblationCAM:
         weights = (score - without) / torch.where(score == 0, 1, score.abs())
         signed = torch.einsum("k,nkhw->nhw", weights, maps)
         facts = {**before_relu(signed), "scored": [len(live)], "shared": [shared]}
-        return Explained(signed.clamp(min=0), logits, chosen, facts)
+        mass = maps.abs().sum(1).amax((1, 2))
+        floor = rounding(logits.abs().amax(1) / torch.where(score == 0, 1, score.abs()) * mass, 10.0)
+        return Explained(signed.clamp(min=0), logits, chosen, facts, floor)
 
 
 def one_stands_for_all(module: InputModel, path: str, x: Tensor, activation: Tensor, logits: Tensor, runs: int) -> bool:
@@ -92,9 +96,9 @@ def one_stands_for_all(module: InputModel, path: str, x: Tensor, activation: Ten
     alone = resume_at(module, module.net, path, x, other.clone(), runs)
     try:
         both = resume_at(module, module.net, path, x, torch.cat([activation, other]), runs)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         return False
     expected = torch.cat([logits, alone])
     if both.shape != expected.shape:
@@ -144,7 +148,7 @@ def passes(classifier: Classifier, explainer: Any) -> int:
     each batch, and above the layer for each map, by their share of a pass's multiplications."""
     path = explainer.layer or classifier.default_layer
     maps = channels_at(classifier, explainer)
-    size = next(layer.size for layer in classifier.layers(tokens=True) if layer.path == path)
+    size = next(layer.size for layer in classifier.layers(True, aside=True) if layer.path == path)
     batches = math.ceil(maps / batch_size(maps, maps * size[0] * size[1], classifier.device.type))
     share = share_above(classifier, path)
     return TRIALS + math.ceil(batches * (1 - share) + maps * share)
@@ -155,6 +159,7 @@ METHODS.add(
         name="ablationcam",
         title="Ablation-CAM",
         family="cam",
+        by_gradient=False,
         rank=17,
         source=Source("Desai & Ramaswamy, Ablation-CAM, WACV 2020", "https://doi.org/10.1109/WACV45572.2020.9093360"),
         explainer=AblationCAM,

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from xai.batching import in_batches
-from xai.explain._attention import AttentionWeights, attention_coverage, to_grid
+from xai.explain._attention import AttentionWeights, attention_coverage, to_grid, used_of
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import Classifier, InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run, one_each, resolve_target
 
@@ -25,7 +26,7 @@ def relevance(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AttentionGradient:
+class AttentionGradient(Parameters):
     """What attention carries to the class token from each patch, counted where it raises the class score.
 
     R <- R + E_h[(dy_c/dA * A)^+] R over the layers, starting from the identity; the map is the class token's row. This
@@ -42,9 +43,7 @@ class AttentionGradient:
                 logits = module(part)
             picked = resolve_target(logits, None if chosen is None else chosen[start:stop])
             score = logits.gather(1, picked[:, None]).sum()
-            # What attention hands out is a view of what it went on with; only the latter is on the way to the score.
-            used = [each if each._base is None else each._base for each in seen.found]
-            slopes = torch.autograd.grad(score, used)
+            slopes = torch.autograd.grad(score, [used_of(each) for each in seen.found])
             gradients = [slope.view_as(each) for slope, each in zip(slopes, seen.found, strict=True)]
             weights = [each.detach() for each in seen.found]
             return to_grid(module, relevance(weights, gradients)[:, 0]), logits.detach(), picked

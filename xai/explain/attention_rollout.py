@@ -13,6 +13,7 @@ from xai.errors import InputError
 from xai.explain._attention import AttentionWeights, attention_coverage, to_grid
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run, resolve_target
 
@@ -36,7 +37,7 @@ def rollout(weights: list[Tensor], heads: str = "mean") -> Tensor:
 
 
 @dataclass(frozen=True)
-class AttentionRollout:
+class AttentionRollout(Parameters):
     """How much of the class token's value comes from each patch: row 0 of the product of (A + I) / 2 over the layers.
 
     heads: how the heads of a layer are joined; the paper takes their mean.
@@ -45,6 +46,7 @@ class AttentionRollout:
     heads: Literal["mean", "max", "min"] = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.heads not in HEADS:
             raise InputError(f"heads is {self.heads!r}; choose from {', '.join(HEADS)}.")
 
@@ -66,6 +68,7 @@ METHODS.add(
         name="attention_rollout",
         title="Attention rollout",
         family="attention",
+        by_gradient=False,
         rank=60,
         source=Source(
             "Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020", "https://arxiv.org/abs/2005.00928"

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from xai.errors import InputError, NotApplicableError
 from xai.explain._spec import METHODS, Explainer, MethodSpec
+from xai.models.census import POOLS, census
 from xai.models.classifier import Classifier
 from xai.provenance import provenance
+from xai.public import public
+from xai.similarity import TIE, is_constant
 from xai.types import Attribution, Coverage, Explained, Run, class_indices
 
 
@@ -37,12 +40,14 @@ def make_explainer(spec: MethodSpec, layer: str | None = None, **params: Any) ->
     return spec.explainer(**params)
 
 
+@public
 def applicability(classifier: Classifier, method: str, layer: str | None = None, **params: Any) -> Coverage:
     """Does `method` apply to `classifier`: in full, with limits, or refused, with the reasons."""
     spec = METHODS.get(method)
     return spec.coverage(classifier, make_explainer(spec, layer, **params))
 
 
+@public
 def attribute(
     classifier: Classifier,
     x: Tensor,
@@ -74,6 +79,7 @@ def attribute(
         found = explainer(module, pixels, asked, run)
     values = found.values.detach().float().cpu()
     seconds = time.perf_counter() - start
+    values, blank = without_rounding(found, values, without_slope(classifier, spec))
     return Attribution(
         method=method,
         values=values,
@@ -84,9 +90,79 @@ def attribute(
         coverage=coverage,
         signed=bool(getattr(explainer, "signed", spec.signed)),
         from_lowest=spec.from_lowest,
-        facts={**found.facts, "blank": [blank_reason(found, i) for i in range(len(values))]},
+        output=classifier.output,
+        facts={
+            **found.facts,
+            "blank": blank,
+            "note": undecided(classifier, spec, found, asked is None, pixels),
+        },
         provenance=provenance(classifier, "method", spec.name, explainer, run.seed),
     )
+
+
+FAINT = "Blank because no value stands out from rounding: hiding or weighing parts of this picture changes nothing."
+
+LEVEL = "Blank because every place has the same value, but for rounding."
+
+
+def without_slope(classifier: Classifier, spec: MethodSpec) -> str:
+    """Why every gradient of this network is zero, where the method takes gradients; else ""."""
+    if not spec.by_gradient or not census(classifier).blocked:
+        return ""
+    return (
+        f"Blank because {census(classifier).no_slope} lies on every way from the pixels to the score, so that every "
+        "gradient is zero; choose a method without gradients, such as rise or occlusion."
+    )
+
+
+def without_rounding(found: Explained, values: Tensor, why_zero: str = "") -> tuple[Tensor, list[str]]:
+    """The maps (N,...), and why each is blank; those that hold nothing but rounding become zero, or one value.
+
+    why_zero: the reason of a map of exact zeros, where it is known.
+    """
+    flat = values.flatten(1)
+    size = flat.abs().amax(1)
+    faint = torch.zeros(len(values), dtype=torch.bool) if found.floor is None else size <= found.floor.float().cpu()
+    level = is_constant(flat[:, None]) & (flat.amax(1) > flat.amin(1)) & ~faint
+    each = (-1, *[1] * (values.dim() - 1))
+    values = torch.where(faint.view(each), 0.0, values)
+    values = torch.where(level.view(each), flat.mean(1).view(each), values)
+    reasons = [blank_reason(found, index, why_zero) for index in range(len(flat))]
+    for index in range(len(flat)):
+        if level[index] or (faint[index] and size[index] > 0):
+            reasons[index] = LEVEL if level[index] else FAINT
+    return values, reasons
+
+
+FLAT = 4
+"""Side of the squares, in pixels, that count as flat where all their values are one."""
+
+FLAT_SHARE = 0.05
+"""Share of the picture from which such squares are worth a word."""
+
+
+def undecided(classifier: Classifier, spec: MethodSpec, found: Explained, predicted: bool, pixels: Tensor) -> list[str]:
+    """For each image what rounding decides in its map, after what the method itself says; "" where nothing.
+
+    predicted: the target is the class with the largest logit, not one that was asked for.
+    """
+    notes = [[each] for each in found.facts.get("note", [""] * len(pixels))]
+    if predicted and spec.per_class and found.logits.shape[1] > 1:
+        best = found.logits.detach().cpu().double().topk(2, dim=1)
+        for note, (first, second), (one, other) in zip(notes, best.values.tolist(), best.indices.tolist(), strict=True):
+            if first - second <= TIE * max(abs(first), abs(second)):
+                names = " and ".join(classifier.labels[index] for index in sorted((one, other)))
+                note.append(f"Undecided: {names} have the same score, so rounding chose which of them is explained.")
+    if spec.family in ("gradient", "relevance") and census(classifier).count(*POOLS):
+        tiles = pixels.unfold(2, FLAT, FLAT).unfold(3, FLAT, FLAT).flatten(4)  # (N,3,h,w,FLAT^2)
+        flat = ((tiles.amax(-1) - tiles.amin(-1)) <= TIE).all(1).flatten(1).float().mean(1)
+        for note, share in zip(notes, flat.tolist(), strict=True):
+            if share > FLAT_SHARE:
+                note.append(
+                    f"Undecided: the finest detail in the {100 * share:.0f} % of the picture that has one flat colour; "
+                    "there max pooling has ties, and rounding chooses the pixel."
+                )
+    return [" ".join(filter(None, each)) for each in notes]
 
 
 def check_applies(classifier: Classifier, method: str, layer: str | None = None) -> None:
@@ -99,8 +175,8 @@ def _refuse(spec: MethodSpec, classifier: Classifier, coverage: Coverage) -> Non
         raise NotApplicableError(f"{spec.title} does not apply to {classifier.title}: {coverage.sentence}.")
 
 
-def blank_reason(found: Explained, index: int) -> str:
-    """ "" for a map that shows something; otherwise why it is blank."""
+def blank_reason(found: Explained, index: int, why_zero: str = "") -> str:
+    """ "" for a map that shows something; otherwise why it is blank, `why_zero` where that is known for zeros."""
     value = found.values[index]
     if not bool(torch.isfinite(value).all()):
         return "The map holds values that are not finite: the gradient overflowed."
@@ -112,7 +188,7 @@ def blank_reason(found: Explained, index: int) -> str:
             "Blank because every contribution is negative: at this layer nothing speaks for this class "
             f"(before the ReLU the values run from {lowest[index]:.3g} to {found.facts['highest'][index]:.3g})."
         )
-    return (
+    return why_zero or (
         "Blank because every value is exactly zero: the class score does not depend on this image here, or the image "
         "is as black as what the method compares it with."
     )

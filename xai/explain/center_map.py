@@ -11,6 +11,7 @@ from xai.errors import InputError
 from xai.explain._baseline import with_logits
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
@@ -22,12 +23,13 @@ def bell(length: int, sigma: float, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CenterMap:
+class CenterMap(Parameters):
     """A Gaussian around the image's centre, the same for every image; sigma as a share of each side."""
 
     sigma: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.sigma > 0:
             raise InputError(f"sigma is {self.sigma}; give a share of the side above 0.")
 
@@ -43,6 +45,7 @@ METHODS.add(
         name="center",
         title="Centre",
         family="baseline",
+        by_gradient=False,
         rank=91,
         source=Source(
             "Tatler, The central fixation bias in scene viewing, Journal of Vision 2007",

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xai.explain._gradient import input_gradient, three_passes
-from xai.explain._guided import GuidedMode, guided_coverage
+from xai.explain._gradient import three_passes
+from xai.explain._guided import guided_coverage, guided_gradient
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
 
 @dataclass(frozen=True)
-class Deconvnet:
+class Deconvnet(Parameters):
     """dy_c/dx with each rectifier's backward replaced by R = g 1[g > 0], whatever the forward signal was.
 
     Max-pooling sends the signal back through the switches of the forward pass; average pooling, normalisation and
@@ -25,11 +26,8 @@ class Deconvnet:
     extension: bool = False
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
-        """x (N,3,H,W) in [0, 1] -> values (N,3,H,W), signed."""
-        gradient, logits, chosen = input_gradient(
-            module, x, target, run, "deconvnet", lambda: GuidedMode(deconvnet=True, extension=self.extension)
-        )
-        return Explained(gradient, logits, chosen)
+        """x (N,3,H,W) in [0, 1] -> values (N,3,H,W), signed; facts: note where it equals the plain gradient."""
+        return guided_gradient(module, x, target, run, "deconvnet", deconvnet=True, extension=self.extension)
 
 
 METHODS.add(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,9 @@ from torch import Tensor
 from xai.explain._baseline import with_logits
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
-from xai.types import Explained, Run
+from xai.types import Explained, Run, rounding
 
 LUMA = (0.2125, 0.7154, 0.0721)
 """Weights of red, green and blue in the grey value (ITU-R BT.709, as scikit-image takes them)."""
@@ -32,12 +33,13 @@ def sobel(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Edges:
+class Edges(Parameters):
     """Sobel's edge magnitude of the image; the network has no part in it."""
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         """x (N,3,H,W) in [0, 1] -> values (N,H,W) in [0, 1]."""
-        return with_logits(sobel(x), module, x, target, run)
+        found = with_logits(sobel(x), module, x, target, run)
+        return replace(found, floor=rounding(x.new_ones(len(x))))
 
 
 METHODS.add(
@@ -45,6 +47,7 @@ METHODS.add(
         name="edges",
         title="Edges",
         family="baseline",
+        by_gradient=False,
         rank=92,
         source=Source(
             "Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018", "https://arxiv.org/abs/1810.03292"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xai.explain._cam import cam_coverage, explain_at_layer
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain._spec import CELL, METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
@@ -21,7 +22,7 @@ def combine(activation: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GradCAM:
+class GradCAM(Parameters):
     """L = ReLU(sum_k alpha_k A_k), y_c the logit of the class; layer None is the network's default layer."""
 
     layer: str | None = None
@@ -39,6 +40,7 @@ METHODS.add(
         rank=10,
         source=Source("Selvaraju et al., Grad-CAM, ICCV 2017", "https://arxiv.org/abs/1610.02391"),
         explainer=GradCAM,
+        unit=CELL,
         summary="Where the last feature maps speak for the class, weighted by the class score's mean gradient.",
         coverage=cam_coverage,
     )

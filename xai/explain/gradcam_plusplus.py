@@ -10,6 +10,7 @@ from torch import Tensor
 from xai.explain._cam import cam_coverage, explain_at_layer
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
@@ -31,7 +32,7 @@ def combine(activation: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GradCAMPlusPlus:
+class GradCAMPlusPlus(Parameters):
     """L = ReLU(sum_k w_k A_k); layer None is the network's default layer."""
 
     layer: str | None = None

@@ -11,19 +11,20 @@ from torch import Tensor
 
 from xai.batching import in_batches
 from xai.errors import LayerError
-from xai.explain._cam import cam_coverage, maps_at
-from xai.explain._gradient import class_score, joined, targets_of
+from xai.explain._cam import cam_coverage, maps_at, off_the_way
+from xai.explain._gradient import class_score, joined, pixel_slope, slope, targets_of
 from xai.explain._guided import GuidedMode, Switch, guided_coverage
 from xai.explain._spec import METHODS, MethodSpec
 from xai.explain.gradcam import combine
 from xai.hooks import capture
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Coverage, Explained, Run
 
 
 @dataclass(frozen=True)
-class GuidedGradCAM:
+class GuidedGradCAM(Parameters):
     """R = guided backprop * up(ReLU(sum_k alpha_k A_k)): (N,3,H,W) times Grad-CAM at `layer`, upsampled bilinearly.
 
     One forward serves both: its graph gives the plain gradient down to the layer for Grad-CAM, then the guided
@@ -39,17 +40,22 @@ class GuidedGradCAM:
         find_layer(module.net, path)
         chosen_for = targets_of(target, len(x))
 
-        def work(start: int, stop: int) -> tuple[Tensor, ...]:
-            return self._explain(module, path, x[start:stop], chosen_for(start, stop))
+        def work(start: int, stop: int) -> tuple[tuple[Tensor, ...], list[str]]:
+            switch = Switch()
+            found = self._explain(module, path, x[start:stop], chosen_for(start, stop), switch)
+            return found, switch.plainly(stop - start)
 
-        values, logits, chosen, lowest, highest = joined(
-            [found for _, _, found in in_batches(work, len(x), run, "guided Grad-CAM")]
+        parts = [found for _, _, found in in_batches(work, len(x), run, "guided Grad-CAM")]
+        values, logits, chosen, lowest, highest = joined([found for found, _ in parts])
+        notes = [each for _, notes in parts for each in notes]
+        return Explained(
+            values, logits, chosen, {"lowest": lowest.tolist(), "highest": highest.tolist(), "note": notes}
         )
-        return Explained(values, logits, chosen, {"lowest": lowest.tolist(), "highest": highest.tolist()})
 
-    def _explain(self, module: InputModel, path: str, x: Tensor, target: Tensor | None) -> tuple[Tensor, ...]:
+    def _explain(
+        self, module: InputModel, path: str, x: Tensor, target: Tensor | None, switch: Switch
+    ) -> tuple[Tensor, ...]:
         x = x.detach().requires_grad_()
-        switch = Switch()
         with torch.enable_grad():
             with capture(module.net, [path], grad=True) as kept, GuidedMode(extension=self.extension, switch=switch):
                 logits = module(x)
@@ -59,9 +65,11 @@ class GuidedGradCAM:
             maps = maps_at(module, path, activation.detach())
             score, chosen = class_score(logits, target)
         switch.on = False
-        (plain,) = torch.autograd.grad(score, activation, retain_graph=True)
+        plain = slope(score, activation, keep=True)
+        if plain is None:
+            raise off_the_way(path)
         switch.on = True
-        (guided,) = torch.autograd.grad(score, x)
+        guided = pixel_slope(score, x)
         with torch.no_grad():
             signed = combine(maps, maps_at(module, path, plain), score.detach())
             cam = F.interpolate(signed.clamp(min=0)[:, None], x.shape[-2:], mode="bilinear", align_corners=False)
@@ -71,8 +79,9 @@ class GuidedGradCAM:
 def coverage(classifier: Classifier, explainer: Any) -> Coverage:
     """What guided backprop reaches, and that the layer gives maps."""
     cam, guided = cam_coverage(classifier, explainer), guided_coverage(classifier, explainer)
-    if cam.status == "refused":
-        return cam
+    for each in (cam, guided):
+        if each.status == "refused":
+            return each
     return Coverage(guided.status, guided.what, guided.done, guided.total, (*guided.limits, *cam.limits))
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xai.explain._cam import cam_coverage, explain_at_layer
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain._spec import CELL, METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
@@ -24,7 +25,7 @@ def combine(activation: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class HiResCAM:
+class HiResCAM(Parameters):
     """L = ReLU(sum_k g_k A_k), position by position; layer None is the network's default layer.
 
     Shows only what the score uses; equal to Grad-CAM where a global average pool and one linear layer follow.
@@ -48,6 +49,7 @@ METHODS.add(
             "https://arxiv.org/abs/2011.08891",
         ),
         explainer=HiResCAM,
+        unit=CELL,
         summary="Multiplies feature maps by gradients position by position, so that only places the score uses show.",
         coverage=cam_coverage,
     )

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xai.explain._gradient import input_gradient, three_passes
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain._spec import METHODS, PIXEL, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
 
 @dataclass(frozen=True)
-class InputXGradient:
+class InputXGradient(Parameters):
     """R = x * dy_c/dx with x the pixels in [0, 1].
 
     The zero is black: a black pixel gets no relevance, whatever its gradient, and the sum over all pixels is the first
@@ -40,6 +41,7 @@ METHODS.add(
             "https://arxiv.org/abs/1605.01713",
         ),
         explainer=InputXGradient,
+        unit=PIXEL,
         summary="A linear estimate of what each pixel adds to the class score, compared with black.",
         signed=True,
         passes=three_passes,

@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xai.devices import double
 from xai.errors import InputError
 from xai.explain._gradient import logits_of, part_of, targets_of, weighted_gradients
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain._spec import METHODS, PIXEL, MethodSpec
 from xai.models.classifier import Classifier, InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run, resolve_target
 
@@ -24,7 +26,7 @@ MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class IntegratedGradients:
+class IntegratedGradients(Parameters):
     """R = (x - x0) * integral over t in [0, 1] of dy_c/dx at x0 + t (x - x0), pixels in [0, 1].
 
     steps: points on the straight line, placed and weighted by the Gauss-Legendre rule, which is exact for polynomials
@@ -38,8 +40,7 @@ class IntegratedGradients:
     baseline: Baseline = "black"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= MAX_STEPS:
-            raise InputError(f"steps is {self.steps}; give 1 to {MAX_STEPS}.")
+        super().__post_init__()
         if self.baseline not in get_args(Baseline):
             raise InputError(f"baseline {self.baseline!r} is not known; use {', '.join(get_args(Baseline))}.")
 
@@ -62,8 +63,8 @@ class IntegratedGradients:
             "integrated gradients",
         )
         values = path * gradient
-        risen = (logits[:count] - start_logits).gather(1, chosen[:, None])[:, 0].double()
-        summed = values.double().sum((1, 2, 3))
+        risen = double((logits[:count] - start_logits).gather(1, chosen[:, None])[:, 0])
+        summed = double(values).sum((1, 2, 3))
         facts = {
             "attribution_sum": summed.tolist(),
             "score_difference": risen.tolist(),
@@ -115,6 +116,7 @@ METHODS.add(
             "https://arxiv.org/abs/1703.01365",
         ),
         explainer=IntegratedGradients,
+        unit=PIXEL,
         summary="What each pixel adds to the class score on the way from a baseline to the image; adds up exactly.",
         signed=True,
         passes=passes,

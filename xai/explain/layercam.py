@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xai.explain._cam import cam_coverage, explain_at_layer
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain._spec import CELL, METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
@@ -20,7 +21,7 @@ def combine(activation: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LayerCAM:
+class LayerCAM(Parameters):
     """L = ReLU(sum_k ReLU(g_k) A_k), a weight for every position; layer None is the network's default layer.
 
     Meant for early layers too, whose maps are finer. The paper's tanh(2 L / max L) for them is a display scaling and
@@ -45,6 +46,7 @@ METHODS.add(
             "https://doi.org/10.1109/TIP.2021.3089943",
         ),
         explainer=LayerCAM,
+        unit=CELL,
         summary="Weights each position of the feature maps by its own positive gradient; early layers give fine maps.",
         coverage=cam_coverage,
     )

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from xai.batching import in_batches
+from xai.devices import double
 from xai.errors import InputError
 from xai.explain._gradient import joined, targets_of
 from xai.explain._lrp_ops import BOX, EPSILON, FLAT, GAMMA, ZPLUS, Composite, Counts, NoRuleError, Rules
 from xai.explain._lrp_record import Recorder
 from xai.explain._lrp_weights import WeightStore, store_of
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain._spec import METHODS, PIXEL, MethodSpec
 from xai.models.census import RECTIFIERS, TITLES
 from xai.models.classifier import Classifier, InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Coverage, Explained, Run, resolve_target
 
@@ -35,7 +37,7 @@ SAME_LOGITS = 1e-4
 
 
 @dataclass(frozen=True)
-class LRP:
+class LRP(Parameters):
     """The class logit, handed back layer by layer to the pixels, each layer dividing what it got among its inputs.
 
     It starts from R = y_c, the logit itself (before softmax; it may be negative, which turns the signs). A composite
@@ -76,11 +78,9 @@ class LRP:
     gamma: float = field(default=0.25, metadata={"min": 0.0, "max": MAX_GAMMA})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.composite not in get_args(CompositeName):
             raise InputError(f"composite {self.composite!r} is not known; use {', '.join(get_args(CompositeName))}.")
-        for name, value, most in (("epsilon", self.epsilon, MAX_EPSILON), ("gamma", self.gamma, MAX_GAMMA)):
-            if not 0 <= value <= most:
-                raise InputError(f"{name} is {value}; give 0 to {most:g}.")
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         """x (N,3,H,W) in [0, 1] -> values (N,3,H,W), signed, in logits. Raises `NotApplicableError`."""
@@ -92,8 +92,8 @@ class LRP:
 
         parts = joined([found for _, _, found in in_batches(work, len(x), run, "LRP")])
         values, logits, chosen, biases, stabilisers = parts
-        score = logits.gather(1, chosen[:, None])[:, 0].double()
-        summed = values.sum((1, 2, 3), dtype=torch.float64)
+        score = double(logits.gather(1, chosen[:, None])[:, 0])
+        summed = double(values).sum((1, 2, 3))
         facts = {
             "score": score.tolist(),
             "relevance_sum": summed.tolist(),
@@ -197,6 +197,7 @@ METHODS.add(
             "https://doi.org/10.1371/journal.pone.0130140",
         ),
         explainer=LRP,
+        unit=PIXEL,
         summary="The class score, divided layer by layer among what made it, down to single pixels.",
         signed=True,
         coverage=lrp_coverage,

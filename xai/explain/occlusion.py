@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ from xai.explain._cam import each_image
 from xai.explain._perturb import Fill, check_fill, colour_of
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import Classifier, InputModel
+from xai.params import Parameters
 from xai.registry import Source
-from xai.types import Explained, Run, resolve_target
+from xai.types import Explained, Run, resolve_target, rounding
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
@@ -37,7 +38,7 @@ def covers(begin: list[int], window: int, length: int, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class Occlusion(Parameters):
     """How far the class's logit falls when a square is painted over: y_c(x) - y_c(x with the square filled).
 
     A pixel's value is the mean over the windows that cover it, in logits: positive where hiding speaks against the
@@ -46,18 +47,22 @@ class Occlusion:
     window: side of the square, stride: its step, both in pixels of the network's input. fill: colour of the square.
     """
 
-    window: int = 32
-    stride: int = 16
+    window: int = field(default=32, metadata={"min": 1, "max": 4096})
+    stride: int = field(default=16, metadata={"min": 1, "max": 4096})
     fill: Fill = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_fill(self.fill)
-        if self.window < 1:
-            raise InputError(f"window is {self.window} px; give 1 or more.")
-        if not 1 <= self.stride <= self.window:
+        if self.stride > self.window:
             raise InputError(
                 f"stride is {self.stride} px; give 1 to window ({self.window}), so that no pixel is missed."
             )
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How fine the map is: the windows' places in an image of `size` (H,W), though every pixel has a value."""
+        tops, lefts = (starts(side, self.window, self.stride) for side in size)
+        return (len(tops), len(lefts))
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         """x (N,3,H,W) in [0, 1] -> signed values (N,H,W) in logits."""
@@ -85,7 +90,8 @@ class Occlusion:
         down, across = covers(tops, self.window, height, drops), covers(lefts, self.window, width, drops)
         summed = down.T @ drops.view(len(tops), len(lefts)) @ across  # (H,W)
         times = down.sum(0)[:, None] * across.sum(0)
-        return Explained((summed / times)[None], logits, chosen, {"windows": [total]})
+        floor = rounding(logits.abs().amax(1))
+        return Explained((summed / times)[None], logits, chosen, {"windows": [total]}, floor)
 
 
 def passes(classifier: Classifier, explainer: Any) -> int:
@@ -99,6 +105,7 @@ METHODS.add(
         name="occlusion",
         title="Occlusion",
         family="perturbation",
+        by_gradient=False,
         rank=50,
         source=Source(
             "Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,8 +17,12 @@ from xai.explain._cam import each_image
 from xai.explain._perturb import blend, colour_of
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import Classifier, InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run, resolve_target
+
+DRAWN = 4096
+"""Grids whose random numbers are in memory together."""
 
 
 def mask_maker(
@@ -31,26 +35,29 @@ def mask_maker(
     Only grids and offsets are drawn beforehand and kept. As the upsampling is linear and separable, a mask is
     rows @ grid @ columns, the rows being those of the upsampling matrix from the offset on: no larger image is made.
     """
-    grids = (torch.rand(count, cells, cells, generator=generator) < p).to(like)
+    # In pieces of the one random sequence: as numbers, many large grids would need four times their memory.
+    pieces = [min(DRAWN, count - start) for start in range(0, count, DRAWN)]
+    grids = torch.cat([torch.rand(each, cells, cells, generator=generator) < p for each in pieces]).to(like.device)
     sides = []
     for length in like.shape[-2:]:
         step = math.ceil(length / cells)
         unit = torch.eye(cells, dtype=like.dtype, device=like.device)[None]
         matrix = F.interpolate(unit, (cells + 1) * step, mode="linear", align_corners=False)[0].T  # (up, cells)
         offsets = torch.randint(step, (count, 1), generator=generator)
-        sides.append((matrix, (offsets + torch.arange(length)).to(like.device)))
-    (down, tops), (across, lefts) = sides
+        sides.append((matrix, offsets.to(like.device), torch.arange(length, device=like.device)))
+    (down, tops, rows), (across, lefts, columns) = sides
 
     def masks(start: int, stop: int) -> Tensor:
-        found = down[tops[start:stop]] @ grids[start:stop] @ across[lefts[start:stop]].mT  # (B,H,W)
+        upper, left = down[tops[start:stop] + rows], across[lefts[start:stop] + columns]
+        found = upper @ grids[start:stop].to(like) @ left.mT  # (B,H,W)
         return found[:, None]
 
     return masks
 
 
 @dataclass(frozen=True)
-class RISE:
-    """S = 1 / (N p) sum_n f_c(x * M_n) M_n, f_c the probability (softmax) of the class, M_n random smooth masks.
+class RISE(Parameters):
+    """S = 1 / (N p) sum_n f_c(x * M_n) M_n, f_c the probability of the class, M_n random smooth masks.
 
     The product is with the normalised image: in pixels, a blend with the mean colour. The masks depend on the seed
     alone, so all images of a call are seen through the same ones.
@@ -59,17 +66,18 @@ class RISE:
     falls with sqrt(N). cells: cells of a mask's grid along each side (paper: 7). p: share of cells that stay (0.5).
     """
 
-    masks: int = 1000
-    cells: int = 7
+    masks: int = field(default=1000, metadata={"min": 1, "max": 100_000})
+    cells: int = field(default=7, metadata={"min": 2, "max": 64})
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.masks < 1:
-            raise InputError(f"masks is {self.masks}; give 1 or more.")
-        if self.cells < 2:
-            raise InputError(f"cells is {self.cells}; give 2 or more.")
+        super().__post_init__()
         if not 0 < self.p < 1:
             raise InputError(f"p is {self.p}; give a share between 0 and 1.")
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How fine the map is: the masks' cells, though every pixel has a value."""
+        return (self.cells, self.cells)
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         """x (N,3,H,W) in [0, 1] -> values (N,H,W), not negative: about the probability where a pixel is kept."""
@@ -90,7 +98,7 @@ class RISE:
         def work(start: int, stop: int) -> tuple[Tensor, Tensor]:
             masks = make(start, stop)
             answer: Tensor = module(blend(x, masks, colour))
-            return masks, answer.softmax(-1)[:, chosen[0]]
+            return masks, module.output.probabilities(answer)[:, chosen[0]]
 
         for _, _, (masks, probability) in in_batches(work, self.masks, run, "masked passes"):
             total += probability.to(total.dtype) @ masks.flatten(1)
@@ -109,6 +117,7 @@ METHODS.add(
         name="rise",
         title="RISE",
         family="perturbation",
+        by_gradient=False,
         rank=51,
         source=Source("Petsiuk et al., RISE, BMVC 2018", "https://arxiv.org/abs/1806.07421"),
         explainer=RISE,

@@ -9,12 +9,13 @@ from torch import Tensor
 from xai.explain._gradient import input_gradient, three_passes
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
 
 @dataclass(frozen=True)
-class Saliency:
+class Saliency(Parameters):
     """M = max over colours of |dy_c/dx|, y_c the logit of the class and x the pixels in [0, 1]."""
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:

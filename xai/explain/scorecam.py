@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xai.batching import in_batches
-from xai.errors import InputError
 from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_at
 from xai.explain._perturb import blend, colour_of
 from xai.explain._spec import METHODS, MethodSpec
 from xai.hooks import look_at
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.params import Parameters
 from xai.registry import Source
-from xai.types import Explained, Run, resolve_target
+from xai.types import Explained, Run, resolve_target, rounding
 
 
 def masks_from(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -31,23 +31,20 @@ def masks_from(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ScoreCAM:
+class ScoreCAM(Parameters):
     """L = ReLU(sum_k w_k A_k) with w = softmax over k of y_c(x * norm(up(A_k))), y_c the logit of the class.
 
     The product is with the normalised image, which in pixels means: blended with the mean colour where the mask is low.
-    A map that is constant over the image has no norm; its mask is zero everywhere, so its score is that of an image of
-    the mean colour (one pass serves them all). The paper subtracts one score from all, which the softmax undoes.
+    A map that is constant over the image, but for rounding, has no norm; its mask is zero everywhere, so its score is
+    that of an image of the mean colour (one pass serves them all). The paper subtracts one score from all, which the
+    softmax undoes.
 
     channels: score only the so many maps that vary most over the image (largest standard deviation) and leave the
     others out of the softmax and the sum; None takes all, as the paper does.
     """
 
     layer: str | None = None
-    channels: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.channels is not None and self.channels < 1:
-            raise InputError(f"channels is {self.channels}; give 1 or more, or none for all.")
+    channels: int | None = field(default=None, metadata={"min": 1, "max": 65_536})
 
     def __call__(self, module: InputModel, x: Tensor, target: Tensor | None, run: Run) -> Explained:
         """x (N,3,H,W) in [0, 1] -> values (N,h,w) at the layer's resolution, not negative."""
@@ -63,7 +60,7 @@ class ScoreCAM:
         scores, scored = self._scores(module, x, int(chosen), maps, run)
         signed = torch.einsum("k,khw->hw", scores.softmax(0), maps)[None]
         facts = {**before_relu(signed), "scored": [scored]}
-        return Explained(signed.clamp(min=0), logits, chosen, facts)
+        return Explained(signed.clamp(min=0), logits, chosen, facts, rounding(maps.abs().amax())[None])
 
     def _picked(self, maps: Tensor) -> Tensor:
         if self.channels is None or self.channels >= len(maps):
@@ -75,7 +72,7 @@ class ScoreCAM:
         """y_c for each of the maps (K,h,w) as a mask: (K,), and how many of them needed a pass of their own."""
         colour = colour_of(module, x)
         low, high = torch.aminmax(maps.flatten(1), dim=1)
-        varied = (high > low).nonzero()[:, 0]
+        varied = (high - low > rounding(torch.maximum(high.abs(), low.abs()))).nonzero()[:, 0]
         size = (x.shape[-2], x.shape[-1])
         scores = maps.new_empty(len(maps))
         if len(varied) < len(maps):
@@ -101,6 +98,7 @@ METHODS.add(
         name="scorecam",
         title="Score-CAM",
         family="cam",
+        by_gradient=False,
         rank=16,
         source=Source("Wang et al., Score-CAM, CVPR Workshops 2020", "https://arxiv.org/abs/1910.01279"),
         explainer=ScoreCAM,

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai.errors import InputError
 from xai.explain._gradient import logits_of, part_of, targets_of, weighted_gradients
 from xai.explain._spec import METHODS, MethodSpec
 from xai.models.classifier import Classifier, InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run, resolve_target
 
@@ -20,7 +20,7 @@ MAX_NOISE = 1.0
 
 
 @dataclass(frozen=True)
-class SmoothGrad:
+class SmoothGrad(Parameters):
     """M = 1/n sum_k dy_c/dx at x + noise_k, noise_k normal with sigma = `noise` * (max x - min x) of each image.
 
     samples: n. Noisy pixels are not clamped, so that their mean stays x. All images of a batch share the drawn noise
@@ -31,12 +31,6 @@ class SmoothGrad:
     samples: int = field(default=16, metadata={"min": 1, "max": MAX_SAMPLES})
     noise: float = field(default=0.15, metadata={"min": 0.0, "max": MAX_NOISE})
     magnitude: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.samples <= MAX_SAMPLES:
-            raise InputError(f"samples is {self.samples}; give 1 to {MAX_SAMPLES}.")
-        if not 0 <= self.noise <= MAX_NOISE:
-            raise InputError(f"noise is {self.noise}; give 0 to {MAX_NOISE}, as a share of the image's value range.")
 
     @property
     def signed(self) -> bool:

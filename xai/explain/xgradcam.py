@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from xai.explain._cam import cam_coverage, explain_at_layer
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain._spec import CELL, METHODS, MethodSpec
 from xai.models.classifier import InputModel
+from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run
 
@@ -28,7 +29,7 @@ def combine(activation: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class XGradCAM:
+class XGradCAM(Parameters):
     """L = ReLU(sum_k w_k A_k); layer None is the network's default layer."""
 
     layer: str | None = None
@@ -49,6 +50,7 @@ METHODS.add(
             "https://arxiv.org/abs/2008.02312",
         ),
         explainer=XGradCAM,
+        unit=CELL,
         summary="Like Grad-CAM, with the gradient averaged where each feature map is active.",
         coverage=cam_coverage,
         caution="Maps whose positive and negative values cancel get huge weights: choose a layer after a ReLU.",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xai.devices import memory_format
 from xai.errors import InputError
 from xai.gan.images import Pictures, Shares
 from xai.types import Run
@@ -47,7 +48,7 @@ class JudgeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N,3,H,W) in [0, 1] -> logits (N,K)."""
-        maps = self.features((x * 2 - 1).contiguous(memory_format=torch.channels_last))
+        maps = self.features((x * 2 - 1).contiguous(memory_format=memory_format(x.device)))
         logits: Tensor = self.head(maps.mean((2, 3)))
         return logits
 
@@ -59,7 +60,7 @@ def train_judge(train: Pictures, run: Run, epochs: int = EPOCHS) -> JudgeNet:
     generator = run.generator("judge", "training")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        net = JudgeNet(len(train.classes)).to(run.device).to(memory_format=torch.channels_last).train()
+        net = JudgeNet(len(train.classes)).to(run.device).to(memory_format=memory_format(run.device)).train()
     optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-2)
     steps = max(1, len(train.images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, epochs * steps + 1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from xai.batching import in_batches
+from xai.devices import memory_format
 from xai.errors import WeightsError
 from xai.models.classifier import Classifier
 from xai.models.efficientnet_lite0 import EfficientNetLite0
@@ -105,7 +106,7 @@ def _folded(net: EfficientNetLite0) -> EfficientNetLite0:
             _merge(block, "_expand_conv", "_bn0")
         _merge(block, "_depthwise_conv", "_bn1")
         _merge(block, "_project_conv", "_bn2")
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return net.eval().requires_grad_(False).to(memory_format=memory_format(net._conv_stem.weight.device))
 
 
 def _merge(module: nn.Module, layer: str, norm: str) -> None:
@@ -157,7 +158,7 @@ def _lite0(device: str) -> Extractor:
 
     def extract(x: Tensor) -> Tensor:
         x = F.interpolate(x.float().to(classifier.device), (SIDE, SIDE), mode="bilinear", antialias=True)
-        x = ((x - module.mean) / module.std).contiguous(memory_format=torch.channels_last)
+        x = ((x - module.mean) / module.std).contiguous(memory_format=memory_format(x.device))
         x = net._relu(net._bn0(net._conv_stem(x)))
         features: Tensor = net._relu_head(net._bn1(net._conv_head(net._blocks(x))))
         return features.mean((2, 3))

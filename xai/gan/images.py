@@ -12,10 +12,11 @@ from torch import Tensor
 
 from xai.data._spec import DataSet, Item
 from xai.data._synthetic import Drawing, render_arrays
-from xai.data.split import stratified_split
+from xai.data.split import given_split, stratified_split, unseen
 from xai.errors import ImageError, InputError
 from xai.settings import check_memory
 from xai.types import Run
+from xai.words import counted
 
 SHARE = 0.7
 """Share of each class that a generator may see; the study's 70/30."""
@@ -87,7 +88,7 @@ def read_pictures(
     """
     items = [data.items[place] for place in places]
     need = 2 * len(items) * 3 * size * size  # bytes, and once more while they are joined
-    check_memory(need, f"{len(items)} images at {size} x {size} px", "give fewer, or a smaller size")
+    check_memory(need, f"{counted(len(items), 'image')} at {size} x {size} px", "give fewer, or a smaller size")
     labels = torch.tensor([0 if item.label is None else item.label for item in items], dtype=torch.int64)
     keys = tuple(item.key for item in items)
     if all(isinstance(item.open, Drawing) for item in items):
@@ -115,17 +116,26 @@ def _one(item: Item, size: int) -> tuple[Tensor, bool]:
 def split_places(data: DataSet, share: float = SHARE, seed: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(training, held-out) positions: `share` of each class, drawn by `seed`; without labels, of all images.
 
-    The augmentation study takes the same split, so that none of its test images was ever seen by the generator.
-    Raises `InputError` for a share or a class that cannot be split.
+    Folders called train, validation and test are taken as they are, the last two together as held out, without those
+    that belong together with a training image; else images that belong together stay on one side. The augmentation
+    study takes the same split, so that none of its test images was ever seen by the generator. Raises `InputError` for
+    a share or a class that cannot be split.
     """
+    given = given_split(data)
+    if given is not None:
+        return given.train, unseen(data, given.train, sorted((*given.validation, *given.test)))
     if data.classes:
         split = stratified_split(data, share, seed)
         return split.train, split.validation
     if not 0 < share < 1 or len(data) < 2:
         raise InputError(
-            f"{len(data)} image{'s' * (len(data) != 1)} cannot be split with a share of {share:g}; give 2 or more, and "
+            f"{counted(len(data), 'image')} cannot be split with a share of {share:g}; give 2 or more, and "
             "a share between 0 and 1."
         )
+    if any(item.together for item in data.items):
+        one = dataclasses.replace(data, items=tuple(dataclasses.replace(each, label=0) for each in data.items))
+        split = stratified_split(dataclasses.replace(one, classes=("all",)), share, seed)
+        return split.train, split.validation
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
     count = min(max(1, int(share * len(data) + 0.5)), len(data) - 1)
     return tuple(sorted(order[:count])), tuple(sorted(order[count:]))
@@ -135,7 +145,8 @@ def check_held_out(count: int) -> None:
     """Raise `InputError` where too few images are held out for samples to be judged by."""
     if count < 2:
         raise InputError(
-            f"{count} image is held out, too few to judge samples by; give more images or a smaller share."
+            f"{counted(count, 'image is', 'images are')} held out, too few to judge samples by; give more images "
+            "or a smaller share."
         )
 
 
@@ -151,7 +162,7 @@ def only_class(data: DataSet, name: str) -> DataSet:
 
 
 def read_shares(data: DataSet, size: int, run: Run, share: float = SHARE, seed: int = 0) -> Shares:
-    """Both shares of the data set at `size`."""
+    """Both shares of the data set at `size`; see `split_places`."""
     train, held = split_places(data, share, seed)
     total = len(data)
     return Shares(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from xai.devices import memory_format
 from xai.errors import InputError
 
 SETTLED = 50
@@ -35,7 +36,8 @@ class SpectralNorm(nn.Module):
         # ones, not random numbers: the start is the same wherever the network is built
         self.register_buffer("u", F.normalize(torch.ones(rows), dim=0))
         self.register_buffer("v", F.normalize(torch.ones(columns), dim=0))
-        self.settle(weight)
+        if not weight.is_meta:  # a network without values, built for its shapes
+            self.settle(weight)
 
     def _matrix(self, weight: Tensor) -> Tensor:
         return weight.transpose(0, self.dim).flatten(1)
@@ -54,7 +56,8 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """`weight` divided by its largest singular value, as u and v know it."""
-        with torch.autocast(weight.device.type, enabled=False):  # a norm known to two digits is none
+        kind = "cpu" if weight.is_meta else weight.device.type  # there is no autocast without a device
+        with torch.autocast(kind, enabled=False):  # a norm known to two digits is none
             if self.training and self.iterating:
                 self.iterate(weight)
             # clones: a later pass iterates in place while this one's graph may still be needed
@@ -145,8 +148,9 @@ class Noise(nn.Module):
         """x (N,C,H,W)."""
         if source is None:
             return x
-        noise = torch.randn(x.shape[0], 1, *x.shape[2:], generator=source, device=x.device, dtype=x.dtype)
-        return x + self.weight.to(x.dtype) * noise
+        # Drawn where the generator is, the CPU, so that every device gets the same.
+        noise = torch.randn(x.shape[0], 1, *x.shape[2:], generator=source, device=source.device, dtype=x.dtype)
+        return x + self.weight.to(x.dtype) * noise.to(x.device)
 
 
 class Activation(nn.Module):
@@ -216,5 +220,6 @@ class SelfAttention(nn.Module):
         value = F.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)  # (N, HW/4, C/2)
         mixed = torch.softmax(query @ key, -1) @ value  # (N, HW, C/2)
         mixed = mixed.transpose(1, 2).reshape(count, -1, height, width)
+        mixed = mixed.contiguous(memory_format=memory_format(x.device))
         result: Tensor = x + self.gain.to(x.dtype) * self.out(mixed)
         return result

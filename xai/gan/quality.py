@@ -27,11 +27,12 @@ NEIGHBOURS = 5
 class Kid:
     """KID x 1000: the unbiased estimate on all images, and the standard deviation over subsets of `size`.
 
-    value can be below 0, where the two sets are as alike as two draws of one.
+    value can be below 0, where the two sets are as alike as two draws of one. spread: None where no two subsets differ,
+    since each holds all images, or all are alike.
     """
 
     value: float
-    spread: float
+    spread: float | None
     size: int
     subsets: int
 
@@ -67,14 +68,20 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0, subsets: int = SUBSETS) 
     """KID with its spread over `subsets` pairs of subsets, each of half the smaller set, drawn by `seed`."""
     a, b = _checked(generated, real)
     size = max(2, min(len(a), len(b)) // 2)
+    if subsets < 2 or not (_differs(a, size) or _differs(b, size)):
+        return Kid(kid_estimate(a, b), None, size, subsets)
     generator = torch.Generator().manual_seed(seed)
     values = []
     for _ in range(subsets):
         mine = torch.randperm(len(a), generator=generator)[:size]
         theirs = torch.randperm(len(b), generator=generator)[:size]
         values.append(kid_estimate(a[mine], b[theirs]))
-    spread = float(torch.tensor(values, dtype=torch.float64).std()) if subsets > 1 else 0.0
-    return Kid(kid_estimate(a, b), spread, size, subsets)
+    return Kid(kid_estimate(a, b), float(torch.tensor(values, dtype=torch.float64).std()), size, subsets)
+
+
+def _differs(x: Tensor, size: int) -> bool:
+    """Whether two subsets of `size` rows of x can differ."""
+    return len(x) > size and bool((x != x[:1]).any())
 
 
 def frechet(generated: Tensor, real: Tensor) -> float:

@@ -18,6 +18,8 @@ from xai.gan.features import Extractor
 from xai.gan.images import Pictures
 from xai.gan.quality import nearest
 from xai.gan.saved import Generator
+from xai.params import check_between
+from xai.settings import check_memory
 from xai.types import Run
 
 BATCH = 64
@@ -109,6 +111,18 @@ def generate(made: Generator, z: Tensor, labels: Tensor, run: Run | None = None)
     return draw(made.net, z, labels, made.device, run)
 
 
+MOST_SAMPLES = 100_000
+"""Samples that are drawn and kept together, where the memory allows so many."""
+
+
+def check_samples(made: Generator, count: int) -> None:
+    """Raise `InputError` for no sample, or more than `MOST_SAMPLES` or the free memory allow."""
+    check_between("the number of samples", count, 1, MOST_SAMPLES)
+    size = made.settings.size
+    need = 3 * count * 3 * size * size * 4  # as they are drawn, clamped, and joined into one picture
+    check_memory(need, f"{count} samples of {size} px", "ask for fewer")
+
+
 def sample(
     made: Generator,
     seeds: Sequence[int],
@@ -117,11 +131,12 @@ def sample(
     run: Run | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(images, labels) of seeds. label: one class for all by index or name; None: the classes in turn."""
+    if not seeds:
+        raise InputError("there is no seed; give at least one.")
+    check_samples(made, len(seeds))
     index = made.class_index(label) if isinstance(label, str) else label
     count = max(1, len(made.classes))
     labels = torch.tensor([place % count if index is None else index for place in range(len(seeds))], dtype=torch.int64)
-    if not seeds:
-        raise InputError("there is no seed; give at least one.")
     return generate(made, latents(seeds, made.settings.nz, truncation), labels, run), labels
 
 
@@ -130,6 +145,7 @@ def sample_each(
 ) -> tuple[Tensor, Tensor]:
     """(images, labels): every class at every seed, class by class, so that classes are seen at the same z."""
     count = max(1, len(made.classes))
+    check_samples(made, count * len(seeds))
     z = latents(seeds, made.settings.nz, truncation).repeat(count, 1)
     labels = torch.arange(count).repeat_interleave(len(seeds))
     return generate(made, z, labels, run), labels

@@ -5,27 +5,39 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from xai.devices import memory_format
 from xai.errors import InputError, WeightsError
-from xai.files import write_atomic
+from xai.files import read_json, write_atomic
 from xai.gan.layers import spectral_norms
 from xai.gan.settings import GanSettings, build_discriminator, build_generator
+from xai.models._build import not_finite
 from xai.models.weights import read_state_dict, shape_report
+from xai.schema import fault
 from xai.settings import ASSETS
 
 FORMAT = 1
 
 SHIPPED = ASSETS / "gan" / "parts.safetensors"
 """The generator of sample:parts that comes with Olhar; its .json tells the command that trained it."""
+
+
+class About(TypedDict):
+    """The .json beside a generator's weights."""
+
+    settings: GanSettings
+    classes: list[str]
+    sha256: str
+    facts: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +122,8 @@ def load_discriminator(generator: Path, device: torch.device | str = "cpu") -> n
     path = discriminator_path(generator)
     if not path.is_file():
         raise InputError(f"{path} does not exist; the discriminator was not kept, only generators can be looked at.")
-    net = merged(build_discriminator(made.settings, len(made.classes), torch.device(device)))
-    _fill(net, path)
-    return net.to(device).to(memory_format=torch.channels_last)
+    net = _filled(lambda: build_discriminator(made.settings, len(made.classes), torch.device(device)), path)
+    return net.to(device).to(memory_format=memory_format(torch.device(device)))
 
 
 def _weights_path(path: Path) -> Path:
@@ -123,13 +134,22 @@ def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def _fill(net: nn.Module, path: Path) -> None:
-    """Load the file's tensors, in float32, or raise `WeightsError`."""
-    state = {name: v.float() if v.is_floating_point() else v for name, v in read_state_dict(path).items()}
-    fault = shape_report(net, state)
-    if fault:
-        raise WeightsError(f"{path.name} does not fit its description: {fault}")
-    net.load_state_dict(state)
+def _filled(build: Callable[[], nn.Module], path: Path) -> nn.Module:
+    """The network that `build` makes with the file's tensors, in float32, or raise `WeightsError`.
+
+    Names and shapes are compared with a network without values first: a description can ask for any size.
+    """
+    state = read_state_dict(path)
+    with torch.device("meta"):
+        differs = shape_report(merged(build()), state)
+    if differs:
+        raise WeightsError(f"{path.name} does not fit its description: {differs}")
+    bad = not_finite(state)
+    if bad:
+        raise WeightsError(f"{path.name} holds values that are not finite numbers, in {bad}; it cannot be used.")
+    net = merged(build())
+    net.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
+    return net
 
 
 def load_generator(path: Path, device: torch.device | str = "cpu") -> Generator:
@@ -143,15 +163,16 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> Generator:
         if not each.is_file():
             raise InputError(f"{each} does not exist; give a finished training's run folder or a saved generator.")
     try:
-        about = json.loads(about_path.read_text(encoding="utf-8"))
-        settings = GanSettings(**about["settings"])
-        classes, wanted = tuple(about["classes"]), about["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        about = read_json(about_path)
+        if damage := fault(About, about):
+            raise ValueError(damage)
+        settings, classes, wanted = GanSettings(**about["settings"]), tuple(about["classes"]), about["sha256"]
+    except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{about_path.name} does not describe a generator ({error}); is it damaged?") from error
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != wanted:
         raise WeightsError(f"{weights.name} is damaged (its SHA-256 is not the one in {about_path.name}); get it anew.")
-    net = merged(build_generator(settings, len(classes)))
-    _fill(net, weights)
-    net.to(device).to(memory_format=torch.channels_last)
+    net = _filled(lambda: build_generator(settings, len(classes)), weights)
+    net.to(device).to(memory_format=memory_format(torch.device(device)))
     return Generator(net, settings, classes, about.get("facts", {}), digest[:16])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ from xai.gan.diffaugment import parse_policy
 from xai.gan.fastgan import FastDiscriminator, FastGenerator
 from xai.gan.features import Lite0Maps, lite0_maps
 from xai.gan.projected import ProjectedDiscriminator
+from xai.params import check_bounds
 
 SIZES = (32, 64, 128, 256, 512, 1024)
 
@@ -32,42 +33,30 @@ class GanSettings:
     architecture: Literal["fastgan", "dcgan"] = "fastgan"
     discriminator: Literal["own", "projected"] = "own"
     size: int = 256
-    nz: int = 256
-    ngf: int = 64
-    ndf: int = 64
-    batch: int = 8
+    nz: int = field(default=256, metadata={"min": 1, "max": 4096})
+    ngf: int = field(default=64, metadata={"min": 1, "max": 256})
+    ndf: int = field(default=64, metadata={"min": 1, "max": 256})
+    batch: int = field(default=8, metadata={"min": 2, "max": 1024})
     lr_g: float = 2e-4
     lr_d: float = 2e-4
     beta1: float = 0.5
     activation: Literal["glu", "leaky"] = "glu"
     attention: bool = False
     head: Literal["none", "projection", "auxiliary", "both"] = "projection"
-    class_weight_d: float = 1.0
-    class_weight_g: float = 0.2
+    class_weight_d: float = field(default=1.0, metadata={"min": 0.0, "max": 1000000.0})
+    class_weight_g: float = field(default=0.2, metadata={"min": 0.0, "max": 1000000.0})
     augment: str = "color,translation"
     flip: bool = True
     ema: float = 0.999
-    decoder_side: int = 0
-    perceptual: int = 2
-    feature_side: int = 0
+    decoder_side: int = field(default=0, metadata={"min": 0, "max": 512})
+    perceptual: int = field(default=2, metadata={"min": 0, "max": 8})
+    feature_side: int = field(default=0, metadata={"min": 0, "max": 1024})
 
     def __post_init__(self) -> None:
         """Raises `InputError` for what no training could use."""
         if self.size not in SIZES:
             raise InputError(f"size {self.size} is not possible; use {', '.join(map(str, SIZES))}.")
-        for name, least in (
-            ("nz", 1),
-            ("ngf", 1),
-            ("ndf", 1),
-            ("batch", 2),
-            ("perceptual", 0),
-            ("decoder_side", 0),
-            ("feature_side", 0),
-            ("class_weight_d", 0),
-            ("class_weight_g", 0),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; give {least} or more.")
+        check_bounds(self)
         for name in ("lr_g", "lr_d"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name):g}; give a learning rate above 0, such as 0.0002.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
+from xai.devices import empty_cache, memory_format, out_of_memory
 from xai.errors import InputError, XaiError
 from xai.gan import ema
 from xai.gan.diffaugment import augment, parse_policy
@@ -101,7 +102,7 @@ class Trainer:
             self.g = build_generator(settings, classes)
             self.d = build_discriminator(settings, classes, run.device)
         for net in (self.g, self.d):
-            net.to(run.device).to(memory_format=torch.channels_last)
+            net.to(run.device).to(memory_format=memory_format(run.device))
             net.train()
         self.average = ema.averaged(self.g)
         betas = (settings.beta1, 0.999)
@@ -166,8 +167,8 @@ class Trainer:
             ends = [count * part // self.parts for part in range(self.parts + 1)]
             try:
                 return work([slice(start, stop) for start, stop in pairwise(ends)])
-            except torch.OutOfMemoryError as error:
-                if self.size > 1:
+            except RuntimeError as error:
+                if self.size > 1 or not out_of_memory(error):
                     raise
                 if count // (2 * self.parts) < LEAST:
                     raise XaiError(
@@ -176,12 +177,12 @@ class Trainer:
                     ) from error
                 self.parts *= 2
             generator.set_state(before)
-            torch.cuda.empty_cache()
+            empty_cache(self.run.device)
 
     def _fake(self, drawn: Drawn, cut: slice) -> Tensor:
         """What the generator makes of a part of what was drawn."""
         z, y, seed = drawn
-        noise = torch.Generator(self.run.device).manual_seed(seed + cut.start)
+        noise = torch.Generator("cpu").manual_seed(seed + cut.start)
         with self._half():
             fake = self._generate(z[cut], y[cut], noise)
         return _last(fake.float())
@@ -273,4 +274,4 @@ def _summed(parts: Sequence[Losses]) -> Losses:
 
 
 def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=memory_format(x.device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,22 +11,46 @@ from torch import Tensor
 
 from xai.batching import in_batches
 from xai.models.classifier import Classifier
-from xai.types import Run
+from xai.similarity import is_constant
+from xai.types import Run, pixel_digest
 
 BATCH = {"cpu": 8}
 """Images a forward pass where it is not the usual number. On one CPU core EfficientNet-Lite0 takes 26 ms an image at 8
 and 35 ms at 16, whose activations no longer fit the cache; ResNet50 takes the same at both."""
 
 
-def rank_pixels(maps: Tensor) -> Tensor:
-    """Place of each pixel when pixels are sorted by relevance, highest first: (...,H,W) -> (...,H*W) int32.
+TIES = "seeded random order"
+"""Protocol's word for how pixels of equal relevance are ordered."""
 
-    Ties keep the order of the pixels (row by row), so that a curve is the same on every device and in every batch.
+
+def shuffles(x: Tensor, seed: int = 0) -> Tensor:
+    """The order in which tied pixels of each image are taken: x (N,3,H,W) -> (N,H*W) int64 on the CPU.
+
+    A random permutation that depends on the seed and the image's pixels alone: it is the same on every device, in every
+    batch and for every map of the image.
+    """
+    run, pixels = Run(seed=seed), x.shape[-2] * x.shape[-1]
+    return torch.stack([torch.randperm(pixels, generator=run.generator("ties", pixel_digest(image))) for image in x])
+
+
+def rank_pixels(maps: Tensor, shuffle: Tensor) -> Tensor:
+    """Place of each pixel when pixels are sorted by relevance, highest first: (...,N,H,W) -> (...,N,H*W) int32.
+
+    shuffle (N,H*W), see `shuffles`: pixels of equal relevance are taken in its order. By position they would be taken
+    from the top of the picture down, and most of a rectified map is one tie.
     """
     flat = maps.flatten(-2)
-    order = flat.sort(dim=-1, descending=True, stable=True).indices
+    shuffle = shuffle.to(flat.device).expand(flat.shape)
+    drawn = flat.gather(-1, shuffle).sort(dim=-1, descending=True, stable=True).indices
+    order = shuffle.gather(-1, drawn)
     places = torch.arange(flat.shape[-1], device=flat.device, dtype=torch.int32).expand(flat.shape)
     return torch.empty_like(places.contiguous()).scatter_(-1, order, places)
+
+
+def without_order(maps: Tensor, values: Tensor) -> Tensor:
+    """values (...,N) or (...,N,S) with NaN for the maps (...,N,H,W) that put no pixel before another."""
+    flat = is_constant(maps).to(values.device)
+    return torch.where(flat[..., None] if values.dim() > flat.dim() else flat, math.nan, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +79,7 @@ class Mixer:
 class Asker:
     """Asks a classifier for the probability of one class an image: full batches, lease by lease, nothing kept.
 
-    precision "bf16" runs the network under autocast; the softmax is always at least float32.
+    precision "bf16" runs the network under autocast; probabilities are always at least float32.
     """
 
     classifier: Classifier
@@ -94,15 +119,14 @@ class Asker:
             jobs = torch.arange(start, stop, device=device)
             metric, map_, image, step = torch.unravel_index(jobs, shape)
             logits = self.logits(mixer.mix(metric, map_, image, step + 1), run)
-            return chosen(logits, target[image])
+            return self.chosen(logits, target[image])
 
         parts = [part for _, _, part in in_batches(work, total, run, note, self.size)]
         return torch.cat(parts).view(shape) if parts else torch.empty(shape, device=device)
 
-
-def chosen(logits: Tensor, target: Tensor) -> Tensor:
-    """Softmax probability of one class a row: (B,K), (B,) -> (B,)."""
-    return logits.softmax(1).gather(1, target[:, None])[:, 0]
+    def chosen(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Probability of one class a row: (B,K), (B,) -> (B,)."""
+        return self.classifier.output.probability(logits, target)
 
 
 def within(run: Run, done: int, total: int | None = None) -> Run:

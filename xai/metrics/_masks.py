@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from xai.errors import InputError
+from xai.public import public
 
 
+@public
 def mask_of_box(box: Sequence[int], size: tuple[int, int]) -> Tensor:
     """The mask (H,W) bool of a box (left, top, right, bottom) in pixels, right and bottom not included."""
     if len(box) != 4:

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from xai.devices import double
 from xai.errors import InputError, UnknownNameError
+from xai.metrics._engine import TIES
+from xai.outputs import Output
+from xai.public import public
 from xai.registry import Source
 from xai.types import Protocol
 
@@ -67,6 +71,7 @@ PROTOCOLS: dict[str, CurveProtocol] = {
 }
 
 
+@public
 def get_protocol(name: str) -> CurveProtocol:
     """The protocol called `name`; raises `UnknownNameError`."""
     try:
@@ -88,14 +93,20 @@ def area(y: Tensor, counts: tuple[int, ...], protocol: CurveProtocol) -> Tensor:
     RISE: (sum - first/2 - last/2) / (S - 1), every step counted alike, its shorter last one too. Fractions: the
     trapezoid rule over [0, 1].
     """
-    y = y.double()
+    y = double(y)
     if protocol.fractions:
         return torch.trapezoid(y, torch.tensor(counts, dtype=torch.float64, device=y.device) / counts[-1], dim=-1)
     return (y.sum(-1) - y[..., 0] / 2 - y[..., -1] / 2) / (y.shape[-1] - 1)
 
 
 def describe(
-    metric: str, protocol: CurveProtocol, size: tuple[int, int], substrate: str, precision: str, given: bool
+    metric: str,
+    protocol: CurveProtocol,
+    size: tuple[int, int],
+    substrate: str,
+    precision: str,
+    given: bool,
+    output: Output = Output.SOFTMAX,
 ) -> Protocol:
     """The protocol as it travels with a curve: settings for files, one sentence for figures."""
     counts = protocol.counts(size)
@@ -119,14 +130,16 @@ def describe(
             "points": len(counts),
             "size": list(size),
             "value": value,
-            "score": f"softmax probability of the {target}",
+            "score": f"{output} probability of the {target}",
             "auc": "trapezoid over [0, 1]" if protocol.fractions else "(sum - first/2 - last/2) / (points - 1)",
             "higher_is_better": protocol.better_up(metric),
-            "ties": "stable order",
+            "ties": TIES,
+            "without_order": "no score",
             "precision": precision,
         },
         sentence=(
-            f"{verb} {substrate}, {steps}, {len(counts)} points; {value}, p = softmax of the {target}; {direction} is "
-            f"better ({protocol.title}{', bf16' if precision == 'bf16' else ''})."
+            f"{verb} {substrate}, {steps}, {len(counts)} points; {value}, p = {output} of the {target}; {direction} is "
+            f"better ({protocol.title}{', bf16' if precision == 'bf16' else ''}). Pixels of equal relevance in random "
+            "order, drawn by the seed; a constant map has no score."
         ),
     )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from xai.batching import check_batch
 from xai.errors import InputError
-from xai.metrics._engine import Asker, Mixer, chosen, rank_pixels, within
+from xai.metrics._engine import Asker, Mixer, rank_pixels, shuffles, within, without_order
 from xai.metrics._protocol import CurveProtocol, area, check_precision, describe, get_protocol
 from xai.metrics._substrate import check_substrate, substrate
 from xai.models.classifier import Classifier
-from xai.types import Curve, Run, class_indices, resolve_target
+from xai.params import Parameters
+from xai.public import public
+from xai.types import Curve, Protocol, Run, class_indices, resolve_target
 
 CURVES = ("insertion", "deletion")
 
@@ -25,7 +29,7 @@ Targets = int | Sequence[int] | Tensor | None
 
 
 @dataclass(frozen=True)
-class CurveParams:
+class CurveParams(Parameters):
     """What a person can choose about a curve; substrate "" is the protocol's own."""
 
     protocol: str = "rise"
@@ -69,6 +73,7 @@ class _Plan:
         return self.ends(images) + len(self.metrics) * maps * images * (len(self.counts) - 2)
 
 
+@public
 def curves(
     classifier: Classifier,
     x: Tensor,
@@ -87,9 +92,13 @@ def curves(
     index, one for all or one an image; None: the class predicted on the clean image. substrates: metric -> "blur",
     "mean", "black" or "#rrggbb" where the protocol's own is not wanted. batch: images a forward pass.
 
+    A constant map puts no pixel before another: it has no curve, its y, probability and auc are NaN. Pixels of equal
+    relevance are taken in an order drawn from the run's seed and the image, the same for all maps of the image.
+
     Raises `InputError` (images, maps, targets, names), `UnknownNameError` (protocol) and `Cancelled`.
     """
     plan = _plan(classifier.check(x), maps, protocol, metrics, substrates or {})
+    check_batch(batch, classifier.device)
     asker = Asker(classifier, check_precision(precision), batch)
     run = dataclasses.replace(run or Run(), device=classifier.device)
     given = None if targets is None else resolve_target(torch.empty(len(x), _classes(classifier)), as_tensor(targets))
@@ -105,16 +114,18 @@ def curves(
             _group(asker, plan, x[piece], some, wanted, flat, within(run, plan.passes(start, len(maps)), total))
         )
     probability = torch.cat([part for part, _ in parts], dim=2)  # (Q,M,N,S)
+    whole = probability[0, 0, :, -1 if plan.metrics[0] == "insertion" else 0]  # of the whole image, the same for all
+    probability = without_order(torch.stack(list(maps.values())).to(probability.device), probability)
     size = (int(x.shape[-2]), int(x.shape[-1]))
+    said = [
+        describe(metric, plan.protocol, size, name, precision, given is not None, classifier.output)
+        for metric, name in zip(plan.metrics, plan.substrates, strict=True)
+    ]
     found = {
-        name: {
-            metric: _curve(plan, metric, probability[q, m], size, plan.substrates[q], precision, given is not None)
-            for q, metric in enumerate(plan.metrics)
-        }
+        name: {metric: _curve(plan, metric, probability[q, m], said[q]) for q, metric in enumerate(plan.metrics)}
         for m, name in enumerate(maps)
     }
-    confidence = probability[0, 0, :, -1 if plan.metrics[0] == "insertion" else 0]
-    return CurveSet(torch.cat([target for _, target in parts]), confidence, found, total + len(flat))
+    return CurveSet(torch.cat([target for _, target in parts]), whole, found, total + len(flat))
 
 
 def _plan(
@@ -161,6 +172,7 @@ def _group(
     asker: Asker, plan: _Plan, x: Tensor, maps: Tensor, target: Tensor | None, flat: Mapping[str, Tensor], run: Run
 ) -> tuple[Tensor, Tensor]:
     """Probabilities (Q,M,n,S) and targets (n,) of a few images, on the CPU. maps (M,n,H,W); flat: see `_flat_ends`."""
+    ties = shuffles(x, run.seed)
     x = on_device(asker, x)
     behind = {name: substrate(name, x, asker.classifier.module.mean) for name in plan.names}
     whole = asker.all_logits(x, run, "whole images")
@@ -168,12 +180,12 @@ def _group(
         exact = dataclasses.replace(asker, precision="float32")
         target = (whole if asker == exact else exact.all_logits(x, run)).argmax(1)
     target = target.to(x.device)
-    ends = {"": chosen(whole, target)}
+    ends = {"": asker.chosen(whole, target)}
     for name in plan.names:
         blurred = name == "blur"
         logits = asker.all_logits(behind[name], within(run, len(x))) if blurred else flat[name].expand(len(x), -1)
-        ends[name] = chosen(logits, target)
-    mixer = _mixer(plan, x, behind, maps)
+        ends[name] = asker.chosen(logits, target)
+    mixer = _mixer(plan, x, behind, rank_pixels(maps.to(x.device), ties))
     inner = asker.interior(mixer, target, within(run, plan.ends(len(x))), "insertion and deletion")
     return _with_ends(plan, inner, ends).cpu(), target.cpu()
 
@@ -184,7 +196,7 @@ def _flat_ends(asker: Asker, name: str, x: Tensor, run: Run) -> Tensor:
     return asker.logits(substrate(name, on_device(asker, x[:1]), mean).contiguous(), run)
 
 
-def _mixer(plan: _Plan, x: Tensor, behind: Mapping[str, Tensor], maps: Tensor) -> Mixer:
+def _mixer(plan: _Plan, x: Tensor, behind: Mapping[str, Tensor], ranks: Tensor) -> Mixer:
     pictures = torch.stack([x, *behind.values()]).permute(0, 1, 3, 4, 2).contiguous()  # (P,n,H,W,3)
     place = {name: index for index, name in enumerate(behind, 1)}
     # Insertion shows the image where pixels have been ranked first, deletion what stands for missing ones.
@@ -194,7 +206,7 @@ def _mixer(plan: _Plan, x: Tensor, behind: Mapping[str, Tensor], maps: Tensor) -
     ]
     return Mixer(
         pictures,
-        rank_pixels(maps.to(x.device)),
+        ranks,
         torch.tensor(pairs, device=x.device),
         torch.tensor(plan.counts, dtype=torch.int32, device=x.device),
     )
@@ -210,15 +222,7 @@ def _with_ends(plan: _Plan, inner: Tensor, ends: Mapping[str, Tensor]) -> Tensor
     return torch.stack(joined)
 
 
-def _curve(
-    plan: _Plan,
-    metric: str,
-    probability: Tensor,
-    size: tuple[int, int],
-    substrate_name: str,
-    precision: str,
-    given: bool,
-) -> Curve:
+def _curve(plan: _Plan, metric: str, probability: Tensor, said: Protocol) -> Curve:
     y = drop(probability) if metric == "deletion" and plan.protocol.drop else probability
     return Curve(
         metric=metric,
@@ -226,7 +230,7 @@ def _curve(
         y=y,
         auc=area(y, plan.counts, plan.protocol),
         higher_is_better=plan.protocol.better_up(metric),
-        protocol=describe(metric, plan.protocol, size, substrate_name, precision, given),
+        protocol=said,
         probability=probability,
     )
 
@@ -235,9 +239,10 @@ def drop(probability: Tensor) -> Tensor:
     """D(t) = max(0, p(0) - p(t)) / p(0) for p (...,S); 0 where p(0) is 0, since nothing is left to drop."""
     start = probability[..., :1]
     fall = (start - probability).clamp(min=0)
-    return torch.where(start > 0, fall / torch.where(start > 0, start, 1), 0.0)
+    return torch.where(start == 0, 0.0, fall / torch.where(start == 0, 1, start))  # NaN stays NaN
 
 
+@public
 def pictures_at(
     classifier: Classifier,
     x: Tensor,
@@ -246,10 +251,11 @@ def pictures_at(
     metric: str = "insertion",
     protocol: str = "rise",
     substrate_name: str = "",
+    seed: int = 0,
 ) -> Tensor:
     """The pictures (F,3,H,W) in [0, 1] that the network sees once each of `fractions` of the pixels has changed.
 
-    x (3,H,W) or (1,3,H,W); map_ (H,W). Exactly what `curves` shows the network at the same fraction.
+    x (3,H,W) or (1,3,H,W); map_ (H,W). Exactly what `curves` shows the network at the same fraction and seed.
     """
     x = x[None] if x.dim() == 3 else x
     plan = _plan(classifier.check(x), {"map": map_[None]}, protocol, (metric,), {metric: substrate_name})
@@ -261,10 +267,11 @@ def pictures_at(
     counts = torch.tensor([round(f * plan.counts[-1]) for f in fractions], dtype=torch.int32)
     pairs = torch.tensor([(0, 1) if metric == "insertion" else (1, 0)])
     zero = torch.zeros(len(counts), dtype=torch.int64)
-    mixer = Mixer(pictures, rank_pixels(map_[None, None]), pairs, counts)
+    mixer = Mixer(pictures, rank_pixels(map_[None, None], shuffles(x, seed)), pairs, counts)
     return mixer.mix(zero, zero, zero, torch.arange(len(counts))).contiguous()
 
 
+@public
 def picture_at(
     classifier: Classifier,
     x: Tensor,
@@ -273,11 +280,13 @@ def picture_at(
     metric: str = "insertion",
     protocol: str = "rise",
     substrate_name: str = "",
+    seed: int = 0,
 ) -> Tensor:
     """One picture (3,H,W) of `pictures_at`."""
-    return pictures_at(classifier, x, map_, [fraction], metric, protocol, substrate_name)[0]
+    return pictures_at(classifier, x, map_, [fraction], metric, protocol, substrate_name, seed)[0]
 
 
+@public
 def precision_error(
     classifier: Classifier,
     x: Tensor,
@@ -287,14 +296,17 @@ def precision_error(
     targets: Targets = None,
     substrates: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
-    """Largest difference of an AUC between bf16 and float32 on these images, by metric: what bf16 costs here."""
+    """Largest difference of an AUC between bf16 and float32 on these images, by metric: what bf16 costs here.
+
+    Maps without an order have no AUC and are left out; NaN where no other is there.
+    """
     exact = curves(classifier, x, maps, protocol, targets=targets, substrates=substrates, run=run)
     rough = curves(
         classifier, x, maps, protocol, targets=exact.target, substrates=substrates, precision="bf16", run=run
     )
-    return {
-        metric: max(
-            float((rough.curves[name][metric].auc - exact.curves[name][metric].auc).abs().max()) for name in maps
-        )
-        for metric in CURVES
-    }
+    found = {}
+    for metric in CURVES:
+        apart = torch.cat([rough.curves[name][metric].auc - exact.curves[name][metric].auc for name in maps])
+        known = apart[~apart.isnan()].abs()
+        found[metric] = float(known.max()) if len(known) else math.nan
+    return found

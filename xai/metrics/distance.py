@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from xai.devices import double
 from xai.errors import InputError
+from xai.public import public
 from xai.similarity import ssim
 
 UNITS: Mapping[str, str] = {
@@ -18,6 +20,7 @@ UNITS: Mapping[str, str] = {
 }
 
 
+@public
 def image_distance(clean: Tensor, changed: Tensor) -> dict[str, Tensor]:
     """L-infinity, L2, PSNR in dB (infinite for equal images) and SSIM of the grey picture: (N,3,H,W) x 2 -> (N,) each.
 
@@ -25,9 +28,9 @@ def image_distance(clean: Tensor, changed: Tensor) -> dict[str, Tensor]:
     """
     if clean.shape != changed.shape or clean.dim() != 4:
         raise InputError(f"images have shapes {tuple(clean.shape)} and {tuple(changed.shape)}; give two of (N,3,H,W).")
-    delta = (changed - clean).double().flatten(1)
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64, device=clean.device).view(1, 3, 1, 1)
-    before, after = ((images.double() * weights).sum(1) for images in (clean, changed))
+    delta = double(changed - clean).flatten(1)
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64, device=delta.device).view(1, 3, 1, 1)
+    before, after = ((double(images) * weights).sum(1) for images in (clean, changed))
     return {
         "linf": delta.abs().amax(1).float(),
         "l2": delta.norm(dim=1).float(),

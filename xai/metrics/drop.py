@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai.metrics._engine import Asker, chosen, within
+from xai.metrics._engine import Asker, within, without_order
 from xai.metrics._protocol import check_precision
 from xai.metrics._spec import METRICS, MetricSpec, always
 from xai.metrics._substrate import substrate as behind
 from xai.metrics.curves import Targets, as_tensor, check_maps, on_device
 from xai.models.classifier import Classifier
+from xai.outputs import Output
+from xai.params import Parameters
+from xai.public import public
 from xai.registry import Source
 from xai.types import Protocol, Run, Scores, resolve_target
 
@@ -22,13 +25,14 @@ SOURCE = Source("Chattopadhay et al., Grad-CAM++, WACV 2018, section 4.1", "http
 
 
 @dataclass(frozen=True)
-class Drop:
+class Drop(Parameters):
     """Parameters: what the map's complement becomes, and the precision of the network."""
 
     substrate: str = "mean"
     precision: str = "float32"
 
 
+@public
 def drop(
     classifier: Classifier,
     x: Tensor,
@@ -41,18 +45,19 @@ def drop(
     """Drop in confidence of each image: max(0, y - y_masked) / y, relative, in [0, 1], lower is better.
 
     The masked image is b + m (x - b) with m the map's positive part divided by its maximum and b the substrate: with
-    the mean colour that is the map times the normalised image. y is the softmax probability of the target. facts:
-    "before" y, "after" y_masked. Some peers report the absolute drop y - y_masked; this is the paper's.
+    the mean colour that is the map times the normalised image. y is the probability of the target. facts:
+    "before" y, "after" y_masked. Some peers report the absolute drop y - y_masked; this is the paper's. NaN for a map
+    whose positive part is empty or the same everywhere: it shows no region.
 
     x (N,3,H,W) in [0, 1]; maps (N,H,W). Raises as `xai.metrics.curves`.
     """
     before, after, given = _confidence(classifier, x, maps, targets, substrate, precision, run)
-    fall = (before - after).clamp(min=0)
-    values = torch.where(before > 0, fall / torch.where(before > 0, before, 1), 0.0)
-    said = drop_protocol("drop", substrate, precision, given)
+    values = scores_of(before, after, maps)["drop"]
+    said = drop_protocol("drop", substrate, precision, given, classifier.output)
     return Scores("drop", values, False, said, {"before": before, "after": after})
 
 
+@public
 def increase(
     classifier: Classifier,
     x: Tensor,
@@ -62,10 +67,21 @@ def increase(
     precision: str = "float32",
     run: Run | None = None,
 ) -> Scores:
-    """1 where the masked image of `drop` has more confidence than the whole one, else 0; its mean is the "increase"."""
+    """1 where the masked image of `drop` has more confidence than the whole one, else 0; its mean is the "increase".
+
+    NaN as in `drop`.
+    """
     before, after, given = _confidence(classifier, x, maps, targets, substrate, precision, run)
-    said = drop_protocol("increase", substrate, precision, given)
-    return Scores("increase", (after > before).to(before.dtype), True, said, {"before": before, "after": after})
+    values = scores_of(before, after, maps)["increase"]
+    said = drop_protocol("increase", substrate, precision, given, classifier.output)
+    return Scores("increase", values, True, said, {"before": before, "after": after})
+
+
+def scores_of(before: Tensor, after: Tensor, maps: Tensor) -> dict[str, Tensor]:
+    """Drop and increase (N,) from the confidences (N,) on the whole and the masked images of maps (N,H,W)."""
+    fall = torch.where(before > 0, (before - after).clamp(min=0) / torch.where(before > 0, before, 1), 0.0)
+    region = maps.clamp(min=0)
+    return {"drop": without_order(region, fall), "increase": without_order(region, (after > before).to(before.dtype))}
 
 
 def confidence_left(
@@ -90,7 +106,9 @@ def confidence_left(
         positive = values.to(pixels).clamp(min=0)
         peak = positive.amax((1, 2), keepdim=True)
         shown = (positive / torch.where(peak > 0, peak, 1))[:, None]
-        found[name] = chosen(asker.all_logits(back + shown * (pixels - back), part, "masked images"), target).cpu()
+        found[name] = asker.chosen(
+            asker.all_logits(back + shown * (pixels - back), part, "masked images"), target
+        ).cpu()
     return found
 
 
@@ -105,10 +123,16 @@ def _confidence(
     target = resolve_target(whole, None if targets is None else as_tensor(targets))
     part = within(run, len(x), 2 * len(x))
     masked = confidence_left(classifier, x, {"maps": maps}, target, name, precision, part)["maps"]
-    return chosen(whole, target).cpu(), masked, targets is not None
+    return asker.chosen(whole, target).cpu(), masked, targets is not None
 
 
-def drop_protocol(metric: str, name: str = "mean", precision: str = "float32", given: bool = False) -> Protocol:
+def drop_protocol(
+    metric: str,
+    name: str = "mean",
+    precision: str = "float32",
+    given: bool = False,
+    output: Output = Output.SOFTMAX,
+) -> Protocol:
     """How `drop` or `increase` is measured, over the substrate `name`; given: the class was asked for."""
     value = "max(0, y - y_masked) / y" if metric == "drop" else "1 where y_masked > y"
     target = "class asked for" if given else "class predicted on the clean image"
@@ -118,14 +142,16 @@ def drop_protocol(metric: str, name: str = "mean", precision: str = "float32", g
             "metric": metric,
             "value": value,
             "mask": "positive part / maximum",
+            "without_order": "no score",
             "substrate": name,
-            "score": f"softmax probability of the {target}",
+            "score": f"{output} probability of the {target}",
             "precision": precision,
             "higher_is_better": metric == "increase",
         },
         sentence=(
-            f"{value}; the image times the map's positive part (maximum 1) over {name}, softmax of the {target}; "
-            f"{'higher' if metric == 'increase' else 'lower'} is better{' (bf16)' if precision == 'bf16' else ''}."
+            f"{value}; the image times the map's positive part (maximum 1) over {name}, {output} of the {target}; "
+            f"{'higher' if metric == 'increase' else 'lower'} is better{' (bf16)' if precision == 'bf16' else ''}. "
+            "A map whose positive part is empty or constant has no score."
         ),
     )
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from xai.metrics._engine import without_order
 from xai.metrics._masks import checked_mask
 from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.params import Parameters
+from xai.public import public
 from xai.registry import Source
 from xai.similarity import energy_inside
 from xai.types import Protocol, Scores
@@ -15,25 +18,28 @@ from xai.types import Protocol, Scores
 ENERGY_PROTOCOL = Protocol(
     "energy",
     {"metric": "energy", "value": "positive mass inside / positive mass", "higher_is_better": True},
-    "Share of the map's positive mass that lies on the object; higher is better, chance is the object's area.",
+    "Share of the map's positive mass that lies on the object; higher is better, chance is the object's area. A map "
+    "whose positive part is empty or constant has no score.",
 )
 
 
 @dataclass(frozen=True)
-class Energy:
+class Energy(Parameters):
     """No parameters."""
 
 
+@public
 def energy(maps: Tensor, mask: Tensor) -> Scores:
     """Share of the map's positive mass inside the mask: sum(max(map, 0) mask) / sum(max(map, 0)), in [0, 1].
 
-    facts "chance": the mask's share of the area, which is also the value of a map without positive part. maps (N,H,W);
-    mask (N,H,W) or (H,W), above .5 inside. Raises `InputError`.
+    facts "chance": the mask's share of the area. NaN for a map whose positive part is empty or the same everywhere: it
+    points at no place. maps (N,H,W); mask (N,H,W) or (H,W), above .5 inside. Raises `InputError`.
     Source: Wang et al., Score-CAM, CVPR workshops 2020 (energy-based pointing game).
     """
     inside = checked_mask(maps, mask)
     chance = inside.float().mean((1, 2)).cpu()
-    return Scores("energy", energy_inside(maps, inside).float().cpu(), True, ENERGY_PROTOCOL, {"chance": chance})
+    values = without_order(maps.clamp(min=0), energy_inside(maps, inside)).float().cpu()
+    return Scores("energy", values, True, ENERGY_PROTOCOL, {"chance": chance})
 
 
 METRICS.add(

@@ -10,6 +10,7 @@ from xai.metrics._protocol import get_protocol
 from xai.metrics._spec import METRICS, MetricSpec
 from xai.metrics.curves import CurveParams, Targets, curves
 from xai.models.classifier import Classifier
+from xai.public import public
 from xai.registry import Source
 from xai.types import Curve, Run
 
@@ -19,6 +20,7 @@ class Insertion(CurveParams):
     """Parameters of insertion."""
 
 
+@public
 def insertion(
     classifier: Classifier,
     x: Tensor,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai.errors import InputError
+from xai.metrics._engine import without_order
 from xai.metrics._masks import checked_mask
 from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.params import Parameters
+from xai.public import public
 from xai.registry import Source
+from xai.similarity import TIE
 from xai.types import Protocol, Scores
 
 TOLERANCE = 15
@@ -18,26 +21,34 @@ TOLERANCE = 15
 
 
 @dataclass(frozen=True)
-class Pointing:
+class Pointing(Parameters):
     """tolerance: how many pixels beside the object still count as a hit (a square around each point)."""
 
-    tolerance: int = TOLERANCE
+    tolerance: int = field(default=TOLERANCE, metadata={"min": 0, "max": 4096})
 
 
+@public
 def pointing(maps: Tensor, mask: Tensor, tolerance: int = TOLERANCE) -> Scores:
     """1 where the map's maximum lies on the mask or within `tolerance` pixels of it, 0 where it does not.
 
-    Several equal maxima count as the share of them that hit, so a constant map scores the share of the area (facts
-    "chance") and not by luck. maps (N,H,W); mask (N,H,W) or (H,W), above .5 inside. Raises `InputError`.
+    Several equal maxima count as the share of them that hit, not by luck; equal are those within 1e-5 of the map's
+    range, which rounding may order either way. A constant map has no highest point: NaN.
+    facts "chance": the share of the area that is a hit. maps (N,H,W); mask (N,H,W) or (H,W), above .5 inside. Raises
+    `InputError`.
     Source: Zhang et al., Top-down neural attention by excitation backprop, IJCV 2018 (tolerance 15 px).
     """
-    if tolerance < 0:
-        raise InputError(f"tolerance is {tolerance}; give 0 or more pixels.")
+    Pointing(tolerance)  # checks its bounds
     inside = checked_mask(maps, mask)
-    near = F.max_pool2d(inside[:, None].float(), 2 * tolerance + 1, stride=1, padding=tolerance)[:, 0] > 0
-    top = maps == maps.amax((1, 2), keepdim=True)
+    near = inside[:, None].float()
+    for axis, length in ((0, near.shape[-2]), (1, near.shape[-1])):  # along one side, then the other: a square
+        reach = [min(tolerance, length) * (axis == each) for each in (0, 1)]
+        near = F.max_pool2d(near, [2 * each + 1 for each in reach], stride=1, padding=reach)
+    near = near[:, 0] > 0
+    high, low = maps.amax((1, 2), keepdim=True), maps.amin((1, 2), keepdim=True)
+    top = maps >= high - TIE * (high - low)
     values = (top & near).sum((1, 2)) / top.sum((1, 2))
     said = pointing_protocol(tolerance)
+    values = without_order(maps, values)
     return Scores("pointing", values.cpu(), True, said, {"chance": near.float().mean((1, 2)).cpu()})
 
 
@@ -46,7 +57,8 @@ def pointing_protocol(tolerance: int = TOLERANCE) -> Protocol:
     return Protocol(
         "pointing",
         {"metric": "pointing", "tolerance": tolerance, "ties": "share of the maxima", "higher_is_better": True},
-        f"Share of images whose highest point lies within {tolerance} px of the object; higher is better.",
+        f"Share of images whose highest point lies within {tolerance} px of the object (equal maxima count "
+        "by their share); higher is better. A constant map has no score.",
     )
 
 

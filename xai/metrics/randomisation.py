@@ -7,30 +7,33 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.params import Parameters
+from xai.public import public
 from xai.registry import Source
 from xai.similarity import spearman
 from xai.types import Protocol, Scores
 
 
 @dataclass(frozen=True)
-class Randomisation:
+class Randomisation(Parameters):
     """absolute: compare |map|, which hides a mere change of sign."""
 
     absolute: bool = False
 
 
+@public
 def randomisation(trained: Tensor, shuffled: Tensor, absolute: bool = False) -> Scores:
     """Spearman's rank correlation of a trained network's maps with those of shuffled weights: (N,H,W) x 2 -> (N,).
 
-    Near 1 the map does not depend on what the network has learnt, so lower is better. Raises `InputError` for shapes
-    that differ. Source: Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
+    Near 1 the map does not depend on what the network has learnt, so lower is better. NaN where either is constant.
+    Raises `InputError` for shapes that differ. Source: Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
     """
     a, b = (trained.abs(), shuffled.abs()) if absolute else (trained, shuffled)
     said = Protocol(
         "randomisation",
         {"metric": "randomisation", "value": "Spearman", "absolute": absolute, "higher_is_better": False},
         f"Rank correlation of the {'absolute ' if absolute else ''}maps before and after shuffling the weights; near 1 "
-        "the map does not depend on what was learnt; lower is better.",
+        "the map does not depend on what was learnt; lower is better. A constant map has no score.",
     )
     return Scores("randomisation", spearman(a, b).float().cpu(), False, said)
 

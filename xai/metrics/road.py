@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from xai.batching import in_batches
+from xai.devices import double
 from xai.errors import InputError
-from xai.metrics._engine import Asker, chosen, rank_pixels, within
+from xai.metrics._engine import TIES, Asker, rank_pixels, shuffles, within, without_order
 from xai.metrics._impute import impute
 from xai.metrics._protocol import check_precision
 from xai.metrics._spec import METRICS, MetricSpec
 from xai.metrics.curves import Targets, as_tensor, check_maps, on_device
 from xai.models.classifier import Classifier
+from xai.outputs import Output
+from xai.params import Parameters
+from xai.public import public
 from xai.registry import Source
 from xai.types import Curve, Protocol, Run, resolve_target
 
@@ -25,7 +29,7 @@ ORDERS = ("most", "least", "combined")
 
 
 @dataclass(frozen=True)
-class Road:
+class Road(Parameters):
     """order: "most" relevant pixels are removed first, "least", or "combined": half of least minus most.
 
     noise: standard deviation, in [0, 1] pixel units, added to what was imputed.
@@ -41,6 +45,7 @@ class Road:
         return self.order != "most"
 
 
+@public
 def road(
     classifier: Classifier,
     x: Tensor,
@@ -57,7 +62,8 @@ def road(
     A fraction is what is REMOVED: .25 with order "most" removes the most relevant quarter. (pytorch-grad-cam calls
     that percentile 75; in Quantus 75 removes three quarters.) y: p(t); for "combined" (p_least(t) - p_most(t)) / 2.
     auc: mean of y over the fractions. Lower is better for "most", higher for the other two. The noise is one field for
-    all images and fractions, drawn from the run's seed, so that two maps meet the same noise.
+    all images and fractions, drawn from the run's seed, so that two maps meet the same noise. Pixels of equal relevance
+    are removed in an order drawn from the seed and the image; a constant map has no order, and NaN as y and auc.
 
     x (N,3,H,W) in [0, 1]; maps (N,H,W). Raises as `xai.metrics.curves`, and for fractions outside (0, 1).
     Source: Rong et al., A consistent and efficient evaluation strategy for attribution methods, ICML 2022.
@@ -73,18 +79,20 @@ def road(
     target = resolve_target(asker.all_logits(pixels, within(run, 0, total), "whole images"), given)
     field = torch.randn(x.shape[1:], generator=run.generator("road"), dtype=torch.float32).to(pixels) * noise
     counts = [round(fraction * maps[0].numel()) for fraction in fractions]
+    ties = shuffles(x, run.seed)
     parts = []
     for index, sign in enumerate(signs):
         part = within(run, len(x) * (1 + index * len(fractions)), total)
-        parts.append(_probabilities(asker, pixels, rank_pixels(sign * maps.to(pixels)), counts, field, target, part))
-    y = parts[0] if len(parts) == 1 else (parts[1] - parts[0]) / 2
+        ranks = rank_pixels(sign * maps.to(pixels), ties)
+        parts.append(_probabilities(asker, pixels, ranks, counts, field, target, part))
+    y = without_order(maps, parts[0] if len(parts) == 1 else (parts[1] - parts[0]) / 2)
     return Curve(
         metric="road",
         x=torch.tensor(list(fractions), dtype=torch.float64),
         y=y.cpu(),
-        auc=y.double().mean(1).cpu(),
+        auc=double(y).mean(1).cpu(),
         higher_is_better=params.better_up,
-        protocol=_protocol(params, fractions, given is not None),
+        protocol=_protocol(params, fractions, given is not None, classifier.output),
     )
 
 
@@ -111,13 +119,13 @@ def _probabilities(
         gone = (ranks[image] < limits[step][:, None]).view(-1, *x.shape[-2:])
         filled = impute(x[image], ~gone)
         filled = torch.where(gone[:, None], (filled + field).clamp(0, 1), filled)
-        return chosen(asker.logits(filled, run), target[image])
+        return asker.chosen(asker.logits(filled, run), target[image])
 
     found = in_batches(work, len(x) * len(counts), run, "removed and imputed", asker.size)
     return torch.cat([part for _, _, part in found]).view(shape)
 
 
-def _protocol(params: Road, fractions: Sequence[float], given: bool) -> Protocol:
+def _protocol(params: Road, fractions: Sequence[float], given: bool, output: Output) -> Protocol:
     target = "class asked for" if given else "class predicted on the clean image"
     what = {"most": "most relevant", "least": "least relevant", "combined": "least minus most relevant, halved"}
     return Protocol(
@@ -128,14 +136,17 @@ def _protocol(params: Road, fractions: Sequence[float], given: bool) -> Protocol
             "fractions": list(fractions),
             "fraction_means": "share of the pixels removed",
             "imputation": "noisy linear, eight neighbours",
-            "score": f"softmax probability of the {target}",
+            "ties": TIES,
+            "without_order": "no score",
+            "score": f"{output} probability of the {target}",
             "auc": "mean over the fractions",
             "higher_is_better": params.better_up,
         },
         sentence=(
             f"ROAD: {what[params.order]} pixels removed ({', '.join(f'{f:g}' for f in fractions)}) and imputed from "
-            f"their neighbours with noise {params.noise:g}; softmax of the {target}; mean over the fractions; "
-            f"{'higher' if params.better_up else 'lower'} is better."
+            f"their neighbours with noise {params.noise:g}; {output} of the {target}; mean over the fractions; "
+            f"{'higher' if params.better_up else 'lower'} is better. Pixels of equal relevance in random order, "
+            "drawn by the seed; a constant map has no score."
         ),
     )
 

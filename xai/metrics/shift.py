@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from xai.errors import InputError
-from xai.similarity import centroid_drift, energy_inside, spearman, ssim, top_members, topk_iou
+from xai.public import public
+from xai.similarity import centroid_drift, energy_inside, is_constant, spearman, ssim, top_members, topk_iou
 
 TOP = 0.1
 """Share of the pixels that counts as a map's top region."""
@@ -43,8 +45,12 @@ SHIFTS: Mapping[str, ShiftFact] = {
 }
 
 
+@public
 def explanation_shift(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     """Five measures of how far each map moved: (N,H,W) x 2 -> name -> (N,) float32; see `SHIFTS` for each.
+
+    All are NaN where either map is constant (blank): it points nowhere, so that nothing can be said to have moved.
+    Centroid and energy are NaN also where either has no positive value.
 
     Raises `InputError` for shapes that differ and for maps smaller than the 11 x 11 window of SSIM.
     """
@@ -59,7 +65,8 @@ def explanation_shift(before: Tensor, after: Tensor) -> dict[str, Tensor]:
         "centroid_drift": centroid_drift(before, after),
         "energy_kept": energy_inside(after, top_members(before, TOP)),
     }
-    return {name: value.float() for name, value in found.items()}
+    flat = is_constant(before) | is_constant(after)
+    return {name: torch.where(flat.to(value.device), math.nan, value).float() for name, value in found.items()}
 
 
 def _unit(maps: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import functional as TF
 
+from xai.devices import memory_format
 from xai.errors import WeightsError
 from xai.images import load_image
 from xai.models._spec import ModelSpec
@@ -56,12 +57,12 @@ def not_finite(state: Mapping[str, Tensor]) -> str:
 
 
 def loaded_network(spec: ModelSpec, state: Mapping[str, Tensor], classes: int, weights: str) -> nn.Module:
-    """The network with the tensors of `state`, as float32; raises `WeightsError` that counts and names what differs."""
+    """The network with the tensors of `state`, as float32.
+
+    Raises `WeightsError` that counts and names what differs, or names the tensor that holds infinities or no numbers.
+    """
     net = _skeleton(spec, classes)
-    state = {
-        key: value.float() if value.is_floating_point() else value for key, value in fitted(spec, net, state).items()
-    }
-    return _filled(net, state, f"{weights} does not fit {spec.title}", lambda: _initialised(spec, 0, classes))
+    return _filled(net, fitted(spec, net, state), weights, spec.title, lambda: _initialised(spec, 0, classes))
 
 
 def headed_network(spec: ModelSpec, head: str, classes: int, state: Mapping[str, Tensor], source: str) -> nn.Module:
@@ -71,15 +72,25 @@ def headed_network(spec: ModelSpec, head: str, classes: int, state: Mapping[str,
         attach(net, _PROBE, head, classes)
         return net
 
-    told = f"{source} does not fit {spec.title} with head {head}"
-    return _filled(under(_skeleton(spec, _PROBE)), state, told, lambda: under(_initialised(spec, 0, _PROBE)))
+    named = f"{spec.title} with head {head}"
+    return _filled(under(_skeleton(spec, _PROBE)), state, source, named, lambda: under(_initialised(spec, 0, _PROBE)))
 
 
-def _filled(net: nn.Module, state: Mapping[str, Tensor], told: str, anew: Callable[[], nn.Module]) -> nn.Module:
-    """`net`, or one made `anew`, with the tensors of `state`; raises `WeightsError` that begins with `told`."""
+def _filled(
+    net: nn.Module, state: Mapping[str, Tensor], source: str, named: str, anew: Callable[[], nn.Module]
+) -> nn.Module:
+    """`net`, or one made `anew`, with the tensors of `state`, as float32.
+
+    Names and shapes are compared first: what a file holds beyond the network is not looked at. source, named: what
+    messages call the file and the network.
+    """
     report = shape_report(net, state)
     if report:
-        raise WeightsError(f"{told}: {report}")
+        raise WeightsError(f"{source} does not fit {named}: {report}")
+    bad = not_finite(state)
+    if bad:
+        raise WeightsError(f"{source} holds values that are not finite numbers, in {bad}; it cannot be used.")
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
     if any(t.is_meta for t in (*net.parameters(), *net.buffers())):  # something that no state dict holds
         net = anew()
@@ -114,7 +125,9 @@ def calibrate(net: nn.Module, spec: ModelSpec) -> None:
     crop = [spec.preset.crop, spec.preset.crop]
     images = [TF.to_tensor(TF.resize(load_image(ASSETS / "samples" / name), crop)) for name in CALIBRATION]
     momenta = [layer.momentum for layer in norms]
-    module = InputModel(net, spec.preset.mean, spec.preset.std).eval().to(memory_format=torch.channels_last)
+    module = (
+        InputModel(net, spec.preset.mean, spec.preset.std).eval().to(memory_format=memory_format(torch.device("cpu")))
+    )
     for layer in norms:
         layer.train()
         layer.momentum = 1.0  # the statistics of this batch alone

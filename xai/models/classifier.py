@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from xai.errors import InputError, ModuleStateError
+from xai.devices import double, memory_format
+from xai.errors import InputError, LayerError, ModuleStateError
 from xai.hooks import ModuleState
 from xai.models.layers import MAPS, SEQUENCE, LayerInfo, Tokens, find_layer, stages, trace
+from xai.outputs import Output, pair
+from xai.public import ordinary, public
 from xai.types import Run
 
 __all__ = ["VIEWS", "Classifier", "InputModel", "LayerInfo", "Preset", "Tokens", "check_view", "find_layer"]
@@ -46,26 +50,41 @@ class Preset:
 
 
 class InputModel(nn.Module):
-    """RGB in [0, 1] to logits: normalisation, then `net`. Runs in channels_last, which is faster on CPU and CUDA."""
+    """RGB in [0, 1] to logits: normalisation, then `net`, in the memory format of the device.
+
+    output: what the logits mean. single: `net` has one output z, of which the logits (-z, z) of no and yes are made.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, net: nn.Module, mean: Sequence[float], std: Sequence[float], tokens: Tokens | None = None
+        self,
+        net: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        tokens: Tokens | None = None,
+        output: Output = Output.SOFTMAX,
+        single: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
+        self.output = Output.SIGMOID if single else output
+        self.single = single
         self.tokens = tokens  # how a transformer's layers hold their maps
         dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=dtype).view(1, -1, 1, 1), persistent=False)
 
+    def outputs(self, classes: int) -> int:
+        """How many outputs `net` has for so many classes."""
+        return 1 if self.single else classes
+
     def forward(self, x: Tensor) -> Tensor:
         """x (N,3,H,W) in [0, 1] -> logits (N,K)."""
         x = (x - self.mean) / self.std  # in the layout that x came in: three channels innermost are slow to normalise
-        logits: Tensor = self.net(x.contiguous(memory_format=torch.channels_last))
-        return logits
+        logits: Tensor = self.net(x.contiguous(memory_format=memory_format(x.device)))
+        return pair(logits) if self.single else logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +112,11 @@ class Classifier:
     _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def output(self) -> Output:
+        """What the logits mean: "softmax" (one of the classes) or "sigmoid" (each class for itself)."""
+        return self.module.output
+
+    @property
     def random(self) -> bool:
         """True where the weights are untrained, so that every page can say so."""
         return self.weights.startswith("random")
@@ -104,8 +128,10 @@ class Classifier:
 
     @contextmanager
     def lease(self, run: Run | None = None) -> Iterator[InputModel]:
-        """The module, for one thread at a time; on leaving it is checked to be as it was.
+        """The module in eval mode, for one thread at a time; on leaving it is checked to be as it was.
 
+        A network that somebody has put into training mode is put back into eval mode, with a warning, and the caller's
+        inference mode is left (see `xai.public.ordinary`).
         Waiting polls `run`, so that a page or a job that is cancelled stops waiting. Re-entrant in one thread. Raises
         `ModuleStateError` if hooks, flags, parameters or submodules were changed; hooks and flags are put back, and
         where values are lost the classifier is not leased again. An exception inside the lease comes out as it is,
@@ -119,9 +145,13 @@ class Classifier:
                 raise ModuleStateError(
                     f"{self.title} is not used again, because {self.damaged} Load it anew with load_model."
                 )
+            if any(each.training for each in self.module.modules()):
+                warnings.warn(f"{self.title} was in training mode; it is back in eval mode.", stacklevel=3)
+                self.module.eval()
             before = ModuleState.of(self.module)
             try:
-                yield self.module
+                with ordinary():
+                    yield self.module
             except BaseException as error:
                 try:
                     self._leave(before)
@@ -150,16 +180,22 @@ class Classifier:
         with self.lease(run) as module:
             return replace(self, module=copy.deepcopy(module), _lock=threading.RLock(), _memo={})
 
+    @public
     def layer(self, path: str | None = None) -> nn.Module:
-        """The submodule at `path` (the default layer for None); raises `LayerError` with near paths."""
-        return find_layer(self.module.net, path or self.default_layer)
+        """The submodule at `path` (the default layer for None); raises `LayerError` with near paths that give maps."""
+        path = path or self.default_layer
+        try:
+            return find_layer(self.module.net, path)
+        except LayerError:
+            return find_layer(self.module.net, path, self.layers(tokens=True))  # raises again, now with what gives maps
 
-    def layers(self, tokens: bool = False) -> tuple[LayerInfo, ...]:
-        """Every layer that gives maps larger than 1x1, in order of execution.
+    def layers(self, tokens: bool = False, aside: bool = False) -> tuple[LayerInfo, ...]:
+        """Every layer between the pixels and the score that gives maps larger than 1x1, in order of execution.
 
-        Those that give (N,C,h,w); with `tokens` also those of transformers that `to_maps` can turn into it.
+        Those that give (N,C,h,w); with `tokens` also those of transformers that `to_maps` can turn into it, with
+        `aside` also those in branches that do not join the pixels to the score.
         """
-        found = tuple(each.info for each in self._trace())
+        found = tuple(each.info for each in self._trace() if each.joined or aside)
         return found if tokens else tuple(info for info in found if info.layout == MAPS)
 
     def stages(self, tokens: bool = False) -> tuple[LayerInfo, ...]:
@@ -174,6 +210,7 @@ class Classifier:
         seen: tuple[Any, ...] = self._memo["trace"]
         return seen
 
+    @public
     def search(self, text: str, limit: int = 20) -> tuple[tuple[int, str], ...]:
         """Classes whose name holds `text` (case does not matter) as (index, name), at most `limit`.
 
@@ -197,14 +234,17 @@ class Classifier:
             ranked.append((rank, index))
         return tuple((index, self.labels[index]) for _, index in sorted(ranked)[:limit])
 
+    @public
     def top(self, logits: Tensor, k: int = 5) -> list[list[tuple[int, str, float]]]:
         """For each row of logits (N,K): its k most probable classes as (index, name, probability), best first."""
         if logits.dim() != 2 or logits.shape[1] != len(self.labels):
             raise InputError(f"logits has shape {tuple(logits.shape)}; give (N, {len(self.labels)}).")
-        values, indices = logits.detach().double().softmax(-1).topk(min(k, len(self.labels)))
-        rows = zip(indices.tolist(), values.tolist(), strict=True)
+        logits = double(logits.detach())
+        indices = logits.topk(min(k, len(self.labels))).indices  # many probabilities may be rounded to 1
+        rows = zip(indices.tolist(), self.output.probabilities(logits).gather(1, indices).tolist(), strict=True)
         return [[(i, self.labels[i], p) for i, p in zip(*row, strict=True)] for row in rows]
 
+    @public
     def preprocess(self, image: Image.Image | Sequence[Image.Image], view: str = "crop") -> Tensor:
         """What the network sees, as (N,3,H,W) float32 in [0, 1] on the CPU.
 
@@ -238,6 +278,7 @@ class Classifier:
         long = int(short * max(width, height) / min(width, height))  # torchvision's rounding
         return (left, top, left + width, top + height), (short, long) if width <= height else (long, short)
 
+    @public
     def view_box(self, size: tuple[int, int], view: str = "crop") -> tuple[float, float, float, float]:
         """Where the network looks in an image of `size` (width, height): (left, top, right, bottom) in its pixels."""
         (left, top, right, bottom), (width, height) = self._steps(size, view)
@@ -250,6 +291,7 @@ class Classifier:
             top + (y + self.input_size[0]) * scale_y,
         )
 
+    @public
     def predict(self, x: Tensor, run: Run | None = None) -> Tensor:
         """Logits (N,K) on the CPU for x (N,3,H,W) in [0, 1]."""
         x = self.to_input(x)
@@ -259,7 +301,8 @@ class Classifier:
 
     def to_input(self, x: Tensor) -> Tensor:
         """x checked, detached, on the classifier's device and in its dtype."""
-        return self.check(x).detach().to(self.device, self.module.mean.dtype)
+        x = self.check(x).detach().to(self.device, self.module.mean.dtype)
+        return x.clone() if x.is_inference() else x  # no gradient can be taken to a tensor of inference mode
 
     def check(self, x: Tensor) -> Tensor:
         """x itself if it is (N,3,H,W) floating point and finite in [0, 1]; raises `InputError` otherwise."""

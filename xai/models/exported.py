@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,14 +21,18 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
 from xai.errors import InputError, LayerError, WeightsError
-from xai.files import sha256, write_atomic
-from xai.models._build import headed_network, not_finite
+from xai.files import parse_json, sha256, write_atomic
+from xai.models._build import headed_network
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
 from xai.models.classifier import Classifier, Preset
 from xai.models.heads import HEADS
 from xai.models.layers import find_layer
+from xai.models.weights import check_header
+from xai.outputs import Output
+from xai.public import public
 from xai.settings import runs_dir
+from xai.words import counted
 
 CARD, TENSORS, LABELS, README = "model.json", "model.safetensors", "labels.txt", "card.md"
 FORMAT, VERSION = "olhar-classifier", 1
@@ -41,6 +46,8 @@ COMING = "networks"
 MAX_BYTES = 4 * 2**30
 """Largest file of tensors that is read out of a zip."""
 
+MAX_CARD_BYTES = 16 * 2**20
+"""Largest card that is read; that of a network of 20,000 classes has 1 MB."""
 
 MAX_RATIO = 4
 """How many times as large as its zip a file in it may be; weights hardly shrink when they are packed."""
@@ -84,6 +91,7 @@ def write_network(folder: Path, classifier: Classifier, head: str, card: Mapping
         "architecture": classifier.name,
         "head": head,
         "labels": list(classifier.labels),
+        "output": str(classifier.output),
         "preprocessing": {**asdict(preset), "interpolation": preset.interpolation.value},
         "default_layer": classifier.default_layer,
         "fingerprint": classifier.fingerprint,
@@ -111,16 +119,24 @@ def bring_networks(run: Path, *others: str) -> None:
     shutil.rmtree(coming)
 
 
+@public
 def export_network(place: str, out: Path) -> Path:
     """Pack the network of the run `place` into the zip `out`: tensors, model.json, labels.txt and a card to read.
 
     Raises `InputError` where `out` is no .zip or is there already, and what `find_network` raises.
     """
-    folder = find_network(place)
+    find_network(place)
     if out.suffix.lower() != ".zip":
         raise InputError(f"{out} is no .zip; give a file name that ends in .zip.")
     if out.exists():
         raise InputError(f"{out} exists already; give another name.")
+    write_atomic(out, network_zip(place))
+    return out
+
+
+def network_zip(place: str) -> bytes:
+    """The zip that `export_network` writes."""
+    folder = find_network(place)
     card = read_card(folder)
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
@@ -128,8 +144,7 @@ def export_network(place: str, out: Path) -> Path:
             archive.writestr(name, read_file(folder, name))
         archive.writestr(LABELS, "".join(f"{label}\n" for label in card["labels"]))
         archive.writestr(README, card_text(card))
-    write_atomic(out, sink.getvalue())
-    return out
+    return sink.getvalue()
 
 
 def find_network(place: str) -> Path:
@@ -166,20 +181,21 @@ def read_card(path: Path) -> dict[str, Any]:
     """model.json of the network at `path`; raises `WeightsError` where it is damaged or of another format."""
     data = read_file(path, CARD)
     try:
-        card: dict[str, Any] = json.loads(data)
+        card: dict[str, Any] = parse_json(data)
         if card["format"] != FORMAT or card["version"] != VERSION:
             raise WeightsError(f"{path} holds a network of another format; export it again with this version.")
         labels = card["labels"]
         fits = card["head"] in HEADS and isinstance(labels, list) and all(isinstance(each, str) for each in labels)
         if not fits or len(set(labels)) < max(2, len(labels)) or not isinstance(card["card"], dict):
             raise ValueError("head or labels")
+        output_of(card)
         _preset(card)
         if not all(isinstance(card[each], str) for each in ("architecture", "sha256", "default_layer", "fingerprint")):
             raise ValueError("a name is no text")
         int(card["parameters"])
     except WeightsError:
         raise
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path}: {CARD} is damaged ({error}); train or export it again.") from error
     return card
 
@@ -197,13 +213,11 @@ def read_network(path: Path) -> tuple[ModelSpec, nn.Module, dict[str, Any]]:
     data = read_file(path, TENSORS)
     if sha256(data) != card["sha256"]:
         raise WeightsError(f"{path}: {TENSORS} is damaged (its SHA-256 is not the card's); train or export it again.")
+    check_header(data, f"{path}: {TENSORS}")
     try:
         state: Mapping[str, Tensor] = load(data)
     except Exception as error:  # a damaged file raises whatever its parser met first
         raise WeightsError(f"{path}: {TENSORS} cannot be read ({type(error).__name__}).") from error
-    bad = not_finite(state)
-    if bad:
-        raise WeightsError(f"{path}: {TENSORS} holds values that are not finite numbers, in {bad}.")
     net = headed_network(spec, card["head"], len(card["labels"]), state, str(path))
     try:
         find_layer(net, card["default_layer"])
@@ -230,6 +244,11 @@ def notes(card: Mapping[str, Any]) -> tuple[str, ...]:
     if told.get("view") == "whole":
         found.append("trained on whole pictures: look with view whole")
     return tuple(found)
+
+
+def output_of(card: Mapping[str, Any]) -> Output:
+    """What the network's logits mean; a card of before this was written says softmax. Raises `InputError`."""
+    return Output.of(card.get("output", Output.SOFTMAX))
 
 
 def list_networks() -> tuple[Trained, ...]:
@@ -277,7 +296,7 @@ def card_text(card: Mapping[str, Any]) -> str:
     """The card as a person reads it."""
     size = card["preprocessing"]
     lines = [
-        f"# {card['architecture']}, head {card['head']}, {len(card['labels'])} classes",
+        f"# {card['architecture']}, head {card['head']}, {counted(len(card['labels']), 'class', 'classes')}",
         "",
         f"Classes, in order: {', '.join(card['labels'])}.",
         f"Input: RGB, short side to {size['resize']}, centre {size['crop']} x {size['crop']}, {size['interpolation']}; "
@@ -295,18 +314,24 @@ def card_text(card: Mapping[str, Any]) -> str:
 
 def read_file(path: Path, name: str) -> bytes:
     """One file of the network at `path`, a folder or a zip; raises `WeightsError` where it is missing or too large."""
+    most = MAX_BYTES if name == TENSORS else MAX_CARD_BYTES
     try:
         if path.is_dir():
+            _check_size(path, name, (path / name).stat().st_size, most)
             return (path / name).read_bytes()
         with zipfile.ZipFile(path) as archive:
             size = archive.getinfo(name).file_size
-            if size > MAX_BYTES:
-                raise WeightsError(f"{path}: {name} is larger than {MAX_BYTES // 2**30} GB; it is not opened.")
+            _check_size(path, name, size, most)
             if size > MAX_RATIO * path.stat().st_size:
                 raise WeightsError(f"{path}: {name} unpacks to over {MAX_RATIO} times the zip; it is not opened.")
             return archive.read(name)
-    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise WeightsError(f"{path} has no {name} that can be read; train or export it again.") from error
+
+
+def _check_size(path: Path, name: str, size: int, most: int) -> None:
+    if size > most:
+        raise WeightsError(f"{path}: {name} is larger than {most // 2**20:,} MB; it is not opened.")
 
 
 def _preset(card: Mapping[str, Any]) -> Preset:

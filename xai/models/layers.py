@@ -9,14 +9,16 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torchvision.ops import StochasticDepth
 from torchvision.ops.misc import Permute
 
 from xai.errors import LayerError
+from xai.models.graph import node_of, way_to
 
 MAPS, CHANNELS_LAST, SEQUENCE = "maps", "channels last", "sequence"
 """Layouts of a layer's output: (N,C,h,w), (N,h,w,C), (N,T,C)."""
@@ -63,11 +65,15 @@ class Tokens:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A layer at its last run: `tensor` numbers the output object, so that a container and its last child share it."""
+    """A layer at its last run: `tensor` numbers the output object, so that a container and its last child share it.
+
+    joined: whether it joins the pixels to the score; of a network without any gradient, every layer does.
+    """
 
     info: LayerInfo
     tensor: int
     pool: bool
+    joined: bool = True
 
 
 def to_maps(output: Tensor, layout: str, tokens: Tokens | None = None) -> Tensor:
@@ -103,16 +109,21 @@ def by_channel(output: Tensor, layout: str, tokens: Tokens | None = None) -> Ten
     return output.movedim(-1, 1) if layout == CHANNELS_LAST else output
 
 
-def find_layer(net: nn.Module, path: str) -> nn.Module:
-    """The submodule of `net` at `path`; raises `LayerError` that suggests near paths."""
+def find_layer(net: nn.Module, path: str, layers: Sequence[LayerInfo] = ()) -> nn.Module:
+    """The submodule of `net` at `path`; raises `LayerError` that suggests near paths among `layers`."""
     try:
         if not path:
             raise AttributeError
         return net.get_submodule(path)
     except AttributeError:
-        names = [name for name, _ in net.named_modules() if name]
-        near = difflib.get_close_matches(path, names, n=3, cutoff=0.4) or names[-3:]
-        raise LayerError(f"layer {path!r} is not in this network; near it are {', '.join(near)}.") from None
+        raise LayerError(f"layer {path!r} is not in this network; {near_layers(path, layers)}.") from None
+
+
+def near_layers(path: str, layers: Sequence[LayerInfo]) -> str:
+    """What to do about a wrong layer, as the end of a sentence: up to three of `layers`, which all give maps."""
+    names = [layer.path for layer in layers]
+    near = difflib.get_close_matches(path, names, n=3, cutoff=0.4) or names[-3:]
+    return f"near it are {', '.join(near)}" if near else "choose another layer"
 
 
 def find_head(net: nn.Module, classes: int) -> str:
@@ -141,12 +152,14 @@ def trace(
     ]
     dtype = next((p.dtype for p in net.parameters()), torch.get_default_dtype())
     try:
-        with torch.no_grad():
-            module(torch.full((1, 3, *size), 0.5, device=device, dtype=dtype))
+        with torch.enable_grad():
+            pixels = torch.full((1, 3, *size), 0.5, device=device, dtype=dtype).requires_grad_()
+            logits = module(pixels.clone())
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(found.values())
+    way = way_to(logits, pixels)
+    return tuple(replace(each, joined=not way or tracer.nodes[path] in way) for path, each in found.items())
 
 
 class _Tracer:
@@ -157,6 +170,7 @@ class _Tracer:
         self.tokens = tokens
         self.windowed = windowed
         self.count = 0
+        self.nodes: dict[str, Node | None] = {}
 
     def note(self, path: str, layer: nn.Module, args: Sequence[object], output: object) -> None:
         if not isinstance(output, Tensor) or any(path.startswith(f"{each}.") for each in self.windowed):
@@ -175,6 +189,7 @@ class _Tracer:
             info = LayerInfo(path, type(layer).__name__, int(maps.shape[1]), size, layout)
             self.found.pop(path, None)
             self.found[path] = _Seen(info, number, isinstance(layer, _POOLS))
+            self.nodes[path] = node_of(output)
 
     def layout(self, layer: nn.Module, args: Sequence[object], output: Tensor) -> str:
         """What the layer's type says, else the layout of what came in, else (N,C,h,w)."""
@@ -193,7 +208,7 @@ class _Tracer:
 def last_block(net: nn.Module, seen: Sequence[_Seen], classes: int) -> str:
     """The reasoned default: the last maps before the head and its pooling, by the outermost name they have."""
     head = find_head(net, classes)
-    before = [each for each in seen if each.info.layout == MAPS]
+    before = [each for each in seen if each.joined and each.info.layout == MAPS]
     place = next((i for i, each in enumerate(before) if each.info.path == head), len(before))
     outer = {each.tensor: each for each in before[:place]}  # the last, outermost, name of each output
     pooled = {each.tensor for each in before if each.pool}
@@ -208,6 +223,7 @@ def stages(net: nn.Module, seen: Sequence[_Seen], default: str) -> tuple[LayerIn
     activation. Where that leaves a single one (ViT keeps its resolution), every block. At most `STAGES`, ending at
     the default layer.
     """
+    seen = [each for each in seen if each.joined]
     place = next((i for i, each in enumerate(seen) if each.info.path == default), len(seen) - 1)
     if place < 0:
         return ()

@@ -6,25 +6,30 @@ import gc
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from xai.errors import InputError, WeightsError
+from xai.devices import empty_cache, memory_format
+from xai.errors import InputError, XaiError
 from xai.files import user_path
-from xai.models._build import calibrate, classes_in, loaded_network, not_finite, untrained_network
+from xai.models._build import calibrate, classes_in, loaded_network, untrained_network
 from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
 from xai.models.classifier import Classifier, InputModel
-from xai.models.exported import CARD, find_network, network_name, read_card, read_network, stamp_file
+from xai.models.exported import CARD, find_network, network_name, output_of, read_card, read_network, stamp_file
 from xai.models.layers import last_block, trace
 from xai.models.weights import labels_beside, read_labels, read_state_dict
+from xai.outputs import NO_YES, Output
+from xai.public import public
 from xai.settings import resolve_device
+from xai.words import counted
 
 CACHE_SIZE = 8
 """Classifiers kept in memory; the least recently used one goes first."""
@@ -33,6 +38,9 @@ CACHE_BYTES = 2 * 1024**3
 """Bytes of weights kept in memory; the classifier asked for last stays, whatever its size."""
 
 _KINDS = "imagenet, imagenet:ENTRY, random:SEED, file:PATH or run:ID"
+
+_STATED = "?output="
+"""Behind the path of a weights file in `weights`: what its outputs mean."""
 
 
 class _Key(NamedTuple):
@@ -58,11 +66,13 @@ def model_spec(name: str) -> ModelSpec:
     return MODELS.get(name) if name in MODELS else any_classifier(name)
 
 
+@public
 def load_model(
     name: str = "efficientnet_lite0",
     weights: str = "imagenet",
     device: str | torch.device = "auto",
     labels: Sequence[str] | str | Path | None = None,
+    output: str | None = None,
 ) -> Classifier:
     """A classifier, frozen and in eval mode; the same object for the same arguments while it is cached.
 
@@ -70,12 +80,17 @@ def load_model(
     run's name in `runs_dir()`, a path to a run, or an exported zip). weights: "imagenet" (IMAGENET1K_V1 where there are
     several), "imagenet:ENTRY" for another of torchvision's with its own preset, "random:SEED" (or "random"; see
     `calibrate`), "file:PATH" of a state dict (.pth, .pt) or .safetensors for this architecture, or "run:ID". device:
-    "auto", "cpu", "cuda[:N]". labels: class names, or a file of them (.txt one a line, .json); without, a run's own, a
-    file named like the weights, else ImageNet's names for 1,000 classes, else "class 0", "class 1", ...
+    "auto", "cpu", "cuda[:N]", "mps". labels: class names, or a file of them (.txt one a line, .json); without, a run's
+    own, a file named like the weights, else ImageNet's names for 1,000 classes, else "class 0", "class 1", ...
+
+    output: what the outputs of "file:PATH" mean, "softmax" (one of the classes, the default) or "sigmoid" (each class
+    for itself); "file:PATH?output=sigmoid" says the same in one text. A file with one output z can only be a sigmoid:
+    its classes are "no" and "yes" with the logits (-z, z), and one class name names the yes.
 
     One load a key: who asks for the same meanwhile waits for it, and nobody else does. Raises `UnknownNameError`,
     `WeightsError` (offline, damaged, or shapes that do not fit) and `InputError`.
     """
+    weights, stated = _stated(weights, output)
     if name.startswith("run:"):
         name, weights = _of_run(name, weights)
     spec, weights, path = _resolved(model_spec(name), weights)
@@ -84,7 +99,7 @@ def load_model(
     files = [each for each in (path, names_file) if each is not None and each.exists()]
     stamp = tuple((each.stat().st_mtime_ns, each.stat().st_size) for each in files)
     chosen = resolve_device(device)
-    source = weights if path is None else f"{weights} {path}"
+    source = f"{weights} {path or ''} {stated or ''}"
     key = _Key(spec.name, source, str(chosen), names if names_file is None else (str(names_file),), stamp)
     with _cache_lock:
         if key in _cache and not _cache[key].damaged:
@@ -101,7 +116,7 @@ def load_model(
             names = read_labels(names_file)
         if names is not None and not names:
             raise InputError("there are no class names; give at least one.")
-        classifier = _load(spec, weights, path, names, chosen)
+        classifier = _load(spec, weights, path, names, chosen, stated)
     except BaseException as error:
         future.set_exception(error)
         raise
@@ -114,6 +129,7 @@ def load_model(
             del _loading[key]
 
 
+@public
 def load_exported(path: str | Path, device: str | torch.device = "auto") -> Classifier:
     """The trained network at `path`, a run's folder or an exported zip: `load_model("run:PATH")`."""
     return load_model(f"run:{path}", device=device)
@@ -126,13 +142,14 @@ def loaded_models() -> tuple[Classifier, ...]:
 
 
 def unload_models() -> int:
-    """Drop every cached classifier and free the device's memory; how many were dropped."""
+    """Drop every cached classifier and free the memory of their devices; how many were dropped."""
     with _cache_lock:
         count = len(_cache)
+        devices = {each.device for each in _cache.values()}
         _cache.clear()
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    for device in devices:
+        empty_cache(device)
     return count
 
 
@@ -158,6 +175,38 @@ def _keep(key: _Key, classifier: Classifier) -> None:
         while len(_cache) > CACHE_SIZE or (total > CACHE_BYTES and len(_cache) > 1):
             _, gone = _cache.popitem(last=False)
             total -= weight_bytes(gone.module)
+
+
+def with_output(weights: str, output: str) -> str:
+    """`weights` that say what the outputs of their file mean, in one text for `load_model`."""
+    return weights.partition(_STATED)[0] + f"{_STATED}{Output.of(output)}"
+
+
+def stated_output(weights: str) -> tuple[str, Output | None]:
+    """(weights without what they say of their outputs, that or None); raises `InputError` for an unknown output."""
+    plain, said, output = weights.partition(_STATED)
+    return plain, Output.of(output) if said else None
+
+
+@cache
+def has_one_output(name: str, weights: str) -> bool:
+    """Whether the file of `weights` "file:PATH" has one output for the architecture; False where it cannot be read."""
+    try:
+        path = user_path(stated_output(weights)[0].removeprefix("file:"))
+        return classes_in(model_spec(name), read_state_dict(path)) == 1
+    except XaiError:
+        return False
+
+
+def _stated(weights: str, output: str | None) -> tuple[str, Output | None]:
+    """What is said of the outputs, in the weights or beside them; raises `InputError` where both say something else."""
+    plain, said = stated_output(weights)
+    given = said if output is None else Output.of(output)
+    if said not in (None, given):
+        raise InputError(f"weights {weights!r} say {said}, but output is {given}; give one of them.")
+    if given is Output.SIGMOID and not plain.startswith("file:"):
+        raise InputError(f"weights {plain!r} know their outputs; leave output out (it is for file:PATH).")
+    return plain, given
 
 
 def _resolved(spec: ModelSpec, weights: str) -> tuple[ModelSpec, str, Path | None]:
@@ -201,52 +250,89 @@ def _labels_file(labels: Sequence[str] | str | Path | None, path: Path | None) -
 
 
 def _load(
-    spec: ModelSpec, weights: str, path: Path | None, names: tuple[str, ...] | None, device: torch.device
+    spec: ModelSpec,
+    weights: str,
+    path: Path | None,
+    names: tuple[str, ...] | None,
+    device: torch.device,
+    stated: Output | None,
 ) -> Classifier:
     if weights.startswith("run:") and path is not None:
         spec, net, card = read_network(path.parent if path.name == CARD else path)
         labels = names or tuple(card["labels"])
         if len(labels) != len(card["labels"]):
             raise InputError(
-                f"there are {len(labels)} class names for {len(card['labels'])} classes; give one per class."
+                f"there are {counted(len(labels), 'class name')} for "
+                f"{counted(len(card['labels']), 'class', 'classes')}; give one per class."
             )
-        return _classifier(spec, net, weights, labels, digest(f"{spec.name}+{card['head']}", net), device)
+        fingerprint = digest(f"{spec.name}+{card['head']}", net)
+        return _classifier(spec, net, weights, labels, fingerprint, device, output_of(card))
+    output, single = Output.SOFTMAX, False
     if weights.startswith("random"):
         labels = spec.labels() if names is None else names
         net = untrained_network(spec, int(weights.partition(":")[2]), len(labels))
         fingerprint = digest(spec.name, net)  # of what the seed gives; what is measured varies in its last bits
         calibrate(net, spec)
     else:
-        state = spec.imagenet() if path is None else _from_file(path)
+        state = spec.imagenet() if path is None else read_state_dict(path)
         known = spec.labels()
         count = len(known) if path is None else classes_in(spec, state) or len(known)
-        labels = names or (known if count == len(known) else tuple(f"class {index}" for index in range(count)))
+        output, single = stated or Output.SOFTMAX, path is not None and count == 1
+        if single and stated is Output.SOFTMAX:
+            raise InputError(f"{path.name} has one output, whose softmax is always 1; use output sigmoid.")  # type: ignore[union-attr]
+        labels = _names(names, count, known)
         net = loaded_network(spec, state, count, weights if path is None else path.name)
-        fingerprint = digest(spec.name, net)
-        if len(labels) != count:
-            raise InputError(f"there are {len(labels)} class names for {count} classes; give one per class.")
-        if path is not None and names is None:
-            what = "ImageNet's" if labels is known else "numbers, because there is no labels file"
-            spec = replace(spec, notes=(*spec.notes, f"class names: {what}"))
-    return _classifier(spec, net, weights if path is None else f"file:{path.name}", labels, fingerprint, device)
+        fingerprint = digest(spec.name if output is Output.SOFTMAX or single else f"{spec.name}+{output}", net)
+        if path is not None:
+            spec = replace(spec, notes=(*spec.notes, *_file_notes(output, single, labels, names, known)))
+    weights = weights if path is None else f"file:{path.name}"
+    return _classifier(spec, net, weights, labels, fingerprint, device, output, single)
 
 
-def _from_file(path: Path) -> Mapping[str, Tensor]:
-    state = read_state_dict(path)
-    bad = not_finite(state)
-    if bad:
-        raise WeightsError(f"{path.name} holds values that are not finite numbers, in {bad}; it cannot be used.")
-    return state
+def _names(names: tuple[str, ...] | None, outputs: int, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of a network with so many outputs; raises `InputError` where the names given do not fit."""
+    if outputs == 1:
+        names = names or NO_YES
+        names = (f"no {names[0]}", names[0]) if len(names) == 1 else names
+        if len(names) != 2:
+            raise InputError(f"there are {len(names)} class names for one output; give two, for no and yes.")
+        return names
+    names = names or (known if outputs == len(known) else tuple(f"class {index}" for index in range(outputs)))
+    if len(names) != outputs:
+        raise InputError(
+            f"there are {counted(len(names), 'class name')} for "
+            f"{counted(outputs, 'class', 'classes')}; give one per class."
+        )
+    return names
+
+
+def _file_notes(
+    output: Output, single: bool, labels: tuple[str, ...], names: tuple[str, ...] | None, known: tuple[str, ...]
+) -> Iterator[str]:
+    """What must be known wherever weights of a file are used: how its outputs are read, and whence the class names."""
+    if single:
+        yield f"one output, read by a sigmoid as {labels[0]} and {labels[1]}"
+    elif output is Output.SIGMOID:
+        yield "independent sigmoids: each class is decided for itself, from probability 0.5 on"
+    if names is None and not single:
+        yield "class names: ImageNet's" if labels is known else "class names: numbers, because there is no labels file"
 
 
 def _classifier(
-    spec: ModelSpec, net: nn.Module, weights: str, labels: tuple[str, ...], fingerprint: str, device: torch.device
+    spec: ModelSpec,
+    net: nn.Module,
+    weights: str,
+    labels: tuple[str, ...],
+    fingerprint: str,
+    device: torch.device,
+    output: Output,
+    single: bool = False,
 ) -> Classifier:
-    module = InputModel(net, spec.preset.mean, spec.preset.std, spec.tokens)
+    module = InputModel(net, spec.preset.mean, spec.preset.std, spec.tokens, output, single)
     module.eval().requires_grad_(False)
-    module.to(device=device).to(memory_format=torch.channels_last)
+    module.to(device=device).to(memory_format=memory_format(device))
     size = (spec.preset.crop, spec.preset.crop)
-    layer = spec.default_layer or last_block(net, trace(module, net, size, device), len(labels))
+    layer = spec.default_layer or last_block(net, trace(module, net, size, device), module.outputs(len(labels)))
     return Classifier(
         name=spec.name,
         title=spec.title,

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import pickle
+import pickletools
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor, nn
 
 from xai.errors import InputError, WeightsError
+from xai.files import parse_json
 
 _NESTS = ("state_dict", "model_state_dict", "model")
 
 MAX_LABEL_BYTES = 4 * 1024 * 1024
 """Largest labels file that is read."""
+
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+"""Largest list of tensors that is read out of a .safetensors file; that of a network of 1,000 tensors has 0.1 MB."""
 
 
 def hash_in(filename: str) -> str | None:
@@ -43,7 +50,9 @@ def check_hash(path: Path) -> None:
 def read_state_dict(path: Path) -> Mapping[str, Tensor]:
     """The tensors in a .safetensors, .pth or .pt file; a checkpoint's inner `state_dict` or `model` is taken.
 
-    Raises `WeightsError` for a missing or damaged file and for one that holds code or no tensors.
+    No tensor is larger than the file: nothing that is done with them takes longer than the file's size warrants. Raises
+    `WeightsError` for a missing or damaged file, for one that holds code or no tensors, and for tensors that claim more
+    values than the file stores.
     """
     if not path.is_file():
         raise WeightsError(f"the weights file {path} does not exist; check the path.")
@@ -53,6 +62,7 @@ def read_state_dict(path: Path) -> Mapping[str, Tensor]:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise WeightsError(f"{path.name} holds no state dict; save it with torch.save(model.state_dict(), ...).")
+    _check_sizes(loaded, path)
     # What nn.DataParallel puts before every name.
     return without_prefix({str(key): value for key, value in loaded.items()}, ("module.",))
 
@@ -65,14 +75,116 @@ def _parsed(path: Path) -> object:
         if head[8:9] == b"{":  # eight bytes of length, then JSON: the content decides, not the name
             from safetensors.torch import load_file
 
+            check_header(head, path.name)
             return load_file(path)
+        packed = head.startswith(b"PK\x03\x04")  # as torch looks at it
+        if not (packed or head.startswith(b"\x80")):  # neither a zip nor a pickle
+            raise WeightsError(f"{path.name} is no weights file; give a .safetensors, .pth or .pt file.")
+        _check_packing(path)
+        _check_names(path, packed)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path.name} holds more than tensors and is not opened; {advice}") from error
     except Exception as error:  # a damaged file raises whatever its parser met first
         if "TorchScript" in str(error):
             raise WeightsError(f"{path.name} is a TorchScript program and is not opened; {advice}") from error
         raise WeightsError(f"{path.name} cannot be read as weights ({type(error).__name__}); is it damaged?") from error
+
+
+def check_header(data: bytes, name: str) -> None:
+    """Raise `WeightsError` where the list of tensors at the head of a .safetensors file is too long to be read."""
+    size = int.from_bytes(data[:8], "little")
+    if size > MAX_HEADER_BYTES:
+        raise WeightsError(
+            f"{name} lists its tensors in {size / 2**20:,.0f} MB, more than {MAX_HEADER_BYTES // 2**20}; is it damaged?"
+        )
+
+
+def _check_packing(path: Path) -> None:
+    """Raise `WeightsError` for a .pth that unpacks to more than its size; torch.save does not compress."""
+    if not zipfile.is_zipfile(path):  # the older format, which is not packed
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise WeightsError(
+            f"{path.name} is {path.stat().st_size:,} bytes and unpacks to {unpacked:,}; it is not opened: "
+            "save it again with torch.save(model.state_dict(), ...)."
+        )
+
+
+def _check_names(path: Path, packed: bool) -> None:
+    """Raise `UnpicklingError` for a .pth whose pickles name anything that a state dict of dense tensors does not need.
+
+    What `weights_only` lets through as well can take any amount of memory: a call of `bytearray` or `torch.FloatTensor`
+    with a number. The names are listed without anything being made. packed: whether it is a zip; the older format is
+    four pickles, one after the other, and one after them that lists the storages.
+    """
+    if packed:
+        reader = torch._C.PyTorchFileReader(str(path))  # what torch.load reads, whatever else the zip's directory says
+        if "constants.pkl" in reader.get_all_records():  # TorchScript, which torch.load refuses by that name
+            return
+        data = reader.get_record("data.pkl")
+        if len(data) > MAX_HEADER_BYTES:
+            raise WeightsError(
+                f"{path.name} lists its tensors in {len(data) / 2**20:,.0f} MB, more than {MAX_HEADER_BYTES // 2**20}; "
+                "is it damaged?"
+            )
+        _check_pickle(io.BytesIO(data))
+        return
+    with path.open("rb") as file:
+        for _ in range(5):
+            _check_pickle(file)
+
+
+def _check_pickle(file: IO[bytes]) -> None:
+    for operation, argument, _ in pickletools.genops(file):
+        known = operation.name == "GLOBAL" and (argument in _NAMES or _STORAGE.fullmatch(str(argument)))
+        if operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not known:
+            raise pickle.UnpicklingError(f"it names {argument}")
+
+
+_NAMES = {
+    "collections OrderedDict",
+    "collections Counter",  # in the state of a schedule, beside the weights
+    "builtins complex",
+    "builtins set",
+    "torch Size",
+    "torch device",
+    "torch.serialization _get_layout",
+    *(
+        f"torch._utils {name}"
+        for name in dir(torch._utils)
+        if re.match("_rebuild_(tensor|parameter|sparse|meta|q)", name)
+    ),
+    *(str(each).replace(".", " ") for each in vars(torch).values() if isinstance(each, (torch.dtype, torch.qscheme))),
+}
+"""What a checkpoint's pickle may name: what tensors are put together from, and plain values."""
+
+_STORAGE = re.compile(r"torch(\.cuda)? [A-Z][A-Za-z0-9]+Storage")
+"""A kind of storage: only a word in the description of one. `torch.storage.UntypedStorage` would be called."""
+
+
+def _check_sizes(state: Mapping[object, Tensor], path: Path) -> None:
+    """Raise `WeightsError` where a tensor has no values in the file, or claims more than the file stores."""
+    size, stored = path.stat().st_size, 0
+    seen: set[int] = set()
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+            raise WeightsError(
+                f"{path.name}: {key} is sparse, nested, quantised or without values; save the network's dense weights."
+            )
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            stored += storage.nbytes()
+        if max(value.numel() * value.element_size(), stored) > size:
+            raise WeightsError(
+                f"{path.name}: {key} claims the shape {tuple(value.shape)}, more than the file's {size:,} bytes hold; "
+                "it is not opened: save contiguous tensors with torch.save(model.state_dict(), ...)."
+            )
 
 
 def without_prefix(state: Mapping[str, Tensor], prefixes: Sequence[str]) -> Mapping[str, Tensor]:
@@ -98,7 +210,8 @@ def shape_report(net: nn.Module, state: Mapping[str, Tensor]) -> str:
     for what, names in (("missing", missing), ("unknown", extra), ("of another shape", shapes)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{more})")
+            shown = ", ".join(name[:120] for name in names[:3])  # a file can hold a name of megabytes
+            parts.append(f"{len(names)} {what} ({shown}{more})")
     return "; ".join(parts) + "." if parts else ""
 
 
@@ -124,7 +237,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
-        names = _from_json(json.loads(text)) if path.suffix.lower() == ".json" else tuple(text.splitlines())
+        names = _from_json(parse_json(text)) if path.suffix.lower() == ".json" else tuple(text.splitlines())
     except (UnicodeDecodeError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
             f"the labels file {path.name} cannot be read; give one name a line, or a JSON list of names."

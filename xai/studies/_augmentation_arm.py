@@ -218,7 +218,7 @@ def _look(classifier: Classifier, looked: Looked, method: str, run: Run) -> dict
         peak = values.abs().amax((1, 2), keepdim=True)
         made = {
             "predicted": found.logits.argmax(1),
-            "probability": found.logits.softmax(1).amax(1),
+            "probability": found.probabilities().amax(1),
             "maps": (values / torch.where(peak > 0, peak, 1.0)).half(),
             "blank": maps.clamp(min=0).sum((1, 2)) <= 0,
             "area": area(maps).values,

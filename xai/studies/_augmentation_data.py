@@ -19,6 +19,7 @@ from torch import Tensor
 from xai.data._spec import DataSet
 from xai.data._synthetic import Drawing, render_arrays
 from xai.data.split import stratified_split, subset
+from xai.data.together import Together
 from xai.errors import InputError
 from xai.gan.images import Pictures, only_class, read_pictures, split_places
 from xai.gan.sample import generate, truncated
@@ -97,7 +98,7 @@ def read_shares(
         _check_seen(data, made, everything)
     pool, choosing, test = (_taken(everything, part) for part in places)
     _refuse_doubles(pool, choosing, test)
-    return Shares(pool, choosing, test, _sentence(generators, pool, test))
+    return Shares(pool, choosing, test, _sentence(generators, pool, test) + _copies(len(data) - sum(map(len, places))))
 
 
 def split_shares(
@@ -105,22 +106,26 @@ def split_shares(
 ) -> tuple[list[int], list[int], list[int]]:
     """Places in `data` of the pool, the validation and the test images; no image is read.
 
-    validation: share of the images outside the pool. Raises `InputError` where a generator was trained on other data,
-    and where nothing is left to choose or to test by.
+    validation: share of the images outside the pool; folders called validation and test are taken as they are. An
+    image that belongs together with one of the pool is in no share. Raises `InputError` where a generator was trained
+    on other data, and where nothing is left to choose or to test by.
     """
     if generators:
         seen = sorted({place for made in generators for place in _seen(data, made)})
     else:
         seen = list(split_places(data, share, split_seed)[0])
     known = set(seen)
-    rest = [place for place in range(len(data)) if place not in known]
-    try:
-        parts = stratified_split(subset(data, rest), validation, split_seed)
-    except InputError as error:
-        raise InputError(
-            f"the images that no generator saw cannot be split for choosing and testing: {error}"
-        ) from error
-    choosing, test = ([rest[i] for i in part] for part in (parts.train, parts.validation))
+    shown = {data.items[place].together for place in known} - {""}
+    rest = [place for place, item in enumerate(data.items) if place not in known and item.together not in shown]
+    choosing, test = ([place for place in rest if data.items[place].part == part] for part in ("validation", "test"))
+    if not (choosing and test):
+        try:
+            parts = stratified_split(subset(data, rest), validation, split_seed)
+        except InputError as error:
+            raise InputError(
+                f"the images that no generator saw cannot be split for choosing and testing: {error}"
+            ) from error
+        choosing, test = ([rest[i] for i in part] for part in (parts.train, parts.validation))
     for name, part in (("training", seen), ("validation", choosing), ("test", test)):
         lacking = set(range(len(data.classes))) - {data.items[place].label for place in part}
         if lacking:
@@ -142,6 +147,14 @@ def _sentence(generators: Sequence[Generator], pool: Pictures, test: Pictures) -
     )
 
 
+def _copies(count: int) -> str:
+    if not count:
+        return ""
+    one = count == 1
+    show = "image that shows" if one else "images that show"
+    return f" {count} {show} the same picture as a training image {'is' if one else 'are'} left out."
+
+
 def _seen(data: DataSet, made: Generator) -> list[int]:
     """Places in `data` of the images that a generator was trained on, by its word; raises where that was other data."""
     facts = made.facts
@@ -154,7 +167,9 @@ def _seen(data: DataSet, made: Generator) -> list[int]:
             f"{facts.get('data_fingerprint') or 'unknown'}), not on {data.name} ({data.fingerprint}); whether it saw "
             "the test images cannot be told. Give the data set that it was trained on, with the same parameters."
         )
-    train, _ = split_places(part, float(facts.get("share", 0)), int(facts.get("split_seed", 0)))
+    train, _ = split_places(
+        Together.of(facts).mark(part), float(facts.get("share", 0)), int(facts.get("split_seed", 0))
+    )
     return [places[place] for place in train]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from xai.runs import RunFolder
 from xai.statistics import Interval, bootstrap_mean, compare
 from xai.studies._augmentation_arm import HEAD_RATE, MEASURES, TRADITIONAL, Found, Looked, Unit
 from xai.studies._augmentation_data import Shares
-from xai.studies._augmentation_tested import Tested, Units, chosen_ratio, mean_validation, plain
+from xai.studies._augmentation_tested import Tested, Units, before_the_end, chosen_ratio, mean_validation, plain
 from xai.training import AUGMENTATIONS
 from xai.types import Run
 
@@ -70,6 +70,7 @@ def summarise(
         "data_synthetic": data.synthetic,
         "classes": list(data.classes),
         "images": {name: len(getattr(shares, name).keys) for name in ("pool", "validation", "test")},
+        "left_out": [asdict(each) for each in data.problems],
         "unseen": shares.unseen,
         "generators": [{"fingerprint": each.fingerprint, **_known(each)} for each in generators],
         "model": one.facts["model"],
@@ -155,15 +156,76 @@ def _verdict(percent: int, ratio: int, tested: Tested) -> dict[str, Any]:
 
 def verdict_sentence(difference: Interval, ratio: int, kept: bool) -> str:
     """The answer in a line. kept: validation, too, prefers the synthetic arm to real images alone."""
-    said = f"{difference.mean:+.1f} points"
     if math.isnan(difference.low):
-        return f"{said} at {ratio} %; one seed says nothing about others, so there is no verdict"
-    said += f" [{difference.low:.1f}, {difference.high:.1f}] at {ratio} %"
-    if difference.low <= 0 <= difference.high:
-        said = f"no gain: {said}"
-    elif difference.high < 0:
-        said = f"a loss: {said}"
-    return said if kept else f"{said}; validation prefers no synthetic image"
+        return f"{difference.mean:+.1f} points at {ratio} %; one seed says nothing about others, so there is no verdict"
+    claim = "a gain" if difference.low > 0 else "a loss" if difference.high < 0 else "no gain shown"
+    said = (
+        f"{claim}: estimated {difference.mean:+.1f} points, plausible from {difference.low:+.1f} to "
+        f"{difference.high:+.1f}, at {ratio} %"
+    )
+    return said if kept else f"{said}; on validation images the mean is higher without synthetic images"
+
+
+RISE = 1.0
+"""Points of the mean curve over the last quarter from which an arm without an interval of its rise is undertrained."""
+
+
+def rises(summary: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How test accuracy changed over the last quarter of an arm's steps, in points; from the mean curve, without an
+    interval, where the summary is older than that.
+    """
+    if "rise" in row:
+        found: Mapping[str, Any] = row["rise"]
+        return found
+    names = ("percent", "arm", "ratio", "anew")
+    curve = next(each for each in summary["curves"] if all(each[name] == row[name] for name in names))
+    place = before_the_end(curve["step"])
+    return {"mean": curve["mean"][-1] - curve["mean"][place], "low": None, "high": None}
+
+
+def undertrained(summary: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether an arm's test accuracy still rises at the last step, so that more steps may change what it shows."""
+    rise = rises(summary, row)
+    return bool(rise["mean"] >= RISE if rise["low"] is None else rise["low"] > 0)
+
+
+def undertrained_sentence(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which of the arms are undertrained, in a sentence; "" for none."""
+    told, bare = [], False
+    for row in rows:
+        if undertrained(summary, row):
+            rise = rises(summary, row)
+            bare = bare or rise["low"] is None
+            ends = "" if rise["low"] is None else f" [{rise['low']:.1f}, {rise['high']:.1f}]"
+            share = f" on {row['percent']} %" if row["percent"] != 100 else ""
+            told.append(f"{row['title']}{share} {rise['mean']:+.1f} points{ends}")
+    if not told:
+        return ""
+    return (
+        f"Undertrained, so more steps may change the answer: accuracy still rose over the last quarter of the steps "
+        f"({'; '.join(told)})."
+    ) + " A rise without an interval is that of the mean curve." * bare
+
+
+def compared(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The verdict's arms: real images alone, and with synthetic ones at the chosen ratio, of the seeds that tell."""
+    whole = [row for row in summary["arms"] if row["percent"] == 100]
+    anew = any(row["anew"] for row in whole)
+    wanted = {("real", 0), ("synthetic", summary["chosen"].get("100"))}
+    return [row for row in whole if row["anew"] == anew and (row["arm"], row["ratio"]) in wanted]
+
+
+def retold(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary with its verdicts told from their numbers, in the words of today."""
+    verdicts = []
+    for each in summary["verdicts"]:
+        given = each["difference"]
+        low, high = (math.nan if given[name] is None else float(given[name]) for name in ("low", "high"))
+        value = Interval(given["mean"], low, high, given["n"])
+        sentence = verdict_sentence(value, each["ratio"], each["validation_prefers"] == "synthetic")
+        verdicts.append({**each, "sentence": sentence})
+    first = verdicts[0]["sentence"] if verdicts else summary["verdict"]
+    return {**summary, "verdicts": verdicts, "verdict": first}
 
 
 def _attention(base: Sequence[Found], other: Sequence[Found]) -> list[dict[str, Any]]:
@@ -185,8 +247,10 @@ def _attention(base: Sequence[Found], other: Sequence[Found]) -> list[dict[str, 
             kept = holds & shown
             for measure in MEASURES:
                 name = f"{kind}.{measure}"
-                if name in base[0].tensors and bool(kept.any()):
-                    values = [torch.stack([each.tensors[name].double() for each in some]) for some in (base, other)]
+                if name not in base[0].tensors:
+                    continue
+                values = [torch.stack([each.tensors[name].double() for each in some]) for some in (base, other)]
+                if bool((kept & ~(values[0].isnan() | values[1].isnan())).any()):
                     rows.append({"set": kind, "case": case, **_paired(values[0], values[1], kept, measure)})
     return rows
 
@@ -194,8 +258,11 @@ def _attention(base: Sequence[Found], other: Sequence[Found]) -> list[dict[str, 
 def _paired(base: Tensor, other: Tensor, kept: Tensor, measure: str) -> dict[str, Any]:
     """base, other, kept (seeds, images): means over the seeds that count, image by image, then over images.
 
+    A map without a score (NaN) counts for none of its measure's rows.
     Where every pair counts, the interval is over seeds and images; else over images, their seeds averaged.
     """
+    kept = kept & ~(base.isnan() | other.isnan())
+    base, other = (torch.where(kept, each, 0.0) for each in (base, other))
     images = kept.any(0)
     weight = kept[:, images].double()
     means = [(each[:, images] * weight).sum(0) / weight.sum(0) for each in (base, other)]
@@ -282,6 +349,7 @@ def open_study(path: Path) -> Study:
     summary = RunFolder(path).summary()
     if summary.get("kind") != "augment":
         raise InputError(f"{path} holds no finished augmentation study; wait for it, or resume it.")
+    summary = retold(summary)
     file = path / "artifacts" / "examples.safetensors"
     try:
         return Study(path, summary, load(file.read_bytes()))

@@ -41,6 +41,11 @@ def arms_of(found: Units) -> dict[Arm, list[Found]]:
     return arms
 
 
+def before_the_end(steps: Sequence[int]) -> int:
+    """The place of the last round at least a quarter of the steps before the end; the first where there is none."""
+    return max((place for place, step in enumerate(steps) if step <= 0.75 * steps[-1]), default=0)
+
+
 def chosen_ratio(found: Units, percent: int) -> int:
     """The ratio with the best mean accuracy on validation images; of equal ones the smallest. Test is not looked at."""
     means = {
@@ -83,6 +88,11 @@ class Tested:
         """From real images alone of the same share and seeds, in points."""
         return crossed_mean(100 * (self.right[key] - self.right[key[0], "real", 0])[:, :, -1])
 
+    def rise(self, key: Arm) -> Interval:
+        """Change of accuracy over the last quarter of the steps, paired by seed and image, in points."""
+        right = self.right[key]
+        return crossed_mean(100 * (right[:, :, -1] - right[:, :, before_the_end(self.arms[key][0].facts["step"])]))
+
     def row(self, key: Arm) -> dict[str, Any]:
         """One arm in numbers."""
         units = self.arms[key]
@@ -94,6 +104,7 @@ class Tested:
             "synthetic": facts["synthetic"],
             "validation": 100 * mean_validation(units),
             "test": _share(crossed_mean(100 * self.right[key][:, :, -1])),
+            "rise": plain(self.rise(key)),
             "difference": None if key[1] == "real" else plain(self.difference(key)),
             "seeds": [100 * each.facts["test_accuracy"][-1] for each in units],
             "train": 100 * sum(each.facts["train_accuracy"][-1] for each in units) / len(units),

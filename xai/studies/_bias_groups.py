@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -15,17 +14,14 @@ from PIL import Image
 
 from xai.data._spec import Item, Problem
 from xai.data.call import open_dataset
+from xai.data.groups import matched, matched_sentence, read_table
 from xai.errors import InputError, XaiError
 from xai.files import user_path
 from xai.recolour import lightness
 from xai.types import Run
+from xai.words import counted
 
 FOLDERS, BRIGHTNESS = "folders", "brightness"
-
-CSV_BYTES = 16 * 1024 * 1024
-
-NAMED = 3
-"""Files that a sentence names; of the others it says how many."""
 
 Mask = NDArray[np.bool_]
 
@@ -45,7 +41,10 @@ def groups_of(
     elif how == BRIGHTNESS:
         found, told = _by_brightness(items, run or Run())
     else:
-        found, told = _by_table(items, user_path(how), known)
+        path = user_path(how)
+        if not path.is_file():
+            raise InputError(f"groups {str(path)!r} is no file; give a CSV, {FOLDERS} or {BRIGHTNESS}.")
+        found, told = groups_in(read_table(path), items, path.name, known)
     kinds = sorted(set(found) - {""})
     if len(kinds) < 2:
         raise InputError(f"all {len(items)} images are of the group {kinds[0]!r}; an audit compares at least two.")
@@ -81,7 +80,7 @@ def _by_brightness(items: Sequence[Item], run: Run) -> tuple[tuple[str, ...], st
         run.report(index + 1, len(items), "measuring brightness")
     known = [value for value in values if value is not None]
     if not known:
-        raise InputError(f"none of the {len(items)} images can be decoded; the first is {items[0].key}.")
+        raise InputError(f"none of the {counted(len(items), 'image')} can be decoded; the first is {items[0].key}.")
     cut = median(known)
     masks = sum(item.open_mask is not None for item in items)
     where = "over the whole image" if not masks else "inside the mask" if masks == len(items) else "inside masks"
@@ -104,61 +103,28 @@ def _lightness(item: Item) -> float | None:
     return lightness(image, mask)
 
 
-def _by_table(items: Sequence[Item], path: Path, known: Collection[str]) -> tuple[tuple[str, ...], str]:
-    if not path.is_file():
-        raise InputError(f"groups {str(path)!r} is no file; give a CSV, {FOLDERS} or {BRIGHTNESS}.")
-    if path.stat().st_size > CSV_BYTES:
-        raise InputError(f"{path.name} is larger than {CSV_BYTES // 2**20} MB; is it the right one?")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not text in UTF-8; save it as a CSV in UTF-8.") from error
-    found, unused = groups_in(text, items, path.name, known)
-    told = f"groups from {path.name}"
-    if unused:
-        more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
-        told += f", which also names what is no image of the data: {', '.join(unused[:NAMED])}{more}"
-    return found, told
-
-
 def groups_in(
-    text: str, items: Sequence[Item], name: str, known: Collection[str] = ()
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(groups, files that are none of the items or `known`) from a CSV's text with the columns file and group.
+    table: Mapping[str, str], items: Sequence[Item], name: str, known: Collection[str] = ()
+) -> tuple[tuple[str, ...], str]:
+    """(the group of every item, one sentence on the lines that matched) from a table; see `xai.data.groups.matched`.
 
-    file: path inside the data, or file name where that is unique there, `known` counted. Raises `InputError` for an
-    image without a group, or one with two.
+    known: keys that the table may name beside the items'. Raises `InputError` for an image without a group, and where
+    two lines contradict each other.
     """
-    reader = csv.DictReader(text.splitlines())
-    try:
-        columns, rows = reader.fieldnames or (), list(reader)
-    except csv.Error as error:
-        raise InputError(f"{name} cannot be read as a CSV ({error}); is a quotation mark left open?") from error
-    if not {"file", "group"} <= set(columns):
-        raise InputError(
-            f"{name} has the columns {', '.join(columns) or 'none'}; it needs file and group, with a comma between."
-        )
-    table: dict[str, str] = {}
-    for row in rows:
-        file, group = (row["file"] or "").strip().replace("\\", "/"), (row["group"] or "").strip()
-        if not (file or group):  # an empty line of a spreadsheet
-            continue
-        if not file:
-            raise InputError(f"{name} has a line with the group {group} and no file; name the file, or drop the line.")
-        file = str(PurePosixPath(file))  # "./cat/1.png" too
-        if table.setdefault(file, group) != group:
-            raise InputError(f"{name} has two groups for {file}: {table[file]} and {group}; keep one line.")
     keys = {*(item.key for item in items), *known}
+    lines = matched(table, keys, name)
+    named = Counter(PurePosixPath(file).name for file in table)
     bare = Counter(PurePosixPath(key).name for key in keys)
     found = []
     for item in items:
-        file = PurePosixPath(item.key).name
-        group = table.get(item.key) or (table.get(file) if bare[file] == 1 else None)
+        group = table.get(lines.get(item.key, ""))
         if not group:
-            fix = f"{bare[file]} images are called {file}: give its path" if file in table else "add a line"
+            file = PurePosixPath(item.key).name
+            several = bare[file] > 1 and named[file] > 0 and item.key not in lines
+            fix = f"{bare[file]} images are called {file}: give its path" if several else "add a line"
             raise InputError(f"{name} has no group for {item.key}; {fix}, or leave the image out of the data.")
         found.append(group)
-    return tuple(found), tuple(file for file in table if file not in keys and file not in bare)
+    return tuple(found), matched_sentence(table, lines, name)
 
 
 def with_masks(
@@ -197,7 +163,7 @@ def with_masks(
         found[fits[0]] = replace(items[fits[0]], open_mask=mask.open)
     if not taken:
         raise InputError(f"masks {str(place)!r} holds no mask for any image; name each as its image.")
-    return tuple(found), f"masks for {len(taken)} of {len(items)} images", (*problems, *masks.problems)
+    return tuple(found), f"masks for {len(taken)} of {counted(len(items), 'image')}", (*problems, *masks.problems)
 
 
 def _stems(keys: Sequence[str]) -> dict[str, list[int]]:

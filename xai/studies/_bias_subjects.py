@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,10 @@ from xai.data.pets import PetImage, pet_masks
 from xai.errors import InputError, XaiError
 from xai.models.classifier import Classifier
 from xai.recolour import recolour
+from xai.statistics import Interval, less, wilson
 from xai.studies._bias_groups import mask_of
 from xai.types import Run
+from xai.words import counted
 
 FACTORS = ("shape", *CUES, *PARTS)
 """Factors of a drawn pet that are swapped, one at a time; "shape" swaps all four parts together."""
@@ -170,7 +173,7 @@ def of_items(
         shown.append(classifier.preprocess(image, view))
         kept.append(index)
     if not kept:
-        raise InputError(f"none of the {len(items)} images can be decoded; the first: {problems[0].reason}")
+        raise InputError(f"none of the {counted(len(items), 'image')} can be decoded; the first: {problems[0].reason}")
     object_ = torch.stack(regions)
     own = [groups[index] for index in kept]
     truth = torch.tensor([labels[index] for index in kept])
@@ -201,22 +204,26 @@ def check_memory(images: int, changed: int, classifier: Classifier) -> None:
     need = 2 * (images + changed) * 3 * height * width * 4  # float32, and once more while they are joined
     settings.check_memory(
         need,
-        f"{images} images at {width} x {height} px",
+        f"{counted(images, 'image')} at {width} x {height} px",
         "audit fewer (in the terminal: --images N of --data, else --per-group N)",
     )
 
 
 def usual(labels: Tensor, groups: Sequence[str]) -> Tensor:
-    """(N,) bool: whether an image's group is the one that its class has most of, as alignment is read from data.
+    """(N,) bool: whether an image's group is at least as frequent in its class as in the other classes.
 
-    Where two groups of a class are equally frequent, or all its images are of one group, they all count as aligned.
+    So alignment is read from data: not the group that a class has most of, which may be that of every class. All count
+    as aligned where the data do not show that classes differ: no 95 % interval (Newcombe) of a difference leaves out 0.
     """
-    counts: dict[int, dict[str, int]] = {}
-    for label, group in zip(labels.tolist(), groups, strict=True):
-        counts.setdefault(label, {}).setdefault(group, 0)
-        counts[label][group] += 1
-    most = {label: max(found.values()) for label, found in counts.items()}
-    return torch.tensor([counts[lb][gr] == most[lb] for lb, gr in zip(labels.tolist(), groups, strict=True)])
+    pairs = list(zip(labels.tolist(), groups, strict=True))
+    cells, classes, kinds = Counter(pairs), Counter(label for label, _ in pairs), Counter(groups)
+    more: dict[tuple[int, str], Interval] = {}
+    for (label, group), count in cells.items():
+        others = len(pairs) - classes[label]
+        if others:
+            more[label, group] = less(wilson(count, classes[label]), wilson(kinds[group] - count, others))
+    shown = any(each.low > 0 or each.high < 0 for each in more.values())
+    return torch.tensor([not shown or more[pair].mean >= 0 for pair in pairs])
 
 
 def seen_mask(mask: NDArray[np.bool_], classifier: Classifier, view: str = "crop") -> Tensor:

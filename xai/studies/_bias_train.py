@@ -18,6 +18,7 @@ from xai.errors import InputError
 from xai.models.classifier import Classifier
 from xai.training import Epoch, History, Images, Recipe, build_network, fit, open_pictures
 from xai.types import Run
+from xai.words import counted
 
 ARMS = MappingProxyType(
     {
@@ -53,7 +54,7 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
             raise InputError(f"arm {self.arm!r} is not known; use {', '.join(ARMS)}.")
-        self.pets()  # its own checks
+        self.pets(), self.recipe()  # their own checks
 
     @property
     def name(self) -> str:
@@ -157,5 +158,5 @@ def same_everywhere(model: str) -> Iterator[None]:
 def _pictures(drawn: tuple[Pet, ...], experiment: Experiment, sight: Classifier, run: Run) -> Images:
     found = open_pictures(pets_dataset(drawn, experiment.pixels, experiment.cue).items, sight, run).pictures
     if not isinstance(found, Images):
-        raise InputError(f"{len(drawn)} images of {sight.title} do not fit into memory; draw fewer.")
+        raise InputError(f"{counted(len(drawn), 'image')} of {sight.title} do not fit into memory; draw fewer.")
     return found

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import combinations
 from typing import TYPE_CHECKING
 
-from xai.statistics import Interval, wilson
+from xai.statistics import LEVEL, Interval, less, wilson
+from xai.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,19 +32,21 @@ def verdict(audit: Audit) -> str:
 
     "decides by": the lower end of the reliance or of the flips is at least `DECIDES`, and the reliance is not below
     that on the shape. "leans on": the reliance's lower end is at least `LEANS`. "decides by shape": the shape's lower
-    end is at least `DECIDES`; where most answers flip all the same, both reliances are told. "leans on" also where only
-    the flips' lower end is at least `LEANS`: answers that are unsure flip by small shifts, and they flip. "does not
-    rely on": none of these, and neither interval reaches `DECIDES`; where one does, the images are too few to tell. Of
-    one image there is no interval, and so nothing sure. A network that has learned nothing (see `learned`) relies on
-    nothing, which is said. Without counterfactuals only the gap is told.
+    end is at least `DECIDES`, "not by" the cue: that interval lies above the cue's; where most answers flip all the
+    same, both reliances are told. "leans on" also where only the flips' lower end is at least `LEANS`: answers that are
+    unsure flip by small shifts, and they flip. "does not rely on": both intervals end below `LEANS`; "no clear
+    reliance": both end below `DECIDES`; where one does not, the images are too few to tell. Of one image there is no
+    interval, and so nothing sure. A network that has learned nothing (see `learned`) relies on nothing, which is told.
+    Without counterfactuals only the gap is told, as a difference where its interval leaves out 0 (see `differs`).
     """
     worst = audit.worst
-    ending = f"accuracy on {group_name(worst.value, worst.label)} {worst.accuracy.mean:.0%}"
+    right = round(worst.accuracy.mean * worst.accuracy.n)
+    ending = f"accuracy on {group_name(worst.value, worst.label)} {worst.accuracy.mean:.0%} ({right} of "
+    ending += f"{worst.accuracy.n})"
     cue = audit.by_factor(audit.cue)
     if cue is None:
         return (
-            f"Groups differ by {100 * audit.gap:.0f} points; {ending}. Without masks that fit, nothing was recoloured, "
-            "so why is not known."
+            f"{differs(audit)}; {ending}. Without masks that fit, nothing was recoloured, so the reason is not known."
         )
     shape = audit.by_factor("shape")
     name = NAMES.get(audit.cue, audit.cue)
@@ -57,12 +61,31 @@ def verdict(audit: Audit) -> str:
     if shape is not None and shape.score.low >= DECIDES:
         scores = f" although the reliance is {cue.score.mean:.2f} (on shape {shape.score.mean:.2f})"
         told = _flips(cue) + (scores if cue.flips.low >= DECIDES else "")
-        return f"Decides by shape, not by {name}: {told}; worst group: {ending}."
+        alone = cue.score.high < shape.score.low
+        claim = f"Decides by shape, not by {name}" if alone else f"Decides by shape; whether by {name} too is open"
+        return f"{claim}: {told}; worst group: {ending}."
     if cue.flips.low >= LEANS:
         return f"Leans on {name}: {told}; {ending}."
     if not (cue.score.high < DECIDES and cue.flips.high < DECIDES):
         return f"Too few images to tell whether it relies on {name}: {told}; worst group: {ending}."
-    return f"Does not rely on {name}: {told}{_unlearned(audit)}; worst group: {ending}."
+    none = cue.score.high < LEANS and cue.flips.high < LEANS
+    claim = f"Does not rely on {name}" if none else f"No clear reliance on {name}"
+    return f"{claim}: {told}{_unlearned(audit)}; worst group: {ending}."
+
+
+def differs(audit: Audit) -> str:
+    """Do the best and the worst group differ, in words, with the interval of their difference in points.
+
+    The two were picked among all groups, on the same images, so the interval's level is Bonferroni's over all pairs.
+    """
+    best = max(audit.groups, key=lambda group: group.accuracy.mean)
+    count = len(list(combinations(audit.groups, 2)))
+    level = 1 - (1 - LEVEL) / max(1, count)
+    ends = (wilson(round(g.accuracy.mean * g.accuracy.n), g.accuracy.n, level) for g in (best, audit.worst))
+    gap = less(*ends)
+    told = f"{100 * gap.mean:.1f} points between best and worst, plausible from {100 * gap.low:.1f} to "
+    told += f"{100 * gap.high:.1f}{f', picked among {len(audit.groups)}' if count > 1 else ''}"
+    return f"Groups differ: {told}" if gap.low > 0 else f"No difference between groups shown: {told}"
 
 
 def learned(audit: Audit) -> bool:
@@ -89,7 +112,10 @@ def _unlearned(audit: Audit) -> str:
         return ""
     found, share = _right_images(audit.groups)
     right = round(found.mean * found.n)
-    return f", but has not learned the task (right on {right} of {found.n} images; one answer for all gets {share:.0%})"
+    return (
+        f", but has not learned the task (right on {right} of {counted(found.n, 'image')}; one "
+        f"answer for all gets {share:.0%})"
+    )
 
 
 def group_name(value: str, label: str) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from xai.metrics.curves import CURVES
 from xai.provenance import versions
-from xai.studies.faithfulness import Faithfulness, Score
+from xai.studies._result import WHITE_NOISE, Faithfulness, Score
 
 
 def summarise(result: Faithfulness) -> dict[str, Any]:
@@ -27,6 +28,16 @@ def summarise(result: Faithfulness) -> dict[str, Any]:
         "versions": versions(),
         "left_out": [asdict(problem) for problem in result.problems],
         "refused": [asdict(each) for each in result.refused],
+        "without_order": list(result.without_order),
+        "against_random": result.about_random,
+        "given_away": list(result.given_away),
+        "nothing_shown": [
+            {"network": network, "metric": metric, **_finite(asdict(bare.mean)), "given_away": bare.given}
+            for network in result.networks
+            for metric in CURVES
+            for bare in (result.bare(network, metric),)
+        ],
+        "white_noise": WHITE_NOISE if "random" in result.recipe.everything else "",
         "protocol": {metric: asdict(result.protocol(result.networks[0], metric)) for metric in result.metrics},
         "accuracy": {
             network: None if (share := result.correct(network)) is None else _finite(asdict(share))
@@ -43,15 +54,21 @@ def _score(score: Score) -> dict[str, Any]:
         "method": score.method,
         "baseline": score.baseline,
         "rank": score.rank,
+        "without_score": score.missing,
         **_finite(asdict(score.mean)),
         "against_random": None
         if against is None
         else {
-            "difference": _finite(asdict(against.difference)),
-            "wins": against.wins,
-            "losses": against.losses,
-            "ties": against.ties,
-            "p": against.p if against.p == against.p else None,
+            "grid": list(against.grid),
+            "draws": against.draws,
+            "random": _finite(asdict(against.random)),
+            "difference": _finite(asdict(against.paired.difference)),
+            "wins": against.paired.wins,
+            "losses": against.paired.losses,
+            "ties": against.paired.ties,
+            "p": against.paired.p if against.paired.p == against.paired.p else None,
+            "smallest_possible_p": against.paired.least_p,
+            "verdict": against.verdict,
         },
     }
 

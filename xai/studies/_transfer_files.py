@@ -6,24 +6,29 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torch import Tensor
 
 from xai.data._spec import DataSet, Item
 from xai.data.call import open_dataset
+from xai.data.copies import PROTOCOL as FOUND
+from xai.data.together import Together
 from xai.errors import InputError
 from xai.files import write_atomic
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
 from xai.runs import RunFolder
-from xai.training.figures import PROTOCOL, Figures, figures
+from xai.training.figures import PROTOCOL, Figures, figures, share_ends
 from xai.training.fit import History
 from xai.training.pictures import Opened
+from xai.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
 
 LAST = 5
 """Epochs in the table of the last ones, as study 4 shows it."""
+
+VALIDATION, TEST = "validation", "test"
+"""Words for the splits of predictions.parquet."""
 
 SCHEMA = pa.schema(
     [
@@ -48,39 +56,40 @@ SCHEMA = pa.schema(
         ("probabilities", pa.list_(pa.float64())),
     ]
 )
-"""A validation image a row. index: its position in the data set. probability: of the predicted class."""
+"""A validation or test image a row. index: its position in the data set. probability: of the predicted class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
     """What one trained network gave. places: its validation images among the decoded ones, in the logits' order.
 
-    repeated: how many of them have the pixels of a training image.
+    train: those that it learned from. test, test_logits: those of a test folder beside a validation folder.
     """
 
     number: int
     history: History
     logits: Tensor
     places: Sequence[int]
-    train_images: int
-    repeated: int
+    train: Sequence[int]
     parameters: int
     trained_parameters: int
-
-    def accuracy(self, labels: Tensor) -> float:
-        """On its validation images; labels: of all decoded images."""
-        return float((self.logits.argmax(1) == labels[list(self.places)].cpu()).double().mean())
+    test_logits: Tensor | None = None
+    test: Sequence[int] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class TransferResult:
-    """A finished training, read from its folder. predictions: see `SCHEMA`. history: the lines of metrics.jsonl."""
+    """A finished training, read from its folder. history: the lines of metrics.jsonl.
+
+    predictions: of the validation images, see `SCHEMA`; tested: of the images of a test folder beside them.
+    """
 
     path: Path
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...]
     predictions: pa.Table
+    tested: pa.Table | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -99,12 +108,16 @@ class TransferResult:
 
     @property
     def commonest(self) -> float:
-        """Share of the validation images of their commonest class: the accuracy of who says that one to all."""
+        """Share of the validation images of their commonest class: the accuracy of always predicting that one."""
         return float(np.bincount(self.labels).max() / len(self.labels))
+
+    @cached_property
+    def _figures(self) -> Figures:
+        return figures(self.labels, self.probabilities, self.classes)
 
     def figures(self) -> Figures:
         """All figures over the validation images; with folds each image once, by the network that did not see it."""
-        return figures(self.labels, self.probabilities, self.classes)
+        return self._figures
 
     def classifier(self, fold: int = 1, device: str | torch.device = "auto") -> Classifier:
         """The trained network of a fold, as `--model run:ID` gives it."""
@@ -142,26 +155,46 @@ def load_result(path: Path) -> TransferResult:
     rows = {(row["fold"], row["epoch"]): row for row in folder.metrics() if row["epoch"] <= asked}
     history = tuple(rows[key] for key in sorted(rows))
     try:
-        predictions = pq.read_table(table)
-    except (OSError, pa.ArrowException) as error:
+        predictions = _checked(pq.read_table(table), len(summary["classes"]))
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(f"{table} is damaged; write it again by train ... --out {path} --resume.") from error
-    return TransferResult(path, config, summary, history, predictions)
+    is_test = pc.equal(predictions["split"], TEST)
+    tested = predictions.filter(is_test)
+    return TransferResult(
+        path, config, summary, history, predictions.filter(pc.invert(is_test)), tested if len(tested) else None
+    )
 
 
-def predictions_table(folds: Sequence[Fold], opened: Opened, data: DataSet) -> pa.Table:
-    """The rows of predictions.parquet, fold after fold, each in the order of the data set."""
+def _checked(table: pa.Table, classes: int) -> pa.Table:
+    """The columns of `SCHEMA`; raises `ValueError` or `KeyError` where they, or values of so many classes, are not."""
+    found = table.select(SCHEMA.names).cast(SCHEMA)
+    if not len(found) or any(found[name].null_count for name in SCHEMA.names):
+        raise ValueError("a value is missing")
+    answers = (*found["label"].to_pylist(), *found["predicted"].to_pylist())
+    if not all(0 <= each < classes for each in answers):
+        raise ValueError("a label is of no class")
+    if not all(len(row) == classes for row in found["probabilities"].to_pylist()):
+        raise ValueError("a row has not one probability for each class")
+    return found
+
+
+def predictions_table(folds: Sequence[Fold], opened: Opened, data: DataSet, split: str = VALIDATION) -> pa.Table:
+    """The rows of predictions.parquet of one split, fold after fold, each in the order of the data set."""
     position = {place: index for index, place in opened.where.items()}
     rows = []
     for fold in folds:
-        probabilities = fold.logits.double().softmax(1)
-        for place, row in zip(fold.places, probabilities.tolist(), strict=True):
+        logits, places = (fold.logits, fold.places) if split == VALIDATION else (fold.test_logits, fold.test)
+        if logits is None:
+            continue
+        probabilities = logits.double().softmax(1)
+        for place, row in zip(places, probabilities.tolist(), strict=True):
             label, predicted = int(opened.pictures.labels[place]), int(np.argmax(row))
             rows.append(
                 {
                     "key": opened.items[place].key,
                     "index": position[place],
                     "fold": fold.number,
-                    "split": "validation",
+                    "split": split,
                     "label": label,
                     "label_name": data.classes[label],
                     "predicted": predicted,
@@ -187,8 +220,12 @@ def summarise(
     classes: Sequence[str],
     request: TransferRequest,
     seconds: Mapping[str, float],
+    given: bool = False,
 ) -> dict[str, Any]:
-    """The headline figures with their protocol. With folds: over all images, and mean and deviation over folds."""
+    """The headline figures with their protocol. With folds: over all images, and mean and deviation over folds.
+
+    given: whether the folders divided the images.
+    """
     labels, rows = table["label"].to_pylist(), table["probabilities"].to_pylist()
     whole = figures(labels, rows, classes)
     number = table["fold"].to_numpy()
@@ -203,24 +240,144 @@ def summarise(
         **_course(folds[0]),
         "parameters": folds[0].parameters,
         "trained_parameters": folds[0].trained_parameters,
-        "images": {"training": folds[0].train_images, "validation": len(table)},
-        "repeated": sum(fold.repeated for fold in folds),
+        "images": {"training": len(folds[0].train), "validation": len(table)},
         "seconds": {**seconds, "epochs": epochs, "all": sum(seconds.values()) + epochs},
         "figures": whole.plain(),
         "folds": each if len(folds) > 1 else [],
         "over_folds": _over_folds(each) if len(folds) > 1 else {},
-        "protocol": {**PROTOCOL, "validation": _sentence(request), "seconds": _SECONDS, "repeated": _REPEATED},
+        "protocol": {**PROTOCOL, "validation": _sentence(request, given), "seconds": _SECONDS, "copies": COPIES},
     }
 
 
-_REPEATED = "validation images with the very pixels of a training image of their network; figures on them flatter"
 _SECONDS = "wall time: reading and the frozen part's pass of the last process, and every epoch with its validation"
 
+COPIES = (
+    "repeated: validation images that show the same picture as a training image of their network, which flatters; "
+    "without: accuracy over the other validation images, each picture once; test: the same of the test images, where a "
+    "validation image counts as a training image does"
+)
+"""How the figures about copies are made; how copies are found is `xai.data.copies.PROTOCOL`."""
 
-def _headline(found: Figures) -> dict[str, float | None]:
+KEPT = {
+    "given": "the folders that were given divide them",
+    "anywhere": "copies of one picture were let anywhere",
+    "together": "the run began with a split that divides them",
+}
+"""Why copies of one picture are in two parts, by the word in a summary."""
+
+
+def copies_of(
+    folds: Sequence[Fold], opened: Opened, together: Together, table: pa.Table, tested: pa.Table
+) -> dict[str, Any]:
+    """What copies of one picture do to the figures; table, tested: the validation and test rows, fold after fold.
+
+    looked: whether near-copies were looked for; else only those with equal pixels, as the network sees them, count.
+    sets, images: pictures that are there more than once, and their images. repeated, without: see `COPIES`; without is
+    None where nothing is left. across: the keys of the repeated images. test: these three of the test images, None
+    where there are none.
+    """
+    marked = {key: each[0] for each in together.copies for key in each}
+    picture: list[frozenset[str | bytes]] = [
+        frozenset((marked.get(item.key, item.key), digest))
+        for item, digest in zip(opened.items, opened.digests, strict=True)
+    ]
+    parts = [(fold.train, fold.places) for fold in folds]
+    tests = [((*fold.train, *fold.places), fold.test) for fold in folds if fold.test]
+    return {
+        "looked": together.looked,
+        "sets": len(together.copies),
+        "images": len(marked),
+        **_repeated(parts, picture, opened.items, table),
+        "test": _repeated(tests, picture, opened.items, tested) if tests else None,
+        "protocol": FOUND,
+    }
+
+
+def _repeated(
+    parts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    picture: Sequence[frozenset[str | bytes]],
+    items: Sequence[Item],
+    table: pa.Table,
+) -> dict[str, Any]:
+    """repeated, across and without of `copies_of`. parts: (places that were seen, places that are measured)."""
+    hits: list[bool] = []
+    across: list[str] = []
+    before: set[str | bytes] = set()
+    right = iter(table["correct"].to_pylist())
+    for seen, measured in parts:
+        learned = {part for place in seen for part in picture[place]}
+        for place in measured:
+            hit = next(right)
+            if not learned.isdisjoint(picture[place]):
+                across.append(items[place].key)
+            elif before.isdisjoint(picture[place]):
+                hits.append(hit)
+            before.update(picture[place])
+    ends = share_ends(sum(hits), len(hits))
+    without = {"images": len(hits), "accuracy": sum(hits) / len(hits), "interval": ends} if hits else None
+    return {"repeated": len(across), "across": across, "without": without}
+
+
+def told_of_sides(summary: Mapping[str, Any]) -> list[str]:
+    """What a finished training says of copies and groups: a sentence each, for the terminal, the page and the card."""
+    found, told = summary.get("copies"), []
+    if found is None:  # a run of an earlier version
+        count = int(summary.get("repeated", 0))
+        pixels = f"{_copies('validation', count, 'training')}, pixel by pixel: the figures flatter."
+        return [pixels] if count else []
+    if not found["looked"] and not summary["synthetic"]:
+        told.append("Near-copies were not looked for; only images with equal pixels count as copies.")
+    tested, there = found.get("test"), summary.get("test")
+    looked_at = not there or tested is not None  # an earlier version did not look at the test images
+    if found["sets"] and looked_at and not is_flattered(summary):
+        pictures = f"{counted(found['sets'], 'picture is', 'pictures are')} there more than once"
+        told.append(f"{pictures} ({found['images']} images); the copies of each are on one side of the split.")
+    told += _flattered("validation", found, summary["images"]["validation"], "training", found["kept"])
+    if tested and there:
+        told += _flattered("test", tested, there["images"], "training or validation", found["kept"])
+    if groups := summary.get("groups"):
+        divided = groups["divided"]
+        sides = f"{divided} images share a group with one of another part" if divided else "each is on one side"
+        told.append(f"{groups['told'][:1].upper()}{groups['told'][1:]}; {sides}.")
+    return told
+
+
+def is_flattered(summary: Mapping[str, Any]) -> bool:
+    """Whether a validation or test image shows a picture that the network had seen."""
+    tested = (summary.get("copies") or {}).get("test")
+    return bool(summary.get("repeated") or (tested and tested["repeated"]))
+
+
+def _copies(part: str, count: int, of: str) -> str:
+    return f"{count} of the {part} images {'is a copy' if count == 1 else 'are copies'} of a {of} image"
+
+
+def _flattered(part: str, found: Mapping[str, Any], images: int, of: str, kept: str) -> list[str]:
+    """Sentences on the copies in one part of `images` images; none where each picture is there once."""
+    told, repeated, without = [], found["repeated"], found["without"]
+    if repeated:
+        told.append(f"{_copies(part, repeated, of)} ({KEPT[kept]}): the figures flatter.")
+    if without is not None and without["images"] < images:
+        low, high = without["interval"]
+        told.append(
+            f"Without copies, each picture once: accuracy {without['accuracy']:.1%} [{low:.1%}, {high:.1%}] on "
+            f"{counted(without['images'], f'{part} image')}."
+        )
+    elif repeated and without is None:
+        told.append(f"Without the copies no {part} image is left.")
+    return told
+
+
+def test_figures(table: pa.Table, classes: Sequence[str]) -> dict[str, Any]:
+    """The headline figures of the images of a test folder, by rows as `SCHEMA` has them."""
+    found = figures(table["label"].to_pylist(), table["probabilities"].to_pylist(), classes)
+    return {"images": found.count, **_headline(found), "figures": found.plain()}
+
+
+def _headline(found: Figures) -> dict[str, Any]:
     names = ("accuracy", "loss", "auc", "average_precision", "ece")
     macro = {f"macro_{name}": found.macro[name] for name in ("precision", "recall", "specificity", "f1")}
-    return {**{name: getattr(found, name) for name in names}, **macro}
+    return {**{name: getattr(found, name) for name in names}, **macro, "intervals": dict(found.intervals)}
 
 
 def _course(fold: Fold) -> dict[str, Any]:
@@ -247,10 +404,12 @@ def _over_folds(each: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
     return found
 
 
-def _sentence(request: TransferRequest) -> str:
+def _sentence(request: TransferRequest, given: bool) -> str:
     seed, view = request.recipe.seed, {"crop": "centre crop", "whole": "whole picture"}[request.view]
     if request.recipe.patience:
         view += "; the epoch was chosen by these same images (lowest loss), which flatters it a little"
+    if given:
+        return f"the folders as they are given; {view}"
     if request.folds:
         return (
             f"{request.folds} stratified folds drawn by seed {seed}, each image validated once by the network that was "

@@ -7,7 +7,8 @@ the class that was predicted first (old) and the one that took its place (new), 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from xai.attacks import sweep
 from xai.attacks._spec import ATTACKS, Attack
-from xai.attacks.call import predictions
+from xai.attacks._steps import margin
+from xai.attacks.call import bisect_smallest, bisections, predictions
 from xai.batching import in_batches
 from xai.errors import InputError
 from xai.explain import attribute
@@ -25,10 +27,13 @@ from xai.explain.call import make_explainer
 from xai.metrics.distance import image_distance
 from xai.metrics.shift import explanation_shift
 from xai.models.classifier import Classifier
+from xai.outputs import Output
 from xai.provenance import provenance
+from xai.public import public
 from xai.statistics import LEVEL, RESAMPLES, Band, Interval, bootstrap_band, bootstrap_mean, share_band
 from xai.studies._control import noise_norm, noise_of_equal_norm, shortfall
 from xai.types import AttackResult, Protocol, Run
+from xai.words import counted
 
 POSITIONS: tuple[float, ...] = tuple(
     k / 255
@@ -61,8 +66,9 @@ class EpsilonStudy:
 
     clean (N,3,H,W). attacked, noisy: E results of N images; `noisy` holds pixels (E,N,3,H,W) and `noise_logits`
     (E,N,K). maps: "old" and "new" class. shift[class][who][measure] (E,N). distance[measure] (E,N) of the attacked
-    image before it is rounded to 8 bits. norms[who] (E,N): of what the attack and the noise added. smallest (N,): the
-    smallest epsilon tried that succeeds, NaN where none does.
+    image before it is rounded to 8 bits. norms[who] (E,N): of what the attack and the noise added. smallest (N,): an
+    upper bound on the smallest epsilon that succeeds, NaN where none tried does: found by bisection where `bisected`,
+    else the smallest of `epsilons` that succeeds.
     """
 
     epsilons: Tensor
@@ -75,10 +81,16 @@ class EpsilonStudy:
     distance: Mapping[str, Tensor]
     norms: Mapping[str, Tensor]
     smallest: Tensor
+    bisected: bool
     method: str
     signed: bool
     protocol: Protocol
     provenance: Mapping[str, Any]
+
+    @property
+    def output(self) -> Output:
+        """What the logits mean."""
+        return self.attacked[0].output
 
     @property
     def success(self) -> Tensor:
@@ -91,16 +103,26 @@ class EpsilonStudy:
         return torch.stack([result.survives_png for result in self.attacked])
 
     @property
-    def noise_turns(self) -> Tensor:
-        """(E,N) bool: noise of the same norm reaches the aim of the attack."""
-        at_label = self.noise_logits.argmax(-1) == self.attacked[0].target
-        return at_label if self.protocol.settings["targeted"] else ~at_label
+    def saturated(self) -> Tensor:
+        """(E,N) bool: at some step the margin stood in for a saturated cross-entropy."""
+        return torch.stack([result.saturated for result in self.attacked])
 
     @property
-    def reached_before(self) -> Tensor:
-        """(N,) bool: a targeted attack whose class is the predicted one already, so that nothing has to change."""
-        first = self.attacked[0]
-        return (first.logits_before.argmax(-1) == first.target) & bool(self.protocol.settings["targeted"])
+    def blind(self) -> Tensor:
+        """(E,N) bool: at some step the gradient was exactly zero."""
+        return torch.stack([result.blind for result in self.attacked])
+
+    @property
+    def noise_turns(self) -> Tensor:
+        """(E,N) bool: noise of the same norm reaches the aim of the attack."""
+        first, targeted = self.attacked[0], bool(self.protocol.settings["targeted"])
+        turned = [margin(each, first.target, targeted, first.output) > 0 for each in self.noise_logits]
+        return torch.stack(turned) & ~self.already
+
+    @property
+    def already(self) -> Tensor:
+        """(N,) bool: the aim is reached before the attack, so that nothing has to change."""
+        return self.attacked[0].already
 
     @property
     def shortfall(self) -> str:
@@ -118,12 +140,13 @@ class EpsilonStudy:
             self.smallest,
             self.protocol.settings["norm"],
             self.norms,
+            self.already,
         )
 
     def probability(self, which: str, who: str = "attack") -> Tensor:
         """(E,N): probability of the "old" or "new" class under the attack or the noise."""
         logits = self.noise_logits if who == "noise" else torch.stack([r.logits_after for r in self.attacked])
-        return logits.softmax(-1).gather(-1, self.maps[which].class_index[..., None])[..., 0]
+        return self.output.probabilities(logits).gather(-1, self.maps[which].class_index[..., None])[..., 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +161,17 @@ class EpsilonNumbers:
     smallest: Tensor
     norm: str
     norms: Mapping[str, Tensor]
+    already: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class SecurityCurve:
     """Over images, at each epsilon: rates with their Wilson interval, mean shift of the old class's map with its
     bootstrap interval.
+
+    already: images whose aim is reached before the attack; they are in none of the rates and means. smallest: mean
+    upper bound over the images that are turned; never: images that none of the epsilons turns. blank: pairs of maps,
+    clean and attacked, of which one is blank: they have no shift and are left out there.
     """
 
     epsilons: Tensor
@@ -153,19 +181,33 @@ class SecurityCurve:
     shift: Mapping[str, Mapping[str, Band]]
     smallest: Interval | None
     never: int
+    already: int
     shortfall: str
+    blank: int = 0
 
     @property
     def protocol(self) -> str:
         """What the rates and the shifts are, in words, and where the control falls short."""
         level = f"{100 * LEVEL:g} %"
+        left_out = f" ({self.already} more had reached the aim before the attack and are left out)" * bool(self.already)
         return (
-            f"Over {self.success.n} images: rates with their Wilson {level} interval, mean shifts of the map of the "
-            f"class that was predicted first with their bootstrap {level} interval ({RESAMPLES:,} resamples); "
-            f"what is random is drawn for each image anew.{self.shortfall and ' ' + self.shortfall}"
+            f"Over {counted(self.success.n, 'image')}{left_out}: rates with their Wilson {level} "
+            "interval, mean shifts of the map "
+            f"of the class that was predicted first with their bootstrap {level} interval ({RESAMPLES:,} resamples); "
+            f"what is random is drawn for each image anew.{self.shortfall and ' ' + self.shortfall}{self._left_out}"
+        )
+
+    @property
+    def _left_out(self) -> str:
+        if not self.blank:
+            return ""
+        pairs = self.success.n * len(self.epsilons)
+        return (
+            f" {self.blank} of {pairs} attacked images have a blank map, clean or attacked: no shift, left out there."
         )
 
 
+@public
 def epsilon_study(
     classifier: Classifier,
     x: Tensor,
@@ -177,13 +219,18 @@ def epsilon_study(
     layer: str | None = None,
     seed: int = 0,
     run: Run | None = None,
+    envelope: bool = False,
+    bisect: bool = True,
     **method_params: Any,
 ) -> EpsilonStudy:
     """Attack x (N,3,H,W) in [0, 1] at every epsilon (ascending, pixel units) and follow the explanation.
 
-    labels: as in `xai.attacks.attack`. method, layer, method_params: as in `xai.attribute`. run: progress, cancel and
-    seed; made from `seed` if not given. Raises `InputError` for bad arguments, `NotApplicableError` where the method
-    does not apply (before the attack begins), and `Cancelled`.
+    labels: as in `xai.attacks.attack`. method, layer, method_params: as in `xai.attribute`. envelope: keep the best of
+    each epsilon and all smaller ones, as in `xai.attacks.sweep`. bisect: find the smallest epsilon that succeeds more
+    closely than by `epsilons`. run: progress, cancel and seed; made from `seed` if not given.
+
+    Raises `InputError` for bad arguments, `NotApplicableError` where the method does not apply (before the attack
+    begins), and `Cancelled`.
     """
     run = dataclasses.replace(run or Run(seed=seed), device=classifier.device)
     params = params or ATTACKS.get(attack).params()
@@ -191,7 +238,8 @@ def epsilon_study(
     count, frames = len(radii), len(radii) * len(x)
     explaining = METHODS.get(method).passes(classifier, make_explainer(METHODS.get(method), layer, **method_params))
     attacking = frames * ATTACKS.get(attack).passes(params)
-    stage = _Stage(run, attacking + frames + (len(x) + 5 * frames) * explaining)
+    narrowing = len(x) * bisections(radii, params.norm) * ATTACKS.get(attack).passes(params) if bisect else 0
+    stage = _Stage(run, attacking + narrowing + frames + (len(x) + 5 * frames) * explaining)
 
     def explain(images: Tensor, targets: Tensor, note: str, count: int = frames) -> tuple[Tensor, Tensor, bool]:
         part = stage.next(count * explaining, note)
@@ -200,7 +248,12 @@ def epsilon_study(
     # The clean maps come first: what cannot be explained is said before the attack has cost anything.
     before = predictions(classifier, x, run).argmax(-1)
     clean_low, clean_full, signed = explain(x[None], before[None], "old class, clean", len(x))
-    attacked = tuple(sweep(classifier, x, radii, attack, params, labels, run.seed, stage.next(attacking, "attacking")))
+    part = stage.next(attacking, "attacking")
+    attacked = tuple(sweep(classifier, x, radii, attack, params, labels, run.seed, part, envelope))
+    smallest = smallest_epsilon(radii, torch.stack([result.success for result in attacked]))
+    if bisect:
+        part = stage.next(narrowing, "smallest epsilon")
+        smallest = bisect_smallest(classifier, x, attacked, attack, params, run.seed, part)
     moved = torch.stack([result.adversarial for result in attacked])
     noisy = torch.stack([noise_of_equal_norm(x, result, params.norm, run) for result in attacked])
     flat = predictions(classifier, noisy.flatten(0, 1), stage.next(frames, "noise"), "predictions")
@@ -228,64 +281,98 @@ def epsilon_study(
             "attack": torch.stack([each[params.norm] for each in distance]),
             "noise": noise_norm(attacked[0].clean, noisy, params.norm),
         },
-        smallest=smallest_epsilon(radii, torch.stack([result.success for result in attacked])),
+        smallest=smallest,
+        bisected=bisect,
         method=method,
         signed=signed,
         protocol=_protocol(
             attack,
             params,
             radii,
-            {"method": method, "layer": layer},
+            {"method": method, "layer": layer, "envelope": envelope},
             run.seed,
             _aim(classifier, attacked[0].target, params.targeted, labels),
+            classifier.output,
         ),
         provenance={**provenance(classifier, "attack", attack, params, run.seed), "method": method, "layer": layer},
     )
 
 
-def passes_each(classifier: Classifier, attack: str, params: Attack, method: str, layer: str | None = None) -> int:
-    """Forward passes (a backward counts two) at one epsilon of one image: attack, noise, five maps at the most."""
-    spec = METHODS.get(method)
-    return ATTACKS.get(attack).passes(params) + 1 + 5 * spec.passes(classifier, make_explainer(spec, layer))
+def study_passes(
+    classifier: Classifier,
+    epsilons: Sequence[float],
+    attack: str,
+    params: Attack,
+    method: str,
+    layer: str | None = None,
+    bisect: bool = True,
+) -> int:
+    """Forward passes (a backward counts two) of one image's study, at the most.
+
+    At each epsilon the attack, the noise and five maps; then the attacks that look for the smallest epsilon.
+    """
+    spec, attacking = METHODS.get(method), ATTACKS.get(attack).passes(params)
+    each = attacking + 1 + 5 * spec.passes(classifier, make_explainer(spec, layer))
+    return len(epsilons) * each + bisect * bisections(epsilons, params.norm) * attacking
 
 
 def smallest_epsilon(epsilons: Tensor, success: Tensor) -> Tensor:
-    """The smallest epsilon at which success (E,N) holds, (N,); NaN where it never does."""
+    """The smallest of `epsilons` (E,) at which success (E,N) holds, (N,); NaN where it never does."""
     never = torch.full(success.shape[1:], torch.nan)
     first = epsilons[success.float().argmax(0)]
     return torch.where(success.any(0), first, never)
 
 
+@public
 def security_curve(studies: EpsilonStudy | Sequence[EpsilonStudy | EpsilonNumbers], seed: int = 0) -> SecurityCurve:
     """Success rate against epsilon over the images of one study or several, beside the control, and the mean shift.
 
-    Raises `InputError` for studies of different epsilons.
+    Images whose aim is reached before the attack are left out and counted. Raises `InputError` for studies of different
+    epsilons, and where no image is left.
     """
     given = [studies] if isinstance(studies, EpsilonStudy) else list(studies)
     each = [study.numbers() if isinstance(study, EpsilonStudy) else study for study in given]
     if not each or any(not torch.equal(study.epsilons, each[0].epsilons) for study in each):
         raise InputError("the studies have different epsilons; give at least one, all of the same epsilons.")
+    open_ = [~study.already for study in each]
+    if not any(bool(rows.any()) for rows in open_):
+        raise InputError("every image has reached the aim before the attack, so there is no rate; give another class.")
 
-    def rate(values: Sequence[Tensor]) -> Band:
-        return share_band(torch.cat(list(values), 1).T)
+    def joined(values: Callable[[EpsilonNumbers], Tensor]) -> Tensor:
+        return torch.cat([values(study)[..., rows] for study, rows in zip(each, open_, strict=True)], -1)
 
-    def band(values: Sequence[Tensor]) -> Band:
-        return bootstrap_band(torch.cat(list(values), 1).T.double(), seed=seed)
+    def rate(values: Callable[[EpsilonNumbers], Tensor]) -> Band:
+        return share_band(joined(values).T)
 
-    smallest = torch.cat([study.smallest for study in each])
+    def band(who: str, name: str) -> Band:
+        rows = joined(lambda study: study.shift["old"][who][name]).T.double()
+        return _known_band(rows, seed) if bool(rows.isnan().any()) else bootstrap_band(rows, seed=seed)
+
+    smallest = joined(lambda study: study.smallest)
     turned = smallest[~smallest.isnan()]
-    names = each[0].shift["old"]["attack"]
-    attacked, noise = (torch.cat([study.norms[who] for study in each], 1) for who in WHO)
+    attacked, noise = joined(lambda study: study.norms["attack"]), joined(lambda study: study.norms["noise"])
     return SecurityCurve(
         epsilons=each[0].epsilons,
-        success=rate([study.success for study in each]),
-        survives_png=rate([study.survives_png for study in each]),
-        noise_turns=rate([study.noise_turns for study in each]),
-        shift={who: {n: band([study.shift["old"][who][n] for study in each]) for n in names} for who in WHO},
+        success=rate(lambda study: study.success),
+        survives_png=rate(lambda study: study.survives_png),
+        noise_turns=rate(lambda study: study.noise_turns),
+        shift={who: {name: band(who, name) for name in each[0].shift["old"]["attack"]} for who in WHO},
         smallest=bootstrap_mean(turned, seed=seed) if len(turned) else None,
         never=int(smallest.isnan().sum()),
+        already=sum(int(study.already.sum()) for study in each),
         shortfall=shortfall(attacked, noise, each[0].norm),
+        blank=int(joined(lambda study: study.shift["old"]["attack"]["spearman"]).isnan().sum()),
     )
+
+
+def _known_band(rows: Tensor, seed: int) -> Band:
+    """`bootstrap_band` of rows (n,E), each position over the images that have a value there; NaN where none has."""
+    columns = [column[~column.isnan()] for column in rows.T]
+    found = [
+        bootstrap_mean(column, seed) if len(column) else Interval(math.nan, math.nan, math.nan, 0) for column in columns
+    ]
+    mean, low, high = torch.tensor([(each.mean, each.low, each.high) for each in found], dtype=torch.float64).T
+    return Band(mean, low, high, len(rows))
 
 
 def _new_class(attacked: tuple[AttackResult, ...], targeted: bool) -> Tensor:
@@ -368,12 +455,19 @@ def _aim(classifier: Classifier, target: Tensor, targeted: bool, labels: Any) ->
 
 
 def _protocol(
-    attack: str, params: Attack, epsilons: Tensor, explanation: Mapping[str, str | None], seed: int, aim: str
+    attack: str,
+    params: Attack,
+    epsilons: Tensor,
+    explanation: Mapping[str, Any],
+    seed: int,
+    aim: str,
+    output: Output,
 ) -> Protocol:
     settings = {
         "attack": attack,
         **dataclasses.asdict(params),  # type: ignore[call-overload]
         "aim": aim,
+        "output": str(output),
         "epsilons": epsilons.tolist(),
         **explanation,
         "seed": seed,
@@ -390,10 +484,14 @@ def _protocol(
         start = f"{'one random start' if restarts == 1 else f'{restarts} random starts'}, the same for all epsilons, "
     layer = explanation["layer"]
     maps = METHODS.get(str(explanation["method"])).title + (f" at {layer}" if layer else "")
+    decides = f" Success: {output.decision}." if output is Output.SIGMOID else ""
     count = "1 epsilon" if len(epsilons) == 1 else f"{len(epsilons)} epsilons"
+    loss = f", {settings['loss']} loss" if "loss" in settings else ""
+    kept = ", at each the best found there or at a smaller one (envelope)" if settings["envelope"] else ""
     return Protocol(
         f"{attack}{steps}-{params.norm}",
         settings,
-        f"{title}{steps} in the {'L-infinity' if linf else 'L2'} ball{size}, {aim}, {count} in pixel units "
-        f"of [0, 1], {start}seed {seed}; control: random noise of equal norm; explanation: {maps}.",
+        f"{title}{steps} in the {'L-infinity' if linf else 'L2'} ball{size}{loss}, {aim}, {count} in pixel "
+        f"units of [0, 1]{kept}, {start}seed {seed}; control: random noise of equal norm; explanation: {maps}."
+        f"{decides}",
     )

@@ -28,6 +28,8 @@ from xai.gan.images import SHARE
 from xai.gan.saved import Generator, load_generator
 from xai.gan.settings import LAPTOP, SIZES
 from xai.models.store import load_model, model_spec
+from xai.params import check_bounds
+from xai.public import public
 from xai.runs import RunFolder, Status
 from xai.settings import resolve_device
 from xai.studies._augmentation_arm import ARMS, Found, Looked, Terms, Unit, check_arms, do_unit, read_unit
@@ -40,15 +42,38 @@ from xai.studies._augmentation_data import (
     synthesise,
     synthetic_labels,
 )
-from xai.studies._augmentation_summary import SHOWN, Study, examples, open_study, summarise
+from xai.studies._augmentation_summary import (
+    SHOWN,
+    Study,
+    compared,
+    examples,
+    open_study,
+    rises,
+    summarise,
+    undertrained,
+    undertrained_sentence,
+)
 from xai.studies._augmentation_tested import chosen_ratio
+from xai.studies._together import together_of
 from xai.studies.gan_training import GanRequest, train_gan
 from xai.training import Images, Stored
 from xai.training.features import precision_of
 from xai.training.pictures import Pictures
 from xai.types import Run
 
-__all__ = ["ARMS", "SHOWN", "AugmentRequest", "Study", "augment", "check_classes", "open_study"]
+__all__ = [
+    "ARMS",
+    "SHOWN",
+    "AugmentRequest",
+    "Study",
+    "augment",
+    "check_classes",
+    "compared",
+    "open_study",
+    "rises",
+    "undertrained",
+    "undertrained_sentence",
+]
 
 RATIOS = (20, 50, 75, 100, 125)
 PERCENTS = (100, 50, 25, 10)
@@ -84,13 +109,13 @@ class AugmentRequest:
     ratios: tuple[int, ...] = RATIOS
     percents: tuple[int, ...] = PERCENTS
     everywhere: bool = False
-    seeds: int = 3
-    steps: int = 600
-    batch: int = 32
+    seeds: int = field(default=3, metadata={"min": 1, "max": 1000})
+    steps: int = field(default=600, metadata={"min": 1, "max": 1_000_000})
+    batch: int = field(default=32, metadata={"min": 1, "max": 4096})
     learning_rate: float = 0.0
-    rounds: int = 12
+    rounds: int = field(default=12, metadata={"min": 1, "max": 1000})
     generators: tuple[str, ...] = ()
-    generator_steps: int = 0
+    generator_steps: int = field(default=0, metadata={"min": 0, "max": 100_000_000})
     size: int = 64
     share: float = SHARE
     split_seed: int = 0
@@ -98,22 +123,13 @@ class AugmentRequest:
     truncation: float | None = None
     pretrained: str = ""
     method: str = "gradcam"
-    look: int = 200
+    look: int = field(default=200, metadata={"min": 1, "max": 10_000})
     precision: str = "float32"
 
     def __post_init__(self) -> None:
         """Raises `InputError` for what cannot be done."""
         check_arms(self.arms)
-        for name, least in (
-            ("seeds", 1),
-            ("steps", 1),
-            ("batch", 1),
-            ("rounds", 1),
-            ("generator_steps", 0),
-            ("look", 1),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; give {least} or more.")
+        check_bounds(self)
         for name, low, high in (("ratios", 1, 1000), ("percents", 1, 100)):
             values = getattr(self, name)
             for value in values:
@@ -161,6 +177,7 @@ def check_classes(data: DataSet) -> None:
         raise InputError(f"{data.name} has fewer than 2 classes; give images in at least 2 class folders.")
 
 
+@public
 def augment(
     request: AugmentRequest,
     out: Path,
@@ -295,6 +312,8 @@ class _Job:
         run: Run,
     ) -> _Job:
         size = check_generators(generators, data.classes) if generators else request.size
+        together = together_of(folder, data, run.aside(), begun=any((folder.path / "units").glob("*")))
+        data = together.mark(data)
         shares = read_shares(data, generators, size, request.share, request.split_seed, request.validation, run.aside())
         looked = _looked(request, data, shares, generators, run)
         return cls(request, terms, shares, tuple(generators), looked, folder, run)

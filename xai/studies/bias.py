@@ -20,8 +20,10 @@ from xai.explain._spec import METHODS
 from xai.explain.call import attribute, check_applies
 from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
+from xai.outputs import Output
 from xai.provenance import versions
-from xai.statistics import Interval, bootstrap_mean, compare, wilson
+from xai.public import public
+from xai.statistics import Interval, bootstrap_mean, compare, less, wilson
 from xai.studies._bias_subjects import Subjects, Swap
 from xai.studies._bias_verdict import verdict
 from xai.types import Run
@@ -30,9 +32,13 @@ BATCH = 32
 """Images a forward pass, and of one call of a method."""
 
 ALIGNED = (
-    "Aligned: the cue has the value that goes with the class; in one's own data the group is the one that most of the "
-    "class's images are of, and all are aligned where none is rarer."
+    "Aligned: the cue has the value that goes with the class; in one's own data, the group is more frequent in the "
+    "class than in the other classes, conflicting: less frequent. Neither is told where the data do not show (95 %) "
+    "that classes differ in their groups."
 )
+
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+"""The mean of no image."""
 
 PROTOCOL = (
     "Accuracy and flips: share of images with its 95 % Wilson interval. Gap: best less worst group (picked on the same "
@@ -41,7 +47,7 @@ PROTOCOL = (
     "class first predicted. Reliance: mean fall of the probability of the class that the cue's value speaks for (where "
     "nobody knows it, of the class first predicted) when it is swapped; 1 decides alone, 0 plays no role. Shares: "
     "positive mass of the map of the predicted class inside the region, less the region's share of the area, paired by "
-    "image. Means with 95 % percentile bootstrap intervals over images (2000 resamples)."
+    "image; blank maps are left out. Means with 95 % percentile bootstrap intervals over images (2000 resamples)."
 )
 
 
@@ -71,7 +77,10 @@ class Reliance:
 
 @dataclass(frozen=True)
 class Share:
-    """Explanation inside a region over the images that show it: its share, the area's, and the paired difference."""
+    """Explanation inside a region over the images that show it: its share, the area's, and the paired difference.
+
+    blank: maps among them that point nowhere; they have no share and are left out.
+    """
 
     method: str
     region: str
@@ -152,9 +161,10 @@ class Audit:
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> Audit:
-        """The audit as `plain` wrote it."""
-        return cls(
-            **{name: saved[name] for name in ("cue", "images", "synthetic", "how", "verdict", "provenance")},
+        """The audit as `plain` wrote it; the verdict is told anew from its numbers, in the words of today."""
+        found = cls(
+            **{name: saved[name] for name in ("cue", "images", "synthetic", "how", "provenance")},
+            verdict="",
             classes=tuple(saved["classes"]),
             groups=tuple(Group(**{**each, "accuracy": _interval(each["accuracy"])}) for each in saved["groups"]),
             aligned=None if saved["aligned"] is None else _interval(saved["aligned"]),
@@ -163,6 +173,7 @@ class Audit:
             shares=tuple(Share(**_intervals(each, "share", "chance", "beyond")) for each in saved["shares"]),
             rows=tuple(saved["rows"]),
         )
+        return replace(found, verdict=verdict(found))
 
 
 def check_methods(methods: Sequence[str], classifier: Classifier | None = None) -> None:
@@ -178,6 +189,7 @@ def check_methods(methods: Sequence[str], classifier: Classifier | None = None) 
             check_applies(classifier, name)
 
 
+@public
 def audit(
     classifier: Classifier, subjects: Subjects, methods: Sequence[str] = ("gradcam",), run: Run | None = None
 ) -> Audit:
@@ -203,7 +215,7 @@ def audit(
         cue=subjects.cue,
         images=len(subjects),
         synthetic=subjects.synthetic,
-        how=subjects.how,
+        how="; ".join(filter(None, (subjects.how, _answers(classifier, before)))),
         classes=tuple(classifier.labels),
         groups=group_accuracy(subjects, right, classifier.labels),
         aligned=_accuracy(right[subjects.aligned]),
@@ -216,6 +228,7 @@ def audit(
             "model": classifier.name,
             "weights": classifier.weights,
             "fingerprint": classifier.fingerprint,
+            "output": str(classifier.output),
             "seed": run.seed,
             "device": str(classifier.device),
             "threads": torch.get_num_threads(),
@@ -236,18 +249,6 @@ def group_accuracy(subjects: Subjects, right: Tensor, labels: Sequence[str]) -> 
     )
 
 
-def less(a: Interval, b: Interval) -> Interval:
-    """The difference a - b of two shares from different images, with an interval from their Wilson intervals.
-
-    a - b -+ the root of the squared distances of the ends that lie that way; n counts the images of both. Source:
-    Newcombe, Interval estimation for the difference between independent proportions, Statistics in Medicine 1998, 10.
-    """
-    mean = a.mean - b.mean
-    low = mean - math.hypot(a.mean - a.low, b.high - b.mean)
-    high = mean + math.hypot(a.high - a.mean, b.mean - b.low)
-    return Interval(mean, low, high, a.n + b.n, a.level)
-
-
 def effect(swap: Swap, before: Tensor, after: Tensor, seed: int = 0) -> Reliance:
     """Flips, movement and reliance from the probabilities (M,K) of the images before and after the swap."""
     answer = before.argmax(1)
@@ -265,27 +266,28 @@ def explanation_shares(
     classifier: Classifier, subjects: Subjects, method: str, target: Tensor, run: Run
 ) -> tuple[Share, ...]:
     """The positive mass of each map inside every region, against the region's share of the area, paired by image."""
-    maps, blank = [], []
+    maps = []
     for start in range(0, len(subjects), BATCH):
         x = subjects.x[start : start + BATCH]
         found = attribute(classifier, x, method, target[start : start + BATCH], run=run.quiet())
         maps.append(found.maps())
-        blank += [bool(reason) for reason in found.facts["blank"]]
         run.report(min(start + BATCH, len(subjects)), len(subjects))
-    return shares_of(method, torch.cat(maps), torch.tensor(blank), subjects.regions, run.seed)
+    return shares_of(method, torch.cat(maps), subjects.regions, run.seed)
 
 
-def shares_of(
-    method: str, maps: Tensor, blank: Tensor, regions: Mapping[str, Tensor], seed: int = 0
-) -> tuple[Share, ...]:
-    """As `explanation_shares`, from maps (N,H,W); blank (N,) bool. Images without a region are left out of its row."""
+def shares_of(method: str, maps: Tensor, regions: Mapping[str, Tensor], seed: int = 0) -> tuple[Share, ...]:
+    """As `explanation_shares`, from maps (N,H,W). Images without a region, and blank maps, are left out of its row."""
     found = []
     for region, masks in regions.items():
         there = masks.flatten(1).any(1)
         if not bool(there.any()):
             continue
         scores = energy(maps[there], masks[there])
-        share, chance = scores.values.double(), scores.facts["chance"].double()
+        blank = scores.values.isnan()
+        if bool(blank.all()):
+            found.append(Share(method, region, NOTHING, NOTHING, NOTHING, 0, int(blank.sum())))
+            continue
+        share, chance = (each.double()[~blank] for each in (scores.values, scores.facts["chance"]))
         paired = compare(share, chance, seed=seed)
         found.append(
             Share(
@@ -295,19 +297,30 @@ def shares_of(
                 bootstrap_mean(chance, seed),
                 paired.difference,
                 paired.wins,
-                int(blank[there].sum()),
+                int(blank.sum()),
             )
         )
     return tuple(found)
 
 
 def _probabilities(classifier: Classifier, x: Tensor, run: Run) -> Tensor:
-    """Softmax probabilities (N,K) float64."""
+    """Probabilities (N,K) float64."""
     parts = []
     for start in range(0, len(x), BATCH):
         parts.append(classifier.predict(x[start : start + BATCH], run))
         run.report(min(start + BATCH, len(x)), len(x))
-    return torch.cat(parts).double().softmax(1)
+    return classifier.output.probabilities(torch.cat(parts).double())
+
+
+def _answers(classifier: Classifier, probabilities: Tensor) -> str:
+    """What counts as the answer of a network with independent sigmoids; "" for one that answers with one class."""
+    if classifier.output is not Output.SIGMOID or classifier.module.single:
+        return ""
+    none = int((probabilities < 0.5).all(1).sum())
+    return (
+        "each class has a sigmoid of its own, and the class of the largest probability counts as the answer, also "
+        f"where none reaches 0.5 ({none} of {len(probabilities)} images)"
+    )
 
 
 def _accuracy(right: Tensor) -> Interval | None:

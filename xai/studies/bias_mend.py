@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,30 @@ import torch
 
 from xai.data._spec import DataSet, Problem
 from xai.data.call import open_dataset
-from xai.data.split import stratified_split
+from xai.data.split import SEEN, Split, given_split, stratified_split, unseen
 from xai.errors import InputError
 from xai.files import write_atomic
 from xai.models.classifier import Classifier
 from xai.models.store import load_model
+from xai.params import check_bounds
+from xai.public import public
 from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies._bias_subjects import Subjects
 from xai.studies._bias_train import ARMS, Experiment, even_weights, same_everywhere
+from xai.studies._together import together_of
 from xai.studies.bias import PROTOCOL, audit
 from xai.studies.bias_own import Grouped, OwnRequest, check_audit, check_classes, grouped, subjects_of
 from xai.studies.bias_run import piece_json, piece_path, save_network
 from xai.training import Images, Streamed, build_network, fit, open_pictures
 from xai.types import Run
+from xai.words import counted
 
 SHARE = 0.7
-"""Share of the images of each class and group that networks are trained on; the others are what every audit asks."""
+"""Share of the images of each class and group that networks are trained on; the others are what every audit asks.
+
+Copies of one picture are on one side, and folders called train, validation and test are taken as they are.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,11 @@ class MendRequest:
     """
 
     own: OwnRequest
-    seeds: int = 3
-    epochs: int = 20
+    seeds: int = field(default=3, metadata={"min": 1, "max": 1000})
+    epochs: int = field(default=20, metadata={"min": 1, "max": 100_000})
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        check_bounds(self)
 
     @property
     def given(self) -> bool:
@@ -73,8 +78,10 @@ class _Parts:
     held: Grouped
     validation: Images | Streamed
     problems: tuple[Problem, ...]
+    sides: str
 
 
+@public
 def mend_own(
     request: MendRequest, out: Path, resume: bool = False, device: str = "auto", run: Run | None = None
 ) -> dict[str, Any]:
@@ -89,14 +96,16 @@ def mend_own(
     given = load_model(own.model, own.weights, chosen) if request.given else None
     if given is not None:
         check_classes(data, given)
-    elif len(data.classes) < 2:
-        raise InputError(f"{data.name} has {len(data.classes)} classes; mending trains on a folder for each of two.")
+    else:
+        data.check_labels()
     model = own.model if given is None else given.name
     config = {"kind": "audit-bias", **request.plain(), "data_fingerprint": data.fingerprint}
     folder = RunFolder.create(out, {**config, "fingerprint": given.fingerprint if given else ""}, resume)
     here = replace(run or Run(), device=chosen, seed=own.seed)
     with same_everywhere(model), folder.working(here, chosen) as work:
-        parts = _split(request, data, model, work.part(0, 10, 100, "reading"), {item.key for item in whole.items})
+        parts = _split(
+            request, data, model, work.part(0, 10, 100, "reading"), {item.key for item in whole.items}, folder
+        )
         wanted = [Experiment(arm=arm, seed=own.seed + index, model=model, epochs=request.epochs)
                   for index in range(request.seeds) for arm in ARMS]  # fmt: skip
         pieces = []
@@ -136,9 +145,17 @@ def even_places(groups: Sequence[object], generator: torch.Generator) -> list[in
     return found
 
 
-def _split(request: MendRequest, data: DataSet, model: str, run: Run, known: set[str]) -> _Parts:
+def _two_sides(data: DataSet, given: Split) -> Split:
+    """What the folders give: the train folder, and the others, on which every audit is, without copies of the former.
+
+    Raises what `unseen` raises.
+    """
+    return Split(given.train, unseen(data, given.train, sorted((*given.validation, *given.test))))
+
+
+def _split(request: MendRequest, data: DataSet, model: str, run: Run, known: set[str], folder: RunFolder) -> _Parts:
     own = request.own
-    whole = grouped(own, data, run.part(0, 1, 3), known)
+    whole = grouped(own, data, run.part(0, 1, 4), known)
     found = whole.part([place for place, group in enumerate(whole.groups) if group])  # "": it cannot be read
     unread = [item.key for item, group in zip(whole.items, whole.groups, strict=True) if not group]
     pairs = [(item.label or 0, group) for item, group in zip(found.items, found.groups, strict=True)]
@@ -150,17 +167,35 @@ def _split(request: MendRequest, data: DataSet, model: str, run: Run, known: set
         )
     names = tuple(f"{data.classes[label]}, {group}" for label, group in kinds)
     items = tuple(replace(item, label=kinds.index(pair)) for item, pair in zip(found.items, pairs, strict=True))
-    split = stratified_split(replace(data, items=items, classes=names), SHARE, own.seed)
+    pairs_of = replace(data, items=items, classes=names)
+    begun = any((folder.path / "pieces").glob("*.json"))
+    together = together_of(folder, pairs_of, run.part(1, 1, 4), begun=begun)
+    marked = together.mark(pairs_of)
+    given = given_split(marked)
+    split = stratified_split(marked, SHARE, own.seed) if given is None else _two_sides(marked, given)
     sight = load_model(model, Experiment(model=model).weights, "cpu")
     held = found.part(split.validation)
     check_audit(own, held, sight)
     opened = [
-        open_pictures([found.items[place] for place in places], sight, run.part(1 + index, 1, 3), own.view)
+        open_pictures([found.items[place] for place in places], sight, run.part(2 + index, 1, 4), own.view)
         for index, places in enumerate((split.train, split.validation))
     ]
     groups = tuple(pairs[split.train[place]] for place in sorted(opened[0].where))
-    problems = (*(Problem(key, "cannot be read") for key in unread), *opened[0].problems)
-    return _Parts(data, opened[0].pictures, groups, held, opened[1].pictures, problems)
+    copies = set(range(len(found.items))) - {*split.train, *split.validation}
+    problems = (
+        *(Problem(key, "cannot be read") for key in unread),
+        *(Problem(found.items[place].key, SEEN) for place in sorted(copies)),
+        *opened[0].problems,
+    )
+    sides = "copies of one picture on one side"
+    if given is not None:
+        sides = "the folders as they are given"
+        if copies:
+            show = "shows" if len(copies) == 1 else "show"
+            sides += f", without {len(copies)} that {show} the same picture as a training image"
+    if count := len(together.copies):
+        sides += f" ({counted(count, 'picture is', 'pictures are')} there more than once)"
+    return _Parts(data, opened[0].pictures, groups, held, opened[1].pictures, problems, sides)
 
 
 def _piece(request: MendRequest, each: Experiment, parts: _Parts, folder: RunFolder, run: Run) -> dict[str, Any]:
@@ -212,7 +247,7 @@ def _summary(
         "kind": "audit-bias",
         "protocol": PROTOCOL,
         "data": f"{data.name}: {data.sentence}; {parts.held.told}; networks trained on {len(parts.groups)} of the "
-        f"images, every audit on the other {len(parts.held.items)}{seen}",
+        f"images, every audit on the other {len(parts.held.items)}, {parts.sides}{seen}",
         "request": request.plain(),
         "base": {
             "experiment": None,

@@ -14,6 +14,7 @@ from xai.data.pets import pet_of
 from xai.errors import InputError
 from xai.models.classifier import VIEWS, Classifier
 from xai.models.store import load_model
+from xai.public import public
 from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies._bias_groups import FOLDERS, groups_of, with_masks
@@ -56,6 +57,7 @@ class OwnRequest:
         }
 
 
+@public
 def audit_own(
     request: OwnRequest, out: Path, resume: bool = False, device: str = "auto", run: Run | None = None
 ) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def audit_own(
 def check_classes(data: DataSet, classifier: Classifier) -> tuple[int, ...]:
     """The classifier's class of every class of the data; raises `InputError` where there are none, or they differ."""
     if not data.classes:
-        raise InputError(f"{data.name} has no labels; an audit needs a folder for each class.")
+        data.check_labels(needed=1)
     found = data.class_map(classifier.labels)
     if found is None:
         raise InputError(

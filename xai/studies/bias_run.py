@@ -15,14 +15,16 @@ from typing import Any
 import torch
 
 from xai.data._pet_factors import CUES, Cue
+from xai.data._synthetic import MOST
 from xai.data.pets import balanced_pets
-from xai.errors import InputError
 from xai.explain.call import applicability, attribute
 from xai.files import write_atomic
 from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
 from xai.models.exported import PLACE, write_network
 from xai.models.store import load_model
+from xai.params import check_bounds
+from xai.public import public
 from xai.runs import RunFolder
 from xai.settings import resolve_device
 from xai.studies import _bias_detector as detector
@@ -58,14 +60,12 @@ class BiasRequest:
     sweep: bool = False
     mend: bool = False
     detector: bool = False
-    seeds: int = 3
-    per_group: int = 50
+    seeds: int = field(default=3, metadata={"min": 1, "max": 1000})
+    per_group: int = field(default=50, metadata={"min": 1, "max": MOST})
     methods: tuple[str, ...] = ("gradcam",)
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "per_group"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        check_bounds(self)
         check_methods(self.methods)
 
     def pieces(self) -> dict[str, Experiment]:
@@ -93,6 +93,7 @@ class BiasRequest:
         return {"kind": "audit-bias", **asdict(self), "methods": list(self.methods)}
 
 
+@public
 def study_bias(
     request: BiasRequest, out: Path, resume: bool = False, device: str = "auto", run: Run | None = None
 ) -> dict[str, Any]:
@@ -191,13 +192,16 @@ def _readings(
             [attribute(classifier, x[i : i + BATCH], method, run=inner).maps() for i in range(0, len(x), BATCH)]
         )
         scores = energy(maps, mask)
+        known = ~scores.values.isnan()
+        if not bool(known.any()):
+            continue  # all its maps are blank: nothing to read
         readings.append(
             Reading(
                 experiment.name,
                 experiment.cue,
                 method,
-                float(scores.values.mean()),
-                float(scores.facts["chance"].mean()),
+                float(scores.values[known].mean()),
+                float(scores.facts["chance"][known].mean()),
                 truth.score.mean,
             )
         )

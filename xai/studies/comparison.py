@@ -23,6 +23,7 @@ from xai.explain._spec import METHODS
 from xai.explain.call import attribute, make_explainer
 from xai.models.classes import is_place, target_classes
 from xai.models.classifier import Classifier
+from xai.public import public
 from xai.similarity import pearson, ranks
 from xai.types import Attribution, Run
 
@@ -72,6 +73,7 @@ class Cost:
     seconds: float
 
 
+@public
 def compare(
     classifiers: Sequence[Classifier],
     x: Tensor | Image.Image | Sequence[Image.Image],
@@ -128,12 +130,14 @@ def each_tile(
     run.report(total, total, "")
 
 
-def agreement(explained: Sequence[Attribution]) -> Tensor:
+def agreement(explained: Sequence[Attribution], signed: bool = False) -> Tensor:
     """Spearman's rank correlation between the maps of every two attributions, image by image: (N,A,A) in [-1, 1].
 
-    Maps are compared signed, as they are, at the input size; constant maps as in `xai.similarity.pearson`.
+    Maps are compared at the input size by the size of their values: Grad-CAM and Guided Grad-CAM, one a factor of the
+    other, agree on the place while the finer one changes its sign from pixel to pixel. signed: as they are. NaN beside
+    a constant map.
     """
-    maps = [each.maps() for each in explained]
+    maps = [each.maps() if signed else each.maps().abs() for each in explained]
     ordered = torch.stack([ranks(each.flatten(1)).view(each.shape) for each in maps])  # (A,N,H,W), each sorted once
     return torch.stack([torch.stack([pearson(one, two) for two in ordered], -1) for one in ordered], -2)
 
@@ -187,7 +191,7 @@ def forward_seconds(classifier: Classifier, run: Run | None = None) -> float:
         known = _forward.get(classifier)
     if known is not None:
         return known
-    size = 1 if classifier.device.type == "cpu" else DEFAULT_BATCH[classifier.device.type]
+    size = 1 if classifier.device.type == "cpu" else DEFAULT_BATCH.get(classifier.device.type, DEFAULT_BATCH["cpu"])
     times: list[float] = []
     with classifier.lease(run) as module, torch.no_grad():
         x = torch.full((size, 3, *classifier.input_size), 0.5, device=classifier.device, dtype=module.mean.dtype)
@@ -203,8 +207,8 @@ def forward_seconds(classifier: Classifier, run: Run | None = None) -> float:
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
 
 
 def _explainer(method: str, layer: str | None, params: Params | None) -> Any:

@@ -15,7 +15,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from xai.batching import check_batch
 from xai.data._spec import DataSet, Problem
 from xai.data.call import open_dataset
-from xai.data.loader import Batch, read_batches
+from xai.data.loader import Batch, check_workers, read_batches
 from xai.errors import InputError, XaiError
 from xai.files import safe_name, write_atomic
 from xai.metrics.curves import precision_error
 from xai.models.classifier import Classifier, check_view
 from xai.models.store import load_model
+from xai.params import check_bounds
+from xai.public import public
 from xai.runs import RunFolder
-from xai.settings import resolve_device
 from xai.studies._measure import SCHEMA, Recipe, Seen, look, measure, network_name, refusal
 from xai.studies._summary import summarise
 from xai.studies._team import Team
@@ -65,9 +67,14 @@ class Request:
     layout: str = "auto"
     view: str = "crop"
     images: int | None = None
-    chunk: int | None = None
+    chunk: int | None = field(default=None, metadata={"min": 1, "max": 1024})
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for a number out of its bounds."""
+        check_bounds(self)
 
 
+@public
 def evaluate(
     request: Request,
     out: Path,
@@ -86,7 +93,7 @@ def evaluate(
     run = run or Run()
     team = team or Team.of_environment()
     with team.together():
-        chosen = _device(device, team)
+        chosen = team.device(device)
         job = _Job.of(_cut(request, out, chosen), chosen, workers, batch)
         folder = _folder(job, out, resume, team)
         if team.rank > 0:
@@ -107,19 +114,9 @@ def evaluate(
         return result
 
 
-def _device(name: str, team: Team) -> torch.device:
-    """Where this process computes: of several on GPUs that nobody has numbered, each has its own."""
-    said = (name == "auto" and os.environ.get("XAI_DEVICE")) or name
-    chosen = resolve_device(name)
-    own = team.size > 1 and chosen.type == "cuda" and said in ("auto", "cuda")
-    return resolve_device(f"cuda:{team.local}") if own else chosen
-
-
 def _cut(request: Request, out: Path, device: torch.device) -> Request:
     """The request with its chunk size settled; a run that exists keeps its own, whatever device goes on with it."""
     if request.chunk is not None:
-        if request.chunk < 1:
-            raise InputError(f"chunk is {request.chunk}; give 1 or more images.")
         return request
     if (out / "config.json").is_file():
         return dataclasses.replace(request, chunk=RunFolder(out).config().get("chunk"))
@@ -141,6 +138,8 @@ class _Job:
     @classmethod
     def of(cls, request: Request, chosen: torch.device, workers: int | None, batch: int | None) -> _Job:
         check_view(request.view)
+        check_batch(batch, chosen)
+        check_workers(workers)
         data = open_dataset(request.data, request.layout)
         if request.images is not None:
             data = data.sample(request.images, request.recipe.seed)
@@ -337,6 +336,7 @@ def _bf16_errors(job: _Job, run: Run) -> dict[str, Any]:
     return errors
 
 
+@public
 def open_results(out: Path) -> Faithfulness:
     """The result of a finished run, for figures and tables; raises `InputError` where it is not finished."""
     folder = RunFolder.open(out)
@@ -344,8 +344,12 @@ def open_results(out: Path) -> Faithfulness:
     if not path.is_file():
         raise InputError(f"{out} has no results yet (it is {folder.status().state}); wait, or resume it.")
     config, summary = folder.config(), folder.summary()
+    try:
+        rows = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} is damaged; write it again by evaluate ... --out {out} --resume.") from error
     return Faithfulness(
-        pq.read_table(path),
+        rows,
         recipe_of(config["recipe"]),
         [Refused(**each) for each in summary["refused"]],
         [Problem(**each) for each in summary["left_out"]],
@@ -355,4 +359,4 @@ def open_results(out: Path) -> Faithfulness:
 def recipe_of(saved: Mapping[str, Any]) -> Recipe:
     """The recipe as config.json keeps it."""
     lists = {name: tuple(saved[name]) for name in ("methods", "baselines")}
-    return Recipe(**{**saved, **lists})
+    return Recipe(**{"draws": 0, **saved, **lists})  # older runs drew none

@@ -23,6 +23,7 @@ from xai.explain._spec import METHODS
 from xai.metrics._engine import within
 from xai.metrics.curves import CURVES
 from xai.models.classifier import Classifier
+from xai.public import public
 from xai.studies._measure import BASELINES, SCORES, Recipe, Seen, look, measure, network_name
 from xai.studies._result import Faithfulness, MeanCurve, Refused, Score
 from xai.types import Run
@@ -67,6 +68,7 @@ class Flip:
     sentence: str
 
 
+@public
 def see(
     classifiers: Sequence[Classifier],
     images: DataSet | Sequence[Image.Image] | Sequence[Item],
@@ -152,6 +154,7 @@ def measured(
     )
 
 
+@public
 def faithfulness(
     classifiers: Sequence[Classifier],
     images: DataSet | Sequence[Image.Image] | Sequence[Item],

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from xai.data._spec import DataSet
 from xai.data.call import open_dataset
+from xai.data.together import Together
 from xai.errors import InputError
 from xai.gan.agreement import agreement, train_judge
 from xai.gan.features import Extractor, inception, lite0
 from xai.gan.images import Pictures, Shares, labels_like, only_class, read_pictures, read_shares, split_places
 from xai.gan.judge import Quality, judge
-from xai.gan.sample import generate, latents
+from xai.gan.sample import check_samples, generate, latents
 from xai.gan.saved import Generator
+from xai.public import public
 from xai.types import Run
 
 SAMPLES = 1000
@@ -28,7 +30,12 @@ def data_of(made: Generator, data: str = "") -> DataSet:
     for name in ("data", "share", "split_seed", "train_fingerprint"):
         if name not in made.facts:
             raise InputError(f"the generator does not tell its {name}; give one that xai gan train has saved.")
-    return only_class(open_dataset(data or made.facts["data"]), made.facts.get("only", ""))
+    return marked_for(made, only_class(open_dataset(data or made.facts["data"]), made.facts.get("only", "")))
+
+
+def marked_for(made: Generator, data: DataSet) -> DataSet:
+    """The data set with the copies of one picture that the generator's training kept on one side."""
+    return Together.of(made.facts).mark(data)
 
 
 def first_pictures(made: Generator, count: int, run: Run, data: str = "") -> Pictures:
@@ -68,6 +75,7 @@ def extractor_of(name: str, run: Run) -> Extractor:
     return lite0(run.device) if name == "lite0" else inception(run.device)
 
 
+@public
 def judge_generator(
     made: Generator,
     run: Run,
@@ -77,6 +85,7 @@ def judge_generator(
     truncation: float | None = None,
 ) -> tuple[Quality, Tensor, Tensor]:
     """(quality, samples, their labels) of `count` samples with seeds 0 .. count - 1, the classes as in the data."""
+    check_samples(made, count)
     features = extractor_of(extractor, run)
     shares = shares_of(made, run, data)
     if not made.classes:

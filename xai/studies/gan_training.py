@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from xai.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from xai.data._spec import DataSet
+from xai.data._spec import DataSet, Problem
 from xai.data.call import open_dataset
+from xai.data.split import SEEN
+from xai.data.together import Together
 from xai.errors import InputError
 from xai.files import write_atomic
 from xai.gan.images import SHARE, Pictures, Shares, check_held_out, only_class, read_shares, split_places
@@ -28,10 +30,12 @@ from xai.gan.settings import GanSettings
 from xai.gan.step import Trainer
 from xai.gan.train import Pace, Training
 from xai.gan.watch import collapse_warning, looks, plateau
+from xai.params import check_bounds
 from xai.provenance import versions
+from xai.public import public
 from xai.runs import RunFolder
-from xai.settings import resolve_device
 from xai.studies._team import Team
+from xai.studies._together import together_of
 from xai.types import Run
 
 PRECISIONS = ("auto", "float32", "bf16")
@@ -51,15 +55,20 @@ class GanRequest:
 
     data: str
     settings: GanSettings
-    steps: int
+    steps: int = field(metadata={"min": 1, "max": 100_000_000})
     only: str = ""
     conditional: bool = True
     share: float = SHARE
     split_seed: int = 0
     precision: str = "auto"
-    look: int = 500
+    look: int = field(default=500, metadata={"min": 1, "max": 100_000_000})
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for a number out of its bounds."""
+        check_bounds(self)
 
 
+@public
 def train_gan(
     request: GanRequest,
     out: Path,
@@ -75,12 +84,8 @@ def train_gan(
     where the training diverges.
     """
     run, team = run or Run(), team or Team.of_environment()
-    if request.steps < 1:
-        raise InputError(f"steps is {request.steps}; give 1 or more.")
-    if team.size > 1 and device == "auto" and torch.cuda.is_available():
-        device = f"cuda:{team.local}"
     with team.together("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"):
-        chosen = resolve_device(device)
+        chosen = team.device(device)
         data = only_class(open_dataset(request.data), request.only)
         Pace(look=request.look)  # what is wrong is said before there is a folder, which would be in the way of another
         check_held_out(len(split_places(data, request.share, request.split_seed)[1]))
@@ -94,9 +99,12 @@ def train_gan(
             team.wait()
             return None
         with folder.working(own, chosen) as working:
-            training, shares = _train(request, data, classes, precision, folder, working, team)
+            training, shares, together = _train(request, data, classes, precision, folder, working, team)
             team.wait()
-            return _finish(request, training, shares, folder, config, command)
+            used = {*shares.train.keys, *shares.held_out.keys}
+            copies = (Problem(item.key, SEEN) for item in data.items if item.key not in used)
+            problems = (*data.problems, *copies)
+            return _finish(request, training, shares, together, folder, config, command, problems)
 
 
 def _precision(asked: str, device: torch.device) -> str:
@@ -149,15 +157,18 @@ def _train(
     folder: RunFolder,
     run: Run,
     team: Team,
-) -> tuple[Training, Shares]:
-    shares = read_shares(data, request.settings.size, run.aside(), request.share, request.split_seed)
+) -> tuple[Training, Shares, Together]:
+    last = folder.path / "checkpoints" / "last.pt"
+    together = together_of(folder, data, run.aside(), begun=has_checkpoint(last), writes=team.rank == 0)
+    marked = together.mark(data)
+    check_held_out(len(split_places(marked, request.share, request.split_seed)[1]))
+    shares = read_shares(marked, request.settings.size, run.aside(), request.share, request.split_seed)
     seen = shares if classes else shares.unlabelled()
     trainer = Trainer(request.settings, len(classes), run, team.rank, team.size, precision, seen.train.counts)
     sink = _Sink(folder, team.rank)
     training = Training(trainer, seen.train, seen.held_out, sink, Pace(look=request.look))
-    last = folder.path / "checkpoints" / "last.pt"
     if has_checkpoint(last):
-        found = load_checkpoint(last, run.device)
+        found = load_checkpoint(last)
         training.load(found.state)
         sink.log(f"going on from step {trainer.done}. {found.note}".strip())
     else:
@@ -167,13 +178,20 @@ def _train(
             sink.log(f"{few} training images are smaller than {size} px and were enlarged")
         sink.real(shares.train)
     training.go(request.steps)
-    return training, shares
+    return training, shares, together
 
 
 def _finish(
-    request: GanRequest, training: Training, shares: Shares, folder: RunFolder, config: Mapping[str, Any], command: str
+    request: GanRequest,
+    training: Training,
+    shares: Shares,
+    together: Together,
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    command: str,
+    problems: Sequence[Problem],
 ) -> Generator:
-    """Write the averaged generator and the summary."""
+    """Write the averaged generator and the summary, which lists the files that were left out (`problems`)."""
     trainer = training.trainer
     seen = looks(folder.metrics())
     last = seen[-1] if seen else {}
@@ -187,6 +205,7 @@ def _finish(
         "train_fingerprint": shares.train.fingerprint,
         "share": request.share,
         "split_seed": request.split_seed,
+        "copies": [list(each) for each in together.copies],
         "steps": trainer.done,
         "images_seen": trainer.done * trainer.settings.batch,
         "seconds": training.seconds,
@@ -201,7 +220,8 @@ def _finish(
         save_discriminator(folder.path / GENERATOR, copy.deepcopy(trainer.d))
     warning = collapse_warning(last["distance_ratio"]) if last else ""
     told = {"last_look": last, "plateau": plateau(seen), "batch_parts": trainer.parts, "warning": warning}
-    folder.write("summary.json", {**facts, **told})
+    left_out = [dataclasses.asdict(each) for each in problems]
+    folder.write("summary.json", {**facts, **told, "left_out": left_out})
     return made
 
 

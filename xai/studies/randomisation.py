@@ -9,6 +9,7 @@ Saliency Maps, NeurIPS 2018 (cascading randomisation), https://arxiv.org/abs/181
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ from torch import Tensor
 from xai.explain._spec import METHODS
 from xai.explain.call import attribute
 from xai.models.classifier import Classifier
-from xai.similarity import spearman, ssim
+from xai.public import public
+from xai.similarity import is_constant, spearman, ssim
 from xai.studies._weight_stages import WeightStage, chosen_stages, shuffle, weight_stages
 from xai.types import Attribution, Protocol, Run
 
@@ -35,11 +37,12 @@ class RandomisationResult:
     trained network, spearman_abs: of their sizes, ssim: structural similarity of their sizes, each scaled to its own
     maximum; all (S,N). maps (S+1,N,H,W): the trained network's first. target (N,): the class that is explained
     throughout. probability (S+1,N): what the network gives it. overflowed (S,N) bool: the shuffled network gave no
-    finite map; it counts as blank.
+    finite map; it counts as blank. A blank map has no correlation: NaN.
 
     score (N,): the higher of both rank correlations, each averaged over the upper half of the stages; by then the
-    network has long forgotten the class, so an explanation of the class has to be another one. changes: the score's
-    mean over the images is below `THRESHOLD`.
+    network has long forgotten the class, so an explanation of the class has to be another one. Stages with a blank map
+    are left out; NaN where no stage is left. changes: the score's mean over the images that have one is below
+    `THRESHOLD`; None where none has.
     """
 
     method: str
@@ -52,12 +55,13 @@ class RandomisationResult:
     probability: Tensor
     overflowed: Tensor
     score: Tensor
-    changes: bool
+    changes: bool | None
     verdict: str
     protocol: Protocol
     provenance: Mapping[str, Any]
 
 
+@public
 def randomisation_check(
     classifier: Classifier,
     x: Tensor,
@@ -123,12 +127,16 @@ def _result(found: Sequence[Attribution], order: Sequence[WeightStage], run: Run
     sizes = _scaled(maps.abs())
     signed = torch.stack([spearman(each, maps[0]) for each in maps[1:]])
     unsigned = torch.stack([spearman(each, sizes[0]) for each in sizes[1:]])
+    blank = is_constant(maps)
     alike = torch.stack([ssim(each, sizes[0], data_range=1.0) for each in sizes[1:]])
+    alike = torch.where(blank[1:] | blank[0], math.nan, alike)
     chosen = found[0].target
     upper = (len(order) + 1) // 2
-    means = torch.stack([signed[:upper].mean(0), unsigned[:upper].mean(0)])
-    score = means.amax(0)
-    changes = float(score.mean()) < THRESHOLD
+    means = torch.stack([signed[:upper].nanmean(0), unsigned[:upper].nanmean(0)])
+    score = torch.where(means.isnan().all(0), math.nan, means.nan_to_num(-math.inf).amax(0))
+    known = score[~score.isnan()]
+    changes = float(known.mean()) < THRESHOLD if len(known) else None
+    lost = int(signed[:upper].isnan().sum())
     return RandomisationResult(
         method=found[0].method,
         stages=tuple(stage.name for stage in order),
@@ -141,7 +149,9 @@ def _result(found: Sequence[Attribution], order: Sequence[WeightStage], run: Run
         overflowed=~finite[1:],
         score=score,
         changes=changes,
-        verdict=_verdict(METHODS.get(found[0].method).title, changes, means.mean(1).tolist(), upper, len(order)),
+        verdict=_verdict(
+            METHODS.get(found[0].method).title, changes, means.nanmean(1).tolist(), upper, len(order), lost, len(score)
+        ),
         protocol=_protocol(len(order), run.seed),
         provenance=found[0].provenance,
     )
@@ -153,13 +163,21 @@ def _scaled(sizes: Tensor) -> Tensor:
     return sizes / torch.where(peak > 0, peak, 1)
 
 
-def _verdict(title: str, changes: bool, means: Sequence[float], upper: int, stages: int) -> str:
-    """The finding in one sentence, with the rule it follows."""
+def _verdict(
+    title: str, changes: bool | None, means: Sequence[float], upper: int, stages: int, lost: int, images: int
+) -> str:
+    """The finding in one sentence, with the rule it follows; lost: comparisons in the upper stages with a blank map."""
+    if changes is None:
+        return (
+            f"{title}: undecided. The trained network's map, or that of each of the upper {upper} of {stages} stages, "
+            "is blank, and a blank map has no correlation."
+        )
+    left = f" {lost} of {upper * images} comparisons there have a blank map and are left out." if lost else ""
     finding = "changes when the weights are shuffled" if changes else "hardly depends on the weights"
     return (
         f"{title}: the map {finding} (rank correlation with the trained network's map in the upper {upper} of {stages} "
         f"stages: {means[0]:.2f} signed, {means[1]:.2f} in size; the higher one, image by image, is on average "
-        f"{'below' if changes else 'not below'} {THRESHOLD})."
+        f"{'below' if changes else 'not below'} {THRESHOLD}).{left}"
     )
 
 
@@ -170,5 +188,5 @@ def _protocol(stages: int, seed: int) -> Protocol:
         settings,
         f"Cascading randomisation from the logits down in {stages} stages; the entries of each weight tensor, and of "
         f"the normalisations' statistics, are permuted (seed {seed}); Spearman and SSIM (11 x 11 Gaussian window) "
-        "against the trained network's map at the input size, for the same class.",
+        "against the trained network's map at the input size, for the same class. A blank map has no score.",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from xai.metrics.energy import energy
 from xai.models.classifier import Classifier
 from xai.statistics import Interval, bootstrap_mean
 from xai.studies._transfer_files import TransferResult
+from xai.training.difference import Difference, difference
 from xai.types import Run
+from xai.words import counted
 
 ORDERS = ("least sure first", "surest first", "as in the data set")
 TAGS = ("", "label is wrong", "hard to tell", "background", "to discuss")
@@ -166,15 +169,27 @@ def flips(*results: TransferResult, every: bool = False) -> tuple[Flip, ...]:
     return tuple(flip for flip in found if every or 0 < flip.right < len(results))
 
 
+def difference_of(first: TransferResult, second: TransferResult) -> Difference:
+    """How much two runs' figures differ over the images that both were validated on; raises what `flips` raises."""
+    common = [flip.rows for flip in flips(first, second, every=True)]
+    labels = [row.label for row, _ in common]
+    ours, theirs = ([pair[side].place for pair in common] for side in (0, 1))
+    return difference(labels, first.probabilities[ours], second.probabilities[theirs])
+
+
 @dataclass(frozen=True, eq=False)
 class Inside:
-    """How much of the maps lies on the object. share, chance: (N,) each; above: mean of share - chance."""
+    """How much of the maps lies on the object. share, chance: (N,) each; above: mean of share - chance.
+
+    keys: the N images whose map points somewhere. blank: images whose map does not, which have no share.
+    """
 
     method: str
     keys: tuple[str, ...]
     share: Tensor
     chance: Tensor
     above: Interval
+    blank: int
     protocol: str
 
 
@@ -244,13 +259,19 @@ def _shares(classifier: Classifier, items: Sequence[Item], method: str, view: st
 def _told(method: str, found: Sequence[_Share], run: Run) -> Inside:
     if not found:
         raise InputError("none of these images has a mask; choose a data set whose objects are known.")
+    blank = sum(math.isnan(each[1]) for each in found)
+    found = [each for each in found if not math.isnan(each[1])]
+    if not found:
+        raise InputError(f"every map of {method} is blank on these images; choose another method.")
     share, chance = torch.tensor([each[1:] for each in found], dtype=torch.float64).T
+    left = f"; {blank} blank map{'s are' if blank > 1 else ' is'} left out" if blank else ""
     said = (
         f"{method} for the predicted class; share of the map's positive mass inside the object's mask, less the mask's "
-        f"share of the picture (chance); mean over {len(found)} images with its 95 % bootstrap interval"
+        f"share of the picture (chance); mean over {counted(len(found), 'image')} with its 95 % "
+        f"bootstrap interval{left}"
     )
     keys = tuple(key for key, _, _ in found)
-    return Inside(method, keys, share, chance, bootstrap_mean(share - chance, run.seed), said)
+    return Inside(method, keys, share, chance, bootstrap_mean(share - chance, run.seed), blank, said)
 
 
 def packed(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from xai.errors import StorageError, WeightsError
-from xai.files import storage_error
+from xai.files import temporary_folder, write_atomic
 from xai.models.exported import CARD, PLACE, TENSORS, read_file, read_network
 from xai.run_control import TITLE_LENGTH, new_run
 from xai.run_files import Status
@@ -20,15 +19,13 @@ def take_network(data: bytes, name: str) -> Path:
     Everything in it is checked first. Raises `WeightsError` for what is no such zip or damaged, `StorageError` where
     there is no room.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "network.zip"
+    with temporary_folder() as folder:
+        file = folder / "network.zip"
+        write_atomic(file, data)
         try:
-            file.write_bytes(data)
             _, _, card = read_network(file)
         except WeightsError as error:
             raise WeightsError(str(error).replace(str(file), name)) from error
-        except OSError as error:
-            raise storage_error(error, file) from error
         path = new_run("network", Path(name).stem[:TITLE_LENGTH].strip())
         run = RunFolder(path)
         try:

@@ -17,22 +17,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from xai.checkpoint import has_checkpoint, load_checkpoint
 from xai.data._spec import DataSet, Problem
 from xai.data.call import open_dataset
-from xai.data.split import Split, stratified_folds, stratified_split, subset
+from xai.data.groups import groups_by
+from xai.data.loader import check_workers
+from xai.data.split import Split, divided, given_split, stratified_folds, stratified_split, subset
+from xai.data.together import ANYWHERE, TOGETHER, Together, check_copies
 from xai.errors import InputError
 from xai.models.classifier import VIEWS, Classifier
 from xai.models.exported import COMING, bring_networks, write_network
 from xai.models.store import load_model
 from xai.provenance import versions
+from xai.public import public
 from xai.runs import RunFolder
-from xai.settings import resolve_device
 from xai.studies._team import Team
-from xai.studies._transfer_files import Fold, TransferResult, load_result, predictions_table, summarise, write_table
+from xai.studies._together import FILE as TOGETHER_FILE
+from xai.studies._together import together_of
+from xai.studies._transfer_files import (
+    COPIES,
+    TEST,
+    Fold,
+    TransferResult,
+    copies_of,
+    load_result,
+    predictions_table,
+    summarise,
+    test_figures,
+    write_table,
+)
 from xai.training.features import Stored, precision_of, predict, stored_features
+from xai.training.figures import PROTOCOL, figures
 from xai.training.fit import Epoch, fit
 from xai.training.network import network_of
 from xai.training.pictures import Images, Opened, Streamed, open_pictures
@@ -59,8 +77,10 @@ class TransferRequest:
     """What is trained on what. Everything here is part of the run; resuming asks for the same, or for more epochs.
 
     data: a folder, a zip or sample:NAME of labelled images. model and weights: what it begins with. split: share of the
-    images for training. folds: with 2 or more, that many networks, each validated on its own part. view: what of an
-    image is seen, as `Classifier.preprocess` has it.
+    images for training. folds: with 2 or more, that many networks, each validated on its own part. Folders called
+    train, validation and test are used as they are, whatever `split` says. view: what of an image is seen, as
+    `Classifier.preprocess` has it. groups: what stays on one side of the split, as `xai.data.groups.groups_by` has it,
+    "" for nothing. copies: of `xai.data.together.COPIES`, where copies of one picture go.
     """
 
     data: str
@@ -71,8 +91,11 @@ class TransferRequest:
     folds: int = 0
     layout: str = "auto"
     view: str = "crop"
+    groups: str = ""
+    copies: str = TOGETHER
 
 
+@public
 def train(
     request: TransferRequest,
     out: Path,
@@ -89,10 +112,8 @@ def train(
     """
     run = dataclasses.replace(run or Run(), seed=request.recipe.seed)
     team = team or Team.of_environment()
-    if team.size > 1 and device == "auto" and torch.cuda.is_available():
-        device = f"cuda:{team.local}"
     with team.together("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"):
-        chosen = resolve_device(device)
+        chosen = team.device(device)
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)  # what the processes tell one another goes by the current device
         job = _Job.of(_with_epochs(request, out, resume), out, chosen, workers)
@@ -126,16 +147,23 @@ def with_epochs(words: Sequence[str], epochs: int) -> list[str]:
 
 
 def splits_of(data: DataSet, split: float = 0.8, folds: int = 0, seed: int = 0) -> tuple[Split, ...]:
-    """What is trained on and what validates: one pair by the share `split`, or `folds` of them.
+    """What is trained on and what validates: as the folders give it, by the share `split`, or `folds` pairs.
 
-    Raises `InputError` where the images are of fewer than two classes, and what the splits raise.
+    Raises `InputError` where the images are of fewer than two classes, where folds are asked of folders that divide the
+    images already, where a class has no training image there, and what the splits raise.
     """
-    splits = stratified_folds(data, folds, seed) if folds else (stratified_split(data, split, seed),)
-    if len(data.counts) < 2:
-        raise InputError(
-            f"all images are of one class, {next(iter(data.counts))!r}; give a folder for each of two or more."
-        )
-    return splits
+    data.check_labels()
+    given = given_split(data)
+    if given is None:
+        return stratified_folds(data, folds, seed) if folds else (stratified_split(data, split, seed),)
+    if folds:
+        there = ", ".join(f"{part} {count}" for part, count in data.parts.items())
+        raise InputError(f"its folders divide the images already ({there}); leave folds out, or give one folder alone.")
+    learned = {data.items[place].label for place in given.train}
+    lost = [name for label, name in enumerate(data.classes) if label not in learned and data.counts.get(name)]
+    if lost:
+        raise InputError(f"class {lost[0]!r} has no image in the train folder; add some, or leave that class out.")
+    return (given,)
 
 
 def _with_epochs(request: TransferRequest, out: Path, resume: bool) -> TransferRequest:
@@ -175,19 +203,27 @@ class _Job:
 
     @classmethod
     def of(cls, request: TransferRequest, out: Path, device: torch.device, workers: int) -> _Job:
+        check_workers(workers)
         if request.view not in VIEWS:
             raise InputError(f"view {request.view!r} is not known; use {' or '.join(VIEWS)}.")
         if request.model.startswith("run:") or request.weights.startswith("run:"):
             raise InputError("training begins with imagenet, random:SEED or file:PATH weights, not with a run's.")
+        check_copies(request.copies)
         precision_of(request.recipe.precision, device)  # before anything is read
         data = open_dataset(request.data, request.layout).used()
         splits_of(data, request.split, request.folds, request.recipe.seed)  # what it refuses, before the run begins
+        if request.groups and not (out / TOGETHER_FILE).is_file():
+            groups_by(data.items, request.groups)
         base = load_model(request.model, request.weights, device)
         return cls(request, RunFolder(out), data, base, device, workers)
 
     def config(self) -> dict[str, Any]:
         """What the run folder keeps, and what resuming compares."""
         kept = {name: getattr(self.request, name) for name in ("data", "model", "weights", "split", "folds", "view")}
+        if self.request.groups:  # earlier runs have neither, and can be resumed
+            kept["groups"] = self.request.groups
+        if self.request.copies != TOGETHER:
+            kept["copies"] = self.request.copies
         return {
             "kind": "train",
             **kept,
@@ -212,7 +248,7 @@ class _Job:
         ready = FEATURES if recipe.features_do else 0
         opened = open_pictures(self.data.items, self.base, run.aside(), self.request.view, self.workers)
         source: Images | Streamed | Stored = opened.pictures
-        splits = self._splits(opened, writes)
+        together, splits = self._splits(opened, run.aside(), writes)
         read, began = time.perf_counter() - begun, time.perf_counter()
         if recipe.features_do:
             first = network_of(self.base, self.data.classes, recipe)
@@ -225,46 +261,59 @@ class _Job:
                 torch.set_num_threads(1)  # a head's small products are quicker on one
             for number, split in enumerate(splits, 1):
                 begin, end = (ready + (WHOLE - ready) * place // len(splits) for place in (number - 1, number))
-                folds.append(self._fold(number, split, source, opened, run.part(begin, end - begin, WHOLE), writes))
+                part = run.part(begin, end - begin, WHOLE)
+                folds.append(self._fold(number, split, source, opened, together, part, writes))
         finally:
             torch.set_num_threads(threads)
         if writes:
-            self._finish(folds, opened, {"reading": read, "features": passed}, threads)
+            self._finish(folds, opened, together, {"reading": read, "features": passed}, threads)
 
-    def _splits(self, opened: Opened, writes: bool) -> tuple[Split, ...]:
-        """What is trained on and what validates, as positions in `opened`.
+    def _splits(self, opened: Opened, run: Run, writes: bool) -> tuple[Together, tuple[Split, ...]]:
+        """What belongs together, and what is trained on and validates, as positions in `opened`.
 
         Drawn over the images that could be decoded when the run began, whatever can be decoded now; a run of before
         `SKIPPED` was written has drawn over all. Raises `InputError` where a class has too few of them.
         """
         self._every_class(opened, ())
         bad = [each.key for each in opened.problems]
+        begun = (self.folder.path / SKIPPED).is_file() or (self.folder.path / "checkpoints").is_dir()
         if (self.folder.path / SKIPPED).is_file():
             bad = self.folder.read(SKIPPED)["files"]
-        elif (self.folder.path / "checkpoints").is_dir():
+        elif begun:
             bad = []
         left, asked = frozenset(bad), self.request
         seen = [place for place, item in enumerate(self.data.items) if item.key not in left]
+        whole = subset(self.data, seen)
+        together = together_of(self.folder, whole, run, asked.groups, begun, writes)
         try:
-            found = splits_of(subset(self.data, seen), asked.split, asked.folds, asked.recipe.seed)
+            marked = together.mark(whole, copies=asked.copies == TOGETHER)
+            found = splits_of(marked, asked.split, asked.folds, asked.recipe.seed)
         except InputError as error:
+            if not bad:
+                raise
             raise InputError(f"{error} {len(bad)} cannot be decoded, such as {bad[0]}.") from error
 
         def kept(places: Sequence[int]) -> tuple[int, ...]:
             return tuple(opened.where[seen[place]] for place in places if seen[place] in opened.where)
 
-        splits = tuple(Split(kept(split.train), kept(split.validation)) for split in found)
+        splits = tuple(Split(kept(split.train), kept(split.validation), kept(split.test)) for split in found)
         self._every_class(opened, splits)
         if writes:
             self.folder.write(SKIPPED, {"files": bad})
-        return splits
+        return together, splits
 
     def _every_class(self, opened: Opened, splits: Sequence[Split]) -> None:
-        """Raise `InputError` where of a class no image can be decoded, or none of those of a part."""
+        """Raise `InputError` where of a class no image can be decoded, or none of those of a part.
+
+        A validation folder that was given need not have every class.
+        """
         labels = opened.pictures.labels.tolist()
         every: list[tuple[Sequence[int], str]] = [(range(len(labels)), "no image of class")]
         every += [(split.train, "no training image of class") for split in splits]
-        every += [(split.validation, "no validation image of class") for split in splits]
+        if not self.data.parts:
+            every += [(split.validation, "no validation image of class") for split in splits]
+        elif splits and not splits[0].validation:
+            raise InputError(f"no validation image can be decoded ({opened.problems[0].reason}); mend them.")
         for places, told in every:
             there = {labels[place] for place in places}
             lost = [name for label, name in enumerate(self.data.classes) if label not in there]
@@ -272,7 +321,14 @@ class _Job:
                 raise InputError(f"{told} {lost[0]!r} can be decoded ({opened.problems[0].reason}); mend them.")
 
     def _fold(
-        self, number: int, split: Split, source: Images | Streamed | Stored, opened: Opened, run: Run, writes: bool
+        self,
+        number: int,
+        split: Split,
+        source: Images | Streamed | Stored,
+        opened: Opened,
+        together: Together,
+        run: Run,
+        writes: bool,
     ) -> Fold:
         """Train and validate one network; with `writes`, keep it and its history."""
         recipe = self.request.recipe
@@ -289,21 +345,22 @@ class _Job:
         history = fit(network, train_part, validation_part, recipe, run.part(0, LEARNED, WHOLE), path, note)
         rest = run.part(LEARNED, WHOLE - LEARNED, WHOLE)
         logits = predict(network, validation_part, rest, recipe.precision, "predicting validation images")
+        tested = source.subset(split.test)
         fold = Fold(
             number,
             history,
             logits,
             split.validation,
-            len(split.train),
-            _repeated(opened, split.train, split.validation),
+            split.train,
             network.parameters,
             network.trained_parameters,
+            predict(network, tested, rest.quiet(), recipe.precision, "predicting test images") if split.test else None,
+            split.test,
         )
         if writes:
             place = self.folder.path / COMING / (f"fold-{number}" if number > 1 else "")
-            write_network(
-                place, network.classifier(f"run:{self.folder.path.name}"), recipe.head, self._card(fold, opened)
-            )
+            card = self._card(fold, opened, together)
+            write_network(place, network.classifier(f"run:{self.folder.path.name}"), recipe.head, card)
         return fold
 
     def _complete(self, number: int, path: Path) -> None:
@@ -316,8 +373,11 @@ class _Job:
             if (number, row["epoch"]) not in known:
                 self.folder.metric({"fold": number, **row})
 
-    def _card(self, fold: Fold, opened: Opened) -> dict[str, Any]:
+    def _card(self, fold: Fold, opened: Opened, together: Together) -> dict[str, Any]:
         """What is told about the network wherever it goes; no path of this machine is in it."""
+        table = predictions_table([fold], opened, self.data)
+        found = figures(table["label"].to_pylist(), table["probabilities"].to_pylist(), self.data.classes)
+        copies = copies_of([fold], opened, together, table, predictions_table([fold], opened, self.data, TEST))
         return {
             "data": self.data.name,
             "data_fingerprint": self.data.fingerprint,
@@ -327,19 +387,35 @@ class _Job:
             "view": self.request.view,
             "recipe": self.request.recipe.plain(),
             "fold": f"{fold.number} of {self.request.folds}" if self.request.folds else "",
-            "training_images": fold.train_images,
+            "training_images": len(fold.train),
             "validation_images": len(fold.places),
             "left_out": len({*self.folder.read(SKIPPED)["files"], *(each.key for each in opened.problems)}),
             "epochs": len(fold.history.epochs),
-            "accuracy": fold.accuracy(opened.pictures.labels),
-            "protocol": "accuracy: share of its validation images whose most probable class is the label",
+            "accuracy": found.accuracy,
+            "accuracy_interval": found.intervals["accuracy"],
+            "auc": found.auc,
+            "auc_interval": found.intervals["auc"],
+            "validated_on": self._sides(),
+            "copies": {name: copies[name] for name in ("looked", "images", "repeated", "without", "test")},
+            "protocol": f"accuracy: {PROTOCOL['accuracy']}; intervals: {PROTOCOL['intervals']}; {COPIES}",
             "versions": versions(),
         }
 
-    def _finish(self, folds: Sequence[Fold], opened: Opened, seconds: dict[str, float], threads: int) -> None:
+    def _sides(self) -> str:
+        """Which images validate, and what stays on one side."""
+        asked = self.request
+        given = ", ".join(f"{part} {count}" for part, count in self.data.parts.items())
+        how = f"the folders as they are given ({given})" if given else f"a split drawn by seed {asked.recipe.seed}"
+        copies = "copies of one picture anywhere" if asked.copies == ANYWHERE or given else "copies on one side"
+        groups = f"; {asked.groups!r} groups on one side" if asked.groups and not given else ""
+        return f"{how}; {copies}{groups}"
+
+    def _finish(
+        self, folds: Sequence[Fold], opened: Opened, together: Together, seconds: dict[str, float], threads: int
+    ) -> None:
         """predictions.parquet and summary.json; all of this end is written aside before any of an earlier gives way."""
-        table = predictions_table(folds, opened, self.data)
-        write_table(self.folder.path / COMING / "predictions.parquet", table)
+        table, tested = predictions_table(folds, opened, self.data), predictions_table(folds, opened, self.data, TEST)
+        write_table(self.folder.path / COMING / "predictions.parquet", pa.concat_tables([table, tested]))
         left, why = frozenset(self.folder.read(SKIPPED)["files"]), "could not be decoded when the run began"
         late = [Problem(each.key, why) for each in opened.items if each.key in left]
         used = tuple(each for each in opened.items if each.key not in left)
@@ -363,15 +439,25 @@ class _Job:
             "versions": versions(),
             "left_out": [dataclasses.asdict(each) for each in data.problems],
         }
-        told = {**head, **summarise(folds, table, self.data.classes, self.request, seconds)}
+        given = given_split(self.data) is not None
+        told = {**head, **summarise(folds, table, self.data.classes, self.request, seconds, given)}
+        if len(tested):
+            told["test"] = test_figures(tested, self.data.classes)
+        told["copies"] = {
+            **copies_of(folds, opened, together, table, tested),
+            "kept": "given" if given else self.request.copies,
+        }
+        told["repeated"] = told["copies"]["repeated"]
+        if together.told:
+            told["groups"] = self._groups(folds, opened, together)
         self.folder.write(f"{COMING}/summary.json", told)
         bring_networks(self.folder.path, "predictions.parquet", "summary.json")
 
-
-def _repeated(opened: Opened, train: Sequence[int], validation: Sequence[int]) -> int:
-    """Validation images whose pixels a training image has too."""
-    learned = {opened.digests[place] for place in train}
-    return sum(opened.digests[place] in learned for place in validation)
+    def _groups(self, folds: Sequence[Fold], opened: Opened, together: Together) -> dict[str, Any]:
+        """How groups were made, and of how many images a training and a validation or test image share one."""
+        marked = together.mark(dataclasses.replace(self.data, items=opened.items), copies=False)
+        sides = [divided(marked, (fold.train, fold.places, fold.test)) for fold in folds]
+        return {"told": together.told, "divided": sum(map(len, sides))}
 
 
 def comparison(results: Sequence[TransferResult]) -> list[dict[str, Any]]:
@@ -388,6 +474,8 @@ def comparison(results: Sequence[TransferResult]) -> list[dict[str, Any]]:
                 "head": told["recipe"]["head"],
                 "trainable": told["recipe"]["trainable"],
                 "accuracy": told["accuracy"],
+                "accuracy_interval": each.figures().intervals["accuracy"],
+                "images": len(each.labels),
                 "loss": told["loss"],
                 "seconds": told["seconds"]["all"],
                 "epochs": told["epochs"],

@@ -11,7 +11,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from xai.batching import DEFAULT_BATCH
+from xai.devices import empty_cache, out_of_memory
 from xai.errors import InputError
+from xai.public import public
 from xai.training.network import Network
 from xai.training.pictures import Pictures
 from xai.types import Run
@@ -58,6 +60,7 @@ def to_pixels(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, non_blocking=True).float() / 255
 
 
+@public
 def stored_features(
     network: Network, pictures: Pictures, run: Run, precision: str = "float32", note: str = ""
 ) -> Stored:
@@ -68,6 +71,7 @@ def stored_features(
     return Stored(values, pictures.labels.to(device))
 
 
+@public
 def predict(
     network: Network, source: Pictures | Stored, run: Run, precision: str = "float32", note: str = ""
 ) -> Tensor:
@@ -104,9 +108,9 @@ def _halving(module: nn.Module, batch: Tensor, device: torch.device) -> Tensor:
     try:
         out: Tensor = module(to_pixels(batch, device))
         return out.float()
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
+    except RuntimeError as error:
+        if len(batch) == 1 or not out_of_memory(error):
             raise
-        torch.cuda.empty_cache()
+        empty_cache(device)
     half = len(batch) // 2
     return torch.cat((_halving(module, batch[:half], device), _halving(module, batch[half:], device)))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xai.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from xai.devices import double, empty_cache, exact_device, out_of_memory, seeded
 from xai.errors import InputError
 from xai.models.heads import kernels
+from xai.public import public
 from xai.training.augment import augmented
 from xai.training.features import Stored, precision_of, predict, stored_features, team, to_pixels
 from xai.training.network import Network
@@ -65,6 +66,7 @@ class History:
     feature_seconds: float
 
 
+@public
 def fit(
     network: Network,
     train: Pictures | Stored,
@@ -197,8 +199,10 @@ class _Loop:
         batches = [order[start : start + step] for start in range(0, len(order), step)]
         mine = [batch[rank::size] or batch[:1] for batch in batches]
         self.network.learning()
-        sums = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss, weight, right answers, images
-        with _seeded(self.run, number, rank, self.device):
+        exact = exact_device(self.device)
+        sums = torch.zeros(4, dtype=torch.float64, device=exact)  # loss, weight, right answers, images
+        # Dropout draws from torch's global generators: those of (seed, epoch, process).
+        with seeded(self.device, self.run.generator("dropout", number, rank).initial_seed()):
             changes = self.run.generator("augmentation", number, rank)
             for index, x in enumerate(self.train.read(mine)):
                 sums += self._step(x, mine[index], batches[index], changes, idle=rank >= len(batches[index]))
@@ -232,17 +236,17 @@ class _Loop:
         while True:
             self.optimizer.zero_grad()
             try:
-                sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+                sums = torch.zeros(4, dtype=torch.float64, device=exact_device(self.device))
                 for part in range(self.parts):
                     cut = slice(part * len(x) // self.parts, (part + 1) * len(x) // self.parts)
                     if cut.start < cut.stop:
                         sums += self._backward(x[cut], y[cut], w[cut], total, first=part == 0)
                 break
-            except torch.OutOfMemoryError:
-                if self.parts >= len(x) or team()[1] > 1:
+            except RuntimeError as error:
+                if self.parts >= len(x) or team()[1] > 1 or not out_of_memory(error):
                     raise
                 self.parts *= 2
-                torch.cuda.empty_cache()
+                empty_cache(self.device)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return sums
@@ -257,7 +261,7 @@ class _Loop:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch has no types here
         counted = w > 0
         right = (logits.detach().argmax(1) == y) & counted
-        return torch.stack([each.detach().sum().double() for each in (losses, w, right, counted)])
+        return torch.stack([double(each.detach().sum()) for each in (losses, w, right, counted)])
 
     def _validate(self) -> tuple[float, float]:
         """(loss, accuracy) on the validation images."""
@@ -305,12 +309,3 @@ class _Loop:
 def _finite(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise InputError(f"the loss of epoch {epoch} is not a finite number; use a smaller learning rate or float32.")
-
-
-@contextmanager
-def _seeded(run: Run, epoch: int, rank: int, device: torch.device) -> Iterator[None]:
-    """Within it torch's global generators, which dropout draws from, are those of (seed, epoch, process)."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(run.generator("dropout", epoch, rank).initial_seed())
-        yield

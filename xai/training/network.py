@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from xai.devices import memory_format
 from xai.errors import InputError, WeightsError
 from xai.models.classifier import Classifier, InputModel
 from xai.models.heads import attach
 from xai.models.layers import trace
 from xai.models.store import digest, load_model
+from xai.outputs import Output
+from xai.public import public
 from xai.training.recipe import Recipe
 
 
@@ -107,6 +110,7 @@ class Network:
         )
 
 
+@public
 def build_network(
     model: str, weights: str, labels: Sequence[str], recipe: Recipe, device: str | torch.device = "cpu"
 ) -> Network:
@@ -116,6 +120,7 @@ def build_network(
     return network_of(load_model(model, weights, device), labels, recipe)
 
 
+@public
 def network_of(base: Classifier, labels: Sequence[str], recipe: Recipe) -> Network:
     """A copy of `base` with the recipe's head for `labels`, whose weights the recipe's seed draws, ready to learn.
 
@@ -125,8 +130,9 @@ def network_of(base: Classifier, labels: Sequence[str], recipe: Recipe) -> Netwo
         own = copy.deepcopy(module)
     own.cpu()
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
-    head = attach(own.net, len(base.labels), recipe.head, len(labels), generator)
-    own.to(base.device).to(memory_format=torch.channels_last)
+    head = attach(own.net, own.outputs(len(base.labels)), recipe.head, len(labels), generator)
+    own.output, own.single = Output.SOFTMAX, False  # of the new head
+    own.to(base.device).to(memory_format=memory_format(base.device))
     parts = learning_parts(base, own, head, recipe.trainable)
     own.requires_grad_(recipe.trainable == "all")
     for path in parts:

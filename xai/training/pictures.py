@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from xai.data._spec import Item, Problem
 from xai.data.loader import read_batches, view_of
 from xai.errors import InputError
 from xai.models.classifier import Classifier
+from xai.public import public
 from xai.types import Run
+from xai.words import counted
 
 MEMORY = 4 * 2**30
 """Bytes of decoded pixels that are kept in memory; a larger data set is decoded again for every epoch."""
@@ -24,6 +26,7 @@ DECODE = 16
 """Images decoded between two reports."""
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Images with labels, read in batches."""
 
@@ -112,6 +115,7 @@ class Opened:
     digests: tuple[bytes, ...]
 
 
+@public
 def open_pictures(
     items: Sequence[Item], sight: Classifier, run: Run, view: str = "crop", workers: int = 0, memory: int = MEMORY
 ) -> Opened:
@@ -140,7 +144,7 @@ def open_pictures(
                 pixels.append(torch.from_numpy(np.ascontiguousarray(levels)))
         run.report(batches[batch.index].stop, len(items), "reading images")
     if not good:
-        raise InputError(f"none of the {len(items)} images can be decoded; the first: {problems[0].reason}")
+        raise InputError(f"none of the {counted(len(items), 'image')} can be decoded; the first: {problems[0].reason}")
     labels = torch.tensor([item.label for item in good], dtype=torch.int64)
     found = Images(torch.cat(pixels), labels) if kept else Streamed(tuple(good), labels, sight, view, workers)
     lost = {problem.key for problem in problems}

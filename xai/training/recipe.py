@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from xai.errors import InputError
 from xai.models.heads import HEADS
+from xai.params import check_bounds
 from xai.training.augment import AUGMENTATIONS
 
 TRAINABLE = ("frozen", "last_block", "all")
@@ -37,26 +38,22 @@ class Recipe:
     value that is none of these.
     """
 
-    epochs: int = 30
-    batch: int = 32
+    epochs: int = field(default=30, metadata={"min": 1, "max": 100_000})
+    batch: int = field(default=32, metadata={"min": 1, "max": 4096})
     learning_rate: float = 1e-3
     schedule: str = "constant"
     l2: float = 1e-4
     weight_decay: float = 0.0
     class_weights: str = "none"
-    patience: int = 0
+    patience: int = field(default=0, metadata={"min": 0, "max": 100_000})
     augment: tuple[str, ...] = ()
     precision: str = "float32"
     trainable: str = "frozen"
     head: str = "linear"
-    seed: int = 0
+    seed: int = field(default=0, metadata={"min": 0, "max": LARGEST_SEED})
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch", 1), ("patience", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; give {least} or more.")
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise InputError(f"seed is {self.seed}; give 0 to {LARGEST_SEED}.")
+        check_bounds(self)
         for name in ("l2", "weight_decay"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InputError(f"{name} is {getattr(self, name)}; give 0 or more.")

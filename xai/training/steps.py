@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xai.devices import double, empty_cache, out_of_memory, seeded
 from xai.errors import InputError
 from xai.models.heads import kernels
+from xai.public import public
 from xai.training.augment import augmented
 from xai.training.features import Stored, precision_of, predict, stored_features, to_pixels
 from xai.training.network import Network
@@ -33,6 +35,7 @@ class Round:
     predicted: tuple[Tensor, ...]
 
 
+@public
 def fit_steps(
     network: Network,
     train: Pictures | Stored,
@@ -64,9 +67,8 @@ def fit_steps(
         network.learning()
         sums = torch.zeros(2, dtype=torch.float64)
         count = until - step
-        devices = [network.base.device] if network.base.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # dropout draws from torch's global generators
-            torch.manual_seed(run.generator("dropout", number).initial_seed())
+        # Dropout draws from torch's global generators.
+        with seeded(network.base.device, run.generator("dropout", number).initial_seed()):
             changes = run.generator("augmentation", number)
             while step < until:
                 found, parts = _step(network, sources[0], next(order), recipe, changes, optimizer, scaler, parts)
@@ -146,11 +148,11 @@ def _step(
             cuts = [slice(start, stop) for start, stop in pairwise(ends)]
             sums = sum(_backward(network, learner, x[cut], y[cut], len(x), recipe, scaler) for cut in cuts)
             break
-        except torch.OutOfMemoryError:
-            if 2 * parts > len(x):
+        except RuntimeError as error:
+            if 2 * parts > len(x) or not out_of_memory(error):
                 raise
         parts *= 2
-        torch.cuda.empty_cache()
+        empty_cache(device)
     scaler.step(optimizer)
     scaler.update()
     return torch.as_tensor(sums), parts
@@ -166,8 +168,8 @@ def _backward(
     loss = share * F.cross_entropy(logits, y)
     held = recipe.l2 * sum(each.square().sum() for each in kernels(network.head_module)) if recipe.l2 else 0.0
     scaler.scale(loss + share * held).backward()  # type: ignore[no-untyped-call]  # torch has no types here
-    right = share * (logits.detach().argmax(1) == y).double().mean()
-    return torch.stack([loss.detach().double(), right]).cpu()
+    right = share * double(logits.detach().argmax(1) == y).mean()
+    return torch.stack([double(loss.detach()), right]).cpu()
 
 
 def _predicted(network: Network, watched: Pictures | Stored, recipe: Recipe, run: Run) -> Tensor:

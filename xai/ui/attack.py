@@ -13,13 +13,13 @@ from typing import Any, Literal
 import streamlit as st
 from torch import Tensor
 
-from xai.attack_bundle import entry, image_files, listed, manifest, table
-from xai.attacks._spec import ATTACKS, Attack
+from xai.attack_bundle import entry, image_files, listed, manifest, slope_text, table
+from xai.attacks._spec import ATTACKS, Attack, Loss
 from xai.bundle import manifest_bytes, pack
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.models.classifier import Classifier
-from xai.studies.adversarial import POSITIONS, EpsilonStudy, epsilon_study, passes_each
+from xai.studies.adversarial import POSITIONS, EpsilonStudy, epsilon_study, study_passes
 from xai.types import Run
 from xai.ui.nets import net_labels
 from xai.ui.session import Choice
@@ -62,18 +62,22 @@ class Plan:
     target: int | None = None
     method: str = "gradcam"
     seed: int = 0
+    loss: Loss = "cross-entropy"
+    envelope: bool = False
 
     def params(self) -> Attack:
         """The attack's own parameters."""
         spec = ATTACKS.get(self.attack)
-        own: dict[str, Any] = {"norm": self.norm, "targeted": self.target is not None}
+        own: dict[str, Any] = {"norm": self.norm, "targeted": self.target is not None, "loss": self.loss}
         if spec.iterative:
             own |= {"steps": self.steps, "step_size": self.step_size, "restarts": self.restarts}
         return spec.params(**own)
 
-    def passes(self, classifier: Classifier, layer: str | None) -> int:
-        """Forward passes (a backward counts two) at one epsilon: attack, noise, and the maps of two classes."""
-        return passes_each(classifier, self.attack, self.params(), self.method, layer)
+    def passes(self, classifier: Classifier, layer: str | None, places: tuple[int, ...] | None, bisect: bool) -> int:
+        """Forward passes (a backward counts two) of one picture's study, at the most."""
+        return study_passes(
+            classifier, self.epsilons(places), self.attack, self.params(), self.method, layer, bisect=bisect
+        )
 
     def epsilons(self, places: tuple[int, ...] | None = None) -> tuple[float, ...]:
         """Positions of the slider as epsilons: the 33 of `POSITIONS`, stretched to the reach."""
@@ -81,17 +85,33 @@ class Plan:
         return every if places is None else tuple(every[place] for place in places)
 
     def study(
-        self, classifier: Classifier, x: Tensor, layer: str | None, places: tuple[int, ...] | None, run: Run
+        self,
+        classifier: Classifier,
+        x: Tensor,
+        layer: str | None,
+        places: tuple[int, ...] | None,
+        run: Run,
+        bisect: bool = True,
     ) -> EpsilonStudy:
         """Do it to x (1,3,H,W), at all positions of the slider or some."""
-        run = dataclasses.replace(run, seed=self.seed)
-        radii = self.epsilons(places)
-        return epsilon_study(classifier, x, radii, self.attack, self.params(), self.target, self.method, layer, run=run)
+        return epsilon_study(
+            classifier,
+            x,
+            self.epsilons(places),
+            self.attack,
+            self.params(),
+            self.target,
+            self.method,
+            layer,
+            run=dataclasses.replace(run, seed=self.seed),
+            envelope=self.envelope,
+            bisect=bisect,
+        )
 
 
 @dataclass(frozen=True)
 class Request:
-    """One study of one scene."""
+    """One study of one scene: at all positions of the slider and between them, or quickly, at some of them."""
 
     scene: Scene
     plan: Plan
@@ -111,13 +131,14 @@ class Request:
     @property
     def passes(self) -> int:
         """Forward passes that it takes, about (a backward counts two)."""
-        return len(self.plan.epsilons(self.places)) * self.plan.passes(self.scene.net.load(), self.layer)
+        return self.plan.passes(self.scene.net.load(), self.layer, self.places, self.places is None)
 
     def study(self, run: Run) -> Found:
         """Do it; all positions on a copy of the network, so that nobody else waits for its lease."""
         classifier = self.scene.net.load()
         classifier = classifier.private(run) if self.places is None else classifier
-        made = self.plan.study(classifier, self.scene.tensor(classifier), self.layer, self.places, run)
+        x = self.scene.tensor(classifier)
+        made = self.plan.study(classifier, x, self.layer, self.places, run, bisect=self.places is None)
         return Found(self, made, classifier.labels, classifier.title, classifier.random)
 
 
@@ -141,8 +162,8 @@ class Found:
 
     @property
     def protocol(self) -> str:
-        """How it was made, and where the control falls short."""
-        return f"{self.study.protocol.sentence} {self.study.shortfall}".rstrip()
+        """How it was made, where the attack had no gradient, and where the control falls short."""
+        return " ".join(filter(None, (self.study.protocol.sentence, slope_text(self.study), self.study.shortfall)))
 
     def classifier(self) -> Classifier:
         """The network, for its labels."""
@@ -229,6 +250,10 @@ def _set_method(choice: AttackChoice, text: str) -> None:
     _set(choice, method=text)
 
 
+def _set_envelope(choice: AttackChoice, text: str) -> None:
+    _set(choice, envelope={"True": True, "False": False}[text])
+
+
 def _set_layer(choice: AttackChoice, text: str) -> None:
     choice.layers[choice.nets[0].text] = text  # a layer that the network lacks is left out when it is loaded
 
@@ -253,6 +278,8 @@ _READERS: Mapping[str, Any] = {
     "layer": _set_layer,
     "method": _set_method,
     "seed": partial(_set_whole, "seed"),
+    "loss": lambda choice, text: _set(choice, loss=text),
+    "envelope": _set_envelope,
 }
 
 
@@ -286,6 +313,8 @@ def command(
     if ATTACKS.get(plan.attack).iterative:
         words += ["--steps", str(plan.steps), "--restarts", str(plan.restarts)]
         words += ["--step-size", f"{plan.step_size * unit:.9g}"] if plan.step_size else []
+    words += ["--loss", plan.loss] if plan.loss != "cross-entropy" else []
+    words += ["--envelope"] if plan.envelope else []
     words += ["--target", str(plan.target)] if plan.target is not None else []
     words += ["--method", plan.method, *(["--layer", layer] if layer else [])]
     words += ["--view", choice.view] if choice.view != "crop" else []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
-from xai.attack_bundle import columns_text, csv_bytes, norm_of, perturbation, step_name, step_text
-from xai.attacks._spec import ATTACKS
+from xai.attack_bundle import columns_text, csv_bytes, file_stem, norm_of, perturbation, step_text
+from xai.attacks._spec import ATTACKS, Loss
 from xai.errors import ImageError
 from xai.explain._spec import METHODS
 from xai.explain.call import applicability
@@ -20,7 +19,7 @@ from xai.runs import duration
 from xai.settings import MAX_UPLOAD_BYTES
 from xai.studies.adversarial import POSITIONS
 from xai.studies.comparison import forward_seconds
-from xai.ui import attack, picture, sweep
+from xai.ui import attack, clicks, downloads, held, picture, sweep
 from xai.ui.attack import LIMITS, REACH, AttackChoice, Found, Request
 from xai.ui.attack_packet import sweep_packet
 from xai.ui.attack_rates import show_set
@@ -29,10 +28,13 @@ from xai.ui.browser import HIDDEN, carry
 from xai.ui.controls import VIEW_TITLES, layer
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live, sentence
+from xai.ui.memory import SENT_BYTES, drop_upload, new_uploads
 from xai.ui.nets import net_labels, net_names, net_title
 from xai.ui.session import link_of
-from xai.ui.work import Look, Net, Photo, Recent, Scene, look_key, samples
+from xai.ui.work import Ask, Look, Net, Photo, Recent, Scene, look_key, samples
+from xai.words import counted
 
+LOSS_TITLES: Mapping[Loss, str] = {"cross-entropy": "Cross-entropy", "margin": "Margin"}
 NORM_TITLES = {"linf": "L∞ (every pixel)", "l2": "L2 (all together)"}
 LONG_SECONDS = 120.0
 """A study that is estimated to take longer waits for a yes."""
@@ -74,7 +76,7 @@ def network(choice: AttackChoice, key: str) -> None:
         def use_random() -> None:
             choice.nets = (Net(choice.nets[0].name, "random:0"),)
 
-        st.button("Use random weights (marked on every picture)", key=f"{key}_random", on_click=use_random)
+        clicks.button("Use random weights (marked on every picture)", use_random, key=f"{key}_random")
     if choice.nets[0].weights.startswith("random"):
         st.caption(":red-background[Random weights]: its answers mean nothing; only the mechanics are shown.")
 
@@ -116,9 +118,25 @@ def plan(choice: AttackChoice, key: str) -> None:
                 placeholder="2.5 ε / steps",
                 key=f"{key}_size_{norm}",
             )
-            restarts = st.number_input(
-                "Restarts", 1, int(LIMITS["restarts"][1]), now.restarts, 1, key=f"{key}_restarts"
-            )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if ATTACKS.get(name or now.attack).iterative:
+            most = int(LIMITS["restarts"][1])
+            restarts = st.number_input("Restarts", 1, most, now.restarts, 1, key=f"{key}_restarts", width=130)
+        loss = st.segmented_control(
+            "Loss",
+            list(LOSS_TITLES),
+            format_func=LOSS_TITLES.__getitem__,
+            default=now.loss,
+            key=f"{key}_loss",
+            required=True,
+            help="What the attack climbs. Margin: the best other logit minus that of the class. It does not saturate.",
+        )
+        envelope = st.toggle(
+            "Envelope: keep the best of all smaller ε",
+            now.envelope,
+            key=f"{key}_envelope",
+            help="Off: each ε shows its own attack. On: an ε may show the picture of a smaller one that did better.",
+        )
     labels = net_labels(choice.nets[0].name)
     target = st.selectbox(
         "Class to reach",
@@ -137,6 +155,8 @@ def plan(choice: AttackChoice, key: str) -> None:
         step_size=size / unit if size else None,
         restarts=int(restarts),
         target=target,
+        loss=loss,
+        envelope=envelope,
     )
 
 
@@ -172,7 +192,8 @@ def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, 
     first = dataclasses.replace(fine, places=attack.FIRST_POSITIONS)
     asks = st.container(horizontal=True)  # above the slider, whose missing positions they are about
     waits = {request: _waits(choice, request) for request in (first, fine)}
-    sweep.mount(key, [fine.id, first.id])
+    sweep.mount(key, [fine.id, first.id], "row0", "clean")
+    live.explain("clean", Ask(scene, choice.plan.method, layer=layer_path, seed=choice.plan.seed))
 
     def go(request: Request) -> None:
         choice.stopped.discard(request.key)
@@ -183,7 +204,8 @@ def one(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None, 
             continue  # the page runs again when the network is loaded
         if waits[request] == "ask":
             cost = f"{request.passes:,} forward passes, about {duration(_seconds(request) or 0)}"
-            asks.button(f"Compute {which}: {cost}", key=f"{key}_go_{request.id}", on_click=go, args=(request,))
+            with asks:
+                clicks.button(f"Compute {which}: {cost}", partial(go, request), key=f"{key}_go_{which.split()[0]}")
             continue
         words = f"{ATTACKS.get(choice.plan.attack).title} at {len(choice.plan.epsilons(request.places))} epsilons"
         whole = partial(_take_away, choice, layer_path, sweep.place(key)) if request is fine else _send
@@ -245,29 +267,27 @@ def _take_away(choice: AttackChoice, layer_path: str | None, place: int, job: Jo
         st.dataframe(rows, hide_index=True, height=320)
         st.caption(columns_text(found.study))
         told = {"network": found.title + " (random weights)" * found.random, "protocol": found.protocol}
-        data = csv_bytes([row | told for row in rows])
-        st.download_button("CSV", data, f"{name}-epsilon.csv", "text/csv", key="aa_csv", on_click="ignore")
+        data = partial(csv_bytes, [row | told for row in rows])
+        downloads.button("CSV", data, f"{name}-epsilon.csv", "text/csv", key="aa_csv")
     st.caption(found.protocol)
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.markdown("**Everything as one file**")
         st.caption("Attacked pictures (PNG), perturbations (.npy), maps, overviews, the table, and a manifest.")
-        st.download_button(
+        downloads.button(
             "Download the study",
             lambda: attack.bundle(found, choice.photo, words),
             f"olhar-attack-{name}.zip",
             "application/zip",
             key="aa_zip",
-            on_click="ignore",
         )
         epsilon = step_text(float(found.study.epsilons[place]), norm_of(found.study))
-        st.download_button(
+        downloads.button(
             f"Perturbation at {epsilon} (.npy)",
             lambda: perturbation(found.study, place),
-            f"{name}-perturbation-{step_name(float(found.study.epsilons[place]), norm_of(found.study))}.npy",
+            f"{name}-{file_stem('perturbation', found.study, place)}.npy",
             "application/octet-stream",
             key="aa_npy",
-            on_click="ignore",
             help="What the attack adds, before rounding to 8 bits: float32 (3,H,W) in pixel units of [0, 1].",
         )
     with right:
@@ -297,19 +317,20 @@ def many(choice: AttackChoice, live: Live, scene: Scene, layer_path: str | None,
     if request.key not in choice.go and BOARD.get(request.key) is None:
         with st.container():  # goes as a whole when the work takes its place
             st.write(
-                f"{len(photos)} pictures at {len(places)} epsilons: {request.passes:,} forward passes, "
+                f"{counted(len(photos), 'picture')} at {counted(len(places), 'epsilon')}: "
+                f"{request.passes:,} forward passes, "
                 f"about {duration(seconds)}."
             )
-            st.button("Attack them all", key=f"{key}_all", type="primary", on_click=lambda: choice.go.add(request.key))
+            clicks.button("Attack them all", partial(choice.go.add, request.key), key=f"{key}_all", type="primary")
         return
     if request.key in choice.stopped:
         with st.container():
             st.write("Stopped before the last picture; there is no curve yet.")
-            st.button("Start again", key=f"{key}_again", on_click=lambda: choice.stopped.discard(request.key))
+            clicks.button("Start again", partial(choice.stopped.discard, request.key), key=f"{key}_again")
         return
     live.work(
         request.key,
-        f"Attacking {len(photos)} pictures",
+        f"Attacking {counted(len(photos), 'picture')}",
         request.study,
         lambda job: show_set(job, choice, attack.command(choice, layer_path, photos, places)),
         seconds,
@@ -343,6 +364,9 @@ def pictures(choice: AttackChoice, key: str) -> list[Photo]:
         on_change=lambda: _take(choice, key, place),
     )
     choice.picked = tuple(name for name in offered if name in names)
+    mine = [photo.name for photo in choice.uploads.values()]
+    listed = ", ".join(mine[:4]) + f" and {len(mine) - 4} more" * (len(mine) > 4)
+    held.keep(f"{key}_set", "pictures" if len(mine) > 1 else "picture", listed, choice.picked)
     if choice.left_out:
         st.warning(choice.left_out)
     return list({offered[name].sha: offered[name] for name in choice.picked}.values())
@@ -362,8 +386,10 @@ def titles(offered: Mapping[str, Photo]) -> dict[str, str]:
 
 
 def _take(choice: AttackChoice, key: str, place: str) -> None:
-    """Add what was uploaded to the set; a file that is no picture, or one too many, is said and left out."""
-    files: list[Any] = st.session_state.get(place) or []
+    """Add what was uploaded to the set; a file that is no picture, or one too many, is left out by name and reason."""
+    files = new_uploads(place)
+    if not files:
+        return
     st.session_state[f"{key}_set_turn"] += 1
     shipped = {photo.sha: name for name, photo in samples().items()}
     bad = []
@@ -374,17 +400,24 @@ def _take(choice: AttackChoice, key: str, place: str) -> None:
             bad.append(str(error))
             continue
         if photo.sha not in shipped and not _room(choice, photo):
-            bad.append(f"{photo.name} is one more than the {MOST_OWN} own pictures that a set holds.")
+            most = f"{MOST_OWN} own pictures of {SENT_BYTES // 2**20} MB together"
+            bad.append(f"{photo.name} is more than a set holds, which is at most {most}.")
             continue
         choice.picked = tuple(dict.fromkeys((*choice.picked, shipped.get(photo.sha, photo.sha))))
-    more = len(bad) - 1
-    left = f"It and {more} more file{'s' * (more > 1)} are left out." if more > 0 else "It is left out."
-    choice.left_out = f"{bad[0]} {left}" if bad else ""
+    for file in files:
+        drop_upload(file)
+    left = f"These {len(bad)} files are left out." if len(bad) > 1 else "It is left out."
+    choice.left_out = " ".join((*bad, left)) if bad else ""
 
 
 def _room(choice: AttackChoice, photo: Photo) -> bool:
-    """Hold the picture; where that is one too many, the oldest that is not in the set goes, or it is not held."""
-    if photo.sha not in choice.uploads and len(choice.uploads) >= MOST_OWN:
+    """Hold the picture; where that is one too many, the oldest that are not in the set go, or it is not held."""
+
+    def full() -> bool:
+        total = len(photo.data) + sum(len(each.data) for each in choice.uploads.values())
+        return len(choice.uploads) >= MOST_OWN or total > SENT_BYTES
+
+    while photo.sha not in choice.uploads and full():
         idle = next((sha for sha in choice.uploads if sha not in choice.picked), None)
         if idle is None:
             return False

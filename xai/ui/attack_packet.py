@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from xai.attack_bundle import scale, step_text
+from xai.attack_bundle import answer, file_stem, scale, slope_text, step_text
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.metrics.shift import SHIFTS
@@ -33,7 +33,7 @@ def sweep_packet(found: Found) -> bytes:
     norm = str(study.protocol.settings["norm"])
     clean = np.asarray(input_picture(study.clean[0]))
     frames = [_frame(found, place, clean, body) for place in range(len(study.epsilons))]
-    before = study.attacked[0].logits_before[0].softmax(-1)
+    before = study.output.probabilities(study.attacked[0].logits_before[0])
     head: dict[str, Any] = {
         "id": found.request.id,
         "kind": "sweep",
@@ -59,7 +59,9 @@ def sweep_packet(found: Found) -> bytes:
         "short": study.shortfall,
         "picture": found.request.scene.photo.name,
         "target": found.labels[int(study.attacked[0].target[0])] if study.protocol.settings["targeted"] else None,
-        "reached": bool(study.reached_before[0]),
+        "answer": answer(study, found.classifier()),
+        "already": bool(study.already[0]),
+        "slope": slope_text(study),
         "file": safe_name(f"{found.request.scene.photo.name}-{found.request.scene.net.name}"),
     }
     return packet(head, body.bytes())
@@ -93,7 +95,8 @@ def _frame(found: Found, place: int, clean: np.ndarray[Any, Any], body: _Body) -
         "change": body.add(_added(change)),
         "noisy": body.add(_added(noise)),
         "largest": int(np.abs(change).max()),
-        "top": _top(result.logits_after[0].softmax(-1), labels),
+        "file": file_stem("adversarial", study, place),
+        "top": _top(study.output.probabilities(result.logits_after[0]), labels),
         "success": bool(result.success[0]),
         "png": bool(result.survives_png[0]),
         "noise": bool(study.noise_turns[place, 0]),
@@ -152,11 +155,16 @@ def _scale(made: Scale) -> dict[str, Any]:
     return {"low": made.low, "high": made.high, "sentence": made.sentence}
 
 
+def _numbers(values: Tensor) -> list[float | None]:
+    """NaN, of a blank map, as null."""
+    return [None if value != value else value for value in values.tolist()]
+
+
 def _curves(study: EpsilonStudy) -> dict[str, Any]:
     return {
         "p": {f"{which}_{who}": study.probability(which, who)[:, 0].tolist() for which in CLASSES for who in WHO},
         "shift": {
-            which: {who: {n: v[:, 0].tolist() for n, v in study.shift[which][who].items()} for who in WHO}
+            which: {who: {n: _numbers(v[:, 0]) for n, v in study.shift[which][who].items()} for who in WHO}
             for which in CLASSES
         },
     }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 
 import streamlit as st
 
-from xai.attack_bundle import csv_bytes, curve_table, smallest_text
+from xai.attack_bundle import csv_bytes, curve_table, step_text
+from xai.attacks.call import TOLERANCE
 from xai.metrics.shift import SHIFTS
-from xai.ui import figures
+from xai.ui import downloads, figures
 from xai.ui.attack import AttackChoice
 from xai.ui.attack_set import SetFound
 from xai.ui.jobs import Job
+from xai.words import counted
 
 PNG = "attacked, saved as PNG"
 NOISE = "noise of equal norm"
@@ -31,7 +34,7 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
     unit = "ε in 1/255 (L∞ norm)" if norm == "linf" else "ε in pixel units of [0, 1] (L2 norm)"
     x = (curve.epsilons * (255 if norm == "linf" else 1)).tolist()
     protocol = f"{found.protocol} {curve.shortfall}".rstrip()
-    over = f"{choice.nets[0].title}, mean over {curve.success.n} pictures with its 95 %"
+    over = f"{choice.nets[0].title}, mean over {counted(curve.success.n, 'picture')} with its 95 %"
     left, right = st.columns(2, gap="large", vertical_alignment="bottom")
     with left:
         what = "that reach the class" if targeted else "whose class changes"
@@ -48,16 +51,19 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
         made = figures.bands(x, lines, unit, SHIFTS[measure].title)
         foot = f"{over} bootstrap interval, maps of the class predicted first, clean to changed. {protocol}"
         figures.chart(made, f"Shift of the explanation{mark}", foot, "aa_shifts")  # of which one, the axis says
-    never = f"No epsilon tried {'reached the class with' if targeted else 'turned'} {curve.never} of the pictures."
+    never = f"No epsilon tried {'reached the class with' if targeted else 'turned'} {curve.never} of the pictures. "
     st.caption(
-        (":red-background[Random weights]: " if random else "") + f"{curve.protocol} " + (never if curve.never else "")
+        (":red-background[Random weights]: " if random else "")
+        + f"{curve.protocol} {never if curve.never else ''}"
+        + "The smallest epsilon of each picture is an upper bound, found by bisection to "
+        + f"{step_text(TOLERANCE[norm], norm)}."
     )
     rows = [
         {
             "picture": name,
             "says": label,
             "probability": p,
-            "smallest epsilon": smallest_text(value, norm),
+            "smallest epsilon": value,
             "becomes": new,
         }
         for name, label, p, value, new in zip(
@@ -78,8 +84,8 @@ def show_set(job: Job, choice: AttackChoice, words: str) -> None:
     tables = {"Pictures": rows, "Curves": curve_table(curve)}
     with st.container(horizontal=True):
         for what, key in (("Pictures", "aa_set_csv"), ("Curves", "aa_set_curves")):
-            data = csv_bytes([row | facts for row in tables[what]])
+            data = partial(csv_bytes, [row | facts for row in tables[what]])
             name = f"olhar-attack-{what.lower()}.csv"
-            st.download_button(f"{what} as CSV", data, name, "text/csv", key=key, on_click="ignore")
+            downloads.button(f"{what} as CSV", data, name, "text/csv", key=key)
     st.markdown("**The same in the terminal**")
     st.code(words, language=None, wrap_lines=True)

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-import torch
-
+from xai.attack_bundle import smallest_text
 from xai.render import input_picture
 from xai.studies.adversarial import SecurityCurve, security_curve
 from xai.types import Run
@@ -38,7 +37,7 @@ class SetRequest:
     @property
     def passes(self) -> int:
         """Forward passes that it takes, about (a backward counts two)."""
-        return len(self.photos) * len(self.places) * self.plan.passes(self.net.load(), self.layer)
+        return len(self.photos) * self.plan.passes(self.net.load(), self.layer, self.places, bisect=True)
 
     def study(self, run: Run) -> SetFound:
         """One picture after another, of which only numbers are kept, on a copy of the network: nobody else waits."""
@@ -53,16 +52,18 @@ class SetRequest:
             part = dataclasses.replace(run, on_progress=report)
             x = Scene(photo, self.view, self.net).tensor(classifier)
             made = self.plan.study(classifier, x, self.layer, self.places, part)
-            before = made.attacked[0].logits_before[0].softmax(-1)
-            says.append(classifier.labels[int(before.argmax())])
+            before = made.output.probabilities(made.attacked[0].logits_before[0])
+            says.append(made.output.answer(made.attacked[0].logits_before[0], classifier.labels))
             sure.append(float(before.max()))
             parts.append(made.numbers())
             turned = bool(made.success.any())
             place = int(made.success[:, 0].float().argmax())
-            becomes.append(classifier.labels[int(made.attacked[place].logits_after[0].argmax())] if turned else "")
+            after = made.attacked[place].logits_after[0]
+            becomes.append(made.output.answer(after, classifier.labels) if turned else "")
             views.append(png(input_picture(made.clean[0]).resize((VIEW, VIEW))))
         names = tuple(photo.name for photo in self.photos)
-        smallest = torch.cat([part.smallest for part in parts]).tolist()
+        norm = self.plan.norm
+        smallest = [smallest_text(float(part.smallest), norm, bool(part.already)) for part in parts]
         curve = security_curve(parts)
         facts = (tuple(says), tuple(sure), tuple(smallest), tuple(becomes), tuple(views))
         return SetFound(curve, names, *facts, made.protocol.sentence)
@@ -72,15 +73,15 @@ class SetRequest:
 class SetFound:
     """The curve over pictures, and what became of each.
 
-    smallest: NaN where no epsilon turned it. becomes: what it is taken for there, or "". views: what the network saw,
-    small, as PNG.
+    smallest: the smallest epsilon that turns it, in words. becomes: what it is taken for at the first epsilon tried
+    that turns it, or "". views: what the network saw, small, as PNG.
     """
 
     curve: SecurityCurve
     names: tuple[str, ...]
     says: tuple[str, ...]
     sure: tuple[float, ...]
-    smallest: tuple[float, ...]
+    smallest: tuple[str, ...]
     becomes: tuple[str, ...]
     views: tuple[bytes, ...]
     protocol: str

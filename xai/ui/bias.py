@@ -27,9 +27,10 @@ from xai.studies._bias_train import Experiment
 from xai.studies._bias_verdict import group_name
 from xai.studies.bias import ALIGNED, Audit
 from xai.studies.bias_run import network_path
-from xai.ui import runs
+from xai.ui import downloads, runs
 from xai.ui.figures import COLORS
 from xai.ui.work import Recent
+from xai.words import counted
 
 KEY = "ba"
 SHIPPED = ASSETS / "bias"
@@ -128,25 +129,24 @@ def result() -> Result:
         picked = None
     if picked is not None:
         try:
-            return Result(picked.title, picked.path, RunFolder(picked.path).summary(), picked.command)
-        except XaiError as error:
+            return Result(picked.title, picked.path, _summary(picked.path), picked.command)
+        except (XaiError, OSError) as error:
             st.warning(runs.plain(str(error)), icon=":material/info:")
     return shipped()
 
 
 def shipped() -> Result:
     """The result that comes with the software."""
-    found, tried, others = (
-        _read.get((path, (path / "summary.json").stat().st_mtime_ns), partial(_summary, path))
-        for path in (SHIPPED, DETECTOR, OTHERS)
-    )
+    found, tried, others = (_summary(path) for path in (SHIPPED, DETECTOR, OTHERS))
     detector = {**tried["detector"], "command": tried["command"]}
     summary = {**found, "detector": detector}
     return Result("The study's set, SimpleCNN", SHIPPED, summary, found["command"], (others,))
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    return RunFolder(path).summary()
+    """What a run found, read once; raises `InputError` where it is damaged, and `OSError` where it is gone."""
+    about = (path / "summary.json").stat()
+    return _read.get((path, about.st_mtime_ns, about.st_size), RunFolder(path).summary)
 
 
 def head(found: Result) -> None:
@@ -182,7 +182,7 @@ def head(found: Result) -> None:
         st.markdown(seeds)
     st.code(found.command, language=None, wrap_lines=True)
     if left := found.summary.get("left_out"):
-        with st.expander(f"{len(left)} files that were left out, or used without their mask"):
+        with st.expander(f"{counted(len(left), 'file that was', 'files that were')} left out, or used without a mask"):
             st.dataframe([{"file": each["key"], "why": each["reason"]} for each in left], hide_index=True)
 
 
@@ -221,7 +221,8 @@ def _kind(audit: Audit) -> str:
 def groups(audit: Audit) -> None:
     """Accuracy of every group."""
     st.markdown("**Accuracy by group**")
-    told = {True: " (aligned)", False: " (conflicting)"} if audit.conflicting else {True: ""}  # else all agree
+    all_agree = all(each.aligned for each in audit.groups)
+    told = {True: ""} if all_agree else {True: " (aligned)", False: " (conflicting)"}
     names = [f"{_group(each)}{told[each.aligned]}" for each in audit.groups]
     figure = go.Figure()
     for index, aligned in enumerate(told):
@@ -338,7 +339,9 @@ def percent(value: Interval) -> str:
 
 
 def signed(value: Interval) -> str:
-    """ "+3.1 [+1.0, +5.2] points"; of one image there is no interval."""
+    """ "+3.1 [+1.0, +5.2] points"; one image has no interval, and blank maps have no mean."""
+    if value.n == 0:
+        return "no map to measure"
     if value.low != value.low:
         return f"{100 * value.mean:+.1f} points (1 image)"
     return f"{100 * value.mean:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}] points"
@@ -391,10 +394,12 @@ def show(figure: go.Figure, name: str) -> None:
 def table(rows: Sequence[Mapping[str, Any]], name: str) -> None:
     """A table with its CSV."""
     st.dataframe(list(rows), hide_index=True, width="stretch", key=f"{KEY}_table_{name}")
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    st.download_button(
-        "CSV", sink.getvalue(), f"olhar-bias-{name}.csv", "text/csv", key=f"{KEY}_csv_{name}", on_click="ignore"
-    )
+
+    def written() -> str:
+        sink = io.StringIO()
+        writer = csv.DictWriter(sink, list(dict.fromkeys(each for row in rows for each in row)))  # one has no ends
+        writer.writeheader()
+        writer.writerows(rows)
+        return sink.getvalue()
+
+    downloads.button("CSV", written, f"olhar-bias-{name}.csv", "text/csv", key=f"{KEY}_csv_{name}")

@@ -7,25 +7,29 @@ import shlex
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from xai import run_control
-from xai.data import keep_upload, open_dataset
 from xai.data._pet_factors import CUES
+from xai.data.groups import CSV_BYTES
 from xai.data.pets import HIGHEST_PIXELS, LOWEST_PIXELS
 from xai.errors import XaiError
 from xai.explain._spec import METHODS
-from xai.files import safe_name, sha256, write_atomic
-from xai.settings import cache_dir
-from xai.studies._bias_groups import BRIGHTNESS, CSV_BYTES, groups_of, with_masks
+from xai.files import safe_name
+from xai.studies._bias_groups import BRIGHTNESS, groups_of, with_masks
 from xai.studies._bias_train import ARMS, Experiment
 from xai.studies.bias_run import BiasRequest, network_path, words_of
-from xai.ui import runs
+from xai.ui import clicks, held, runs, said
 from xai.ui.bias import KEY, SHIPPED, factor_title
+from xai.ui.doors import checked_weights, open_data
 from xai.ui.nets import OF_RUN, net_names, net_title
+from xai.ui.uploads import left_out
+from xai.uploads import keep_upload
+from xai.words import counted
 
 ZIP_MB, CSV_MB = 500, CSV_BYTES // 2**20
 """The largest files taken, in MB; larger ones are opened where they lie."""
@@ -46,14 +50,12 @@ SIZES = (
 
 def begin(words: Sequence[str], title: str) -> None:
     """Start a run, which is shown when it is done; what is refused is said."""
-    st.session_state.pop(f"{KEY}_said", None)
+    said.say(KEY, "")
     try:
-        path = run_control.new_run("audit-bias", title)
-        run_control.start(words, path)
-        runs.await_run(KEY, path.name)
+        runs.await_run(KEY, run_control.begin("audit-bias", title, words).name)
         st.session_state[f"{KEY}_shipped"] = False
     except XaiError as error:
-        st.session_state[f"{KEY}_said"] = str(error)
+        said.say(KEY, str(error))
 
 
 def study() -> None:
@@ -113,7 +115,7 @@ def study() -> None:
     count = len(asked.pieces())
     as_usual = replace(own, cue=usual.cue, rho=usual.rho, seed=usual.seed) == usual
     cost = f", about {_time(count * SECONDS)} on one core" if as_usual else ""
-    _start(words_of(asked), title, f"{count} training{'s' * (count > 1)}{cost}")
+    _start(words_of(asked), title, f"{counted(count, 'training')}{cost}")
 
 
 def own() -> None:
@@ -143,16 +145,21 @@ def own() -> None:
         st.info("Drop the CSV to begin.")
         return
     try:
-        found = open_dataset(data)
+        found = open_data(data)
+        checked_weights(weights)
         st.caption(runs.plain(found.sentence))
+        left_out(found.problems)
+        if not found.classes:
+            found.check_labels()
         labelled = [item for item in found.items if item.label is not None]
         if labelled and how != BRIGHTNESS:  # which the run measures
             st.caption(runs.plain(groups_of(labelled, how)[1]))
         if masks:
+            open_data(masks, "unlabelled")
             _, told, misfits = with_masks(found.items, masks)
             st.caption(runs.plain(told))
             if misfits:
-                with st.expander(f"{len(misfits)} files that are no mask of an image"):
+                with st.expander(f"{counted(len(misfits), 'file that is', 'files that are')} no mask of an image"):
                     st.dataframe([{"file": each.key, "why": each.reason} for each in misfits], hide_index=True)
     except (XaiError, OSError) as error:
         file = Path(data).name
@@ -196,7 +203,7 @@ def _own_network(mend: bool) -> tuple[str, str]:
         first,
         key=f"{KEY}_own_weights_{model}",
         persist_state="session",
-        help="imagenet, random:SEED, file:PATH; a run has its own",
+        help="imagenet, random:SEED, file:PATH (file:PATH?output=sigmoid for independent outputs); a run has its own",
     ).strip()
     if mend and weights in ("", "imagenet"):
         st.caption("With these weights the network is only trained, not audited as it is.")
@@ -231,9 +238,19 @@ def _drop(
 
     def take() -> None:
         files = st.session_state.get(key)
-        st.session_state[place] = keep(files) if files else usual
+        said.say(f"{key}_refused", "")
+        try:
+            st.session_state[place] = keep(files) if files else usual
+        except XaiError as error:
+            said.say(f"{key}_refused", f"The file was not taken: {error}")
+            return
+        given = files if isinstance(files, list) else [files] if files else []
+        st.session_state[f"{key}_given"] = ", ".join(each.name for each in given)
 
     st.file_uploader(label, kinds, accept_multiple_files=many, max_upload_size=most, key=key, on_change=take)
+    changed = st.session_state.get(place, usual)
+    runs.warn(f"{key}_refused", changed)
+    held.keep(key, "file", st.session_state.get(f"{key}_given", "") if changed != usual else "", changed)
 
 
 _NAMES = f"{KEY}_own_names"
@@ -268,27 +285,22 @@ def _near(path: Path) -> str:
 
 def _kept(sheet: Any) -> str:
     """An uploaded table in the cache, under its digest and its own name."""
-    data = sheet.getvalue()
-    path = cache_dir() / "uploads" / sha256(data)[:16] / safe_name(sheet.name)
-    if not path.is_file():
-        write_atomic(path, data)
-    return str(path)
+    return str(keep_upload(sheet.getvalue(), sheet.name))
 
 
 def _start(words: Sequence[str], title: str, told: str, key: str = "study") -> None:
     st.code(shlex.join(["python", "-m", "xai", *words, "--out", "RUN"]), language=None, wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
+        clicks.button(
             "Begin the run",
+            partial(begin, words, title),
             icon=":material/play_arrow:",
             key=f"{KEY}_begin_{key}",
-            on_click=begin,
-            args=(words, title),
             type="primary",
         )
         if told:
             st.caption(told)
-    runs.said(f"{KEY}_said")
+    runs.warn(KEY, (*words, title))
 
 
 def _time(seconds: int) -> str:

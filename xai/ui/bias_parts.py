@@ -177,7 +177,7 @@ def mended(by_arm: Mapping[str, Sequence[Audit]]) -> str:
         flips = f", answers flip in {sum(map(_flips, audits)) / len(audits):.0%}" if swapped else ""
         where = ""
         for region in ("head", "object"):
-            if there := [share for audit in audits if (share := audit.share(region))]:
+            if there := [share for audit in audits if (share := audit.share(region)) and share.beyond.n]:
                 beyond = 100 * sum(share.beyond.mean for share in there) / len(there)
                 where = f"; {METHODS.get(there[0].method).title} on the {region} {beyond:+.1f} points beyond chance"
         failed = sum(not learned(audit) for audit in audits)

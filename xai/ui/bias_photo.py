@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -19,7 +20,7 @@ from xai.models.store import load_model
 from xai.recolour import box_mask, lightness, mirrored, recolour
 from xai.settings import MAX_UPLOAD_BYTES
 from xai.types import Attribution
-from xai.ui import runs
+from xai.ui import downloads, figures, held, runs
 from xai.ui.bias import KEY, Result
 from xai.ui.bias_pictures import explained, over, pick_method, seen_part, told
 from xai.ui.browser import component
@@ -85,6 +86,7 @@ def _choice(found: Result) -> tuple[Photo, Classifier]:
     kinds = [suffix.removeprefix(".") for suffix in SUPPORTED_SUFFIXES]
     most = MAX_UPLOAD_BYTES // 2**20
     st.file_uploader("or your own", type=kinds, max_upload_size=most, key=f"{KEY}_photo_own", on_change=take)
+    held.keep(own, "picture", (st.session_state.get(own) or ("",))[0], name)
     nets = [*net_names(), AUDITED]
     chosen = str(
         st.selectbox(
@@ -184,11 +186,11 @@ def _column(place: Any, network: Classifier, picture: Image.Image, maps: Attribu
         st.image(shown, output_format="PNG", width="stretch", alt=f"The photograph, {word.lower()}, called {called}")
         mapped = over(seen_part(picture, network, "crop"), maps, 0, SHOWN)
         st.image(mapped, output_format="PNG", width="stretch", alt=f"{title}, {word.lower()}")
-        st.download_button(
+        figures.color_bar(maps.signed, sentence=render.scale_for([maps]).sentence)
+        downloads.button(
             "Map, PNG",
-            render.png_bytes(mapped),
+            partial(render.png_bytes, mapped),
             f"olhar-bias-{word.lower().replace(' ', '-')}.png",
             "image/png",
             key=f"{KEY}_png_{word}",
-            on_click="ignore",
         )

@@ -29,7 +29,7 @@ from xai.studies._bias_verdict import group_name
 from xai.studies.bias_run import TEST_SEED
 from xai.studies.comparison import cost
 from xai.types import Attribution
-from xai.ui import runs
+from xai.ui import figures, runs
 from xai.ui.bias import KEY, Result, factor_title
 from xai.ui.work import Recent
 
@@ -81,6 +81,7 @@ def gallery(found: Result) -> None:
         places = [index for index, each in enumerate(shown) if each.group == group]
         with st.container(horizontal=True, gap="small", key=f"{KEY}_gallery_{group.replace(' ', '_')}"):
             _strip(network, shown, places, maps, found.view, SIDE)
+    figures.color_bar(maps.signed, sentence="each map on its own scale")
     st.caption(
         f"{METHODS.get(method).title} of the predicted class over the picture, each map on its own scale, 0 to its "
         f"highest value. The first {SHOWN} pictures of each group of the test set; nothing is picked."
@@ -143,6 +144,7 @@ def pairs(found: Result) -> None:
                 rows = [images, [over(image, maps, index, 2 * PAIR) for image, maps in zip(images, sides, strict=True)]]
                 _picture(_grid(rows, 2 * PAIR), f"One of the {each.group}, and with {factor} swapped; below, both maps")
                 st.markdown(told(network, sides[0], sides[1], index))
+    figures.color_bar(sides[0].signed, sentence="each map on its own scale")
     how = (
         "recoloured inside its mask" if factor not in FACTORS else "with the factor swapped and every other pixel equal"
     )
@@ -182,6 +184,7 @@ def mended(found: Result) -> None:
             maps = explained(network, [each.image for each in shown], method, (str(found.path), "mend"), found.view)
             with st.container(horizontal=True, gap="small", key=f"{KEY}_mended_{title.replace(' ', '_')}"):
                 _strip(network, shown, range(len(shown)), maps, found.view, PAIR)
+            figures.color_bar(maps.signed, sentence="each map on its own scale")
     except XaiError as error:
         st.warning(runs.plain(str(error)), icon=":material/info:")
 
@@ -226,7 +229,7 @@ def _own_exhibits(found: Result, wanted: Callable[[Mapping[str, Any]], bool]) ->
     asked, folder = found.summary["request"], RunFolder(found.path)
     whole = open_dataset(folder.from_here(asked["data"]))
     data = whole if asked["images"] is None else whole.sample(asked["images"], asked["seed"])
-    if folder.config()["data_fingerprint"] not in (data.fingerprint, data.used().fingerprint):
+    if folder.config().get("data_fingerprint") not in (data.fingerprint, data.used().fingerprint):
         raise InputError(f"the images of {asked['data']} are not those that were audited.")
     listed = data.items
     if asked["masks"]:
@@ -295,7 +298,7 @@ def seen_part(image: Image.Image, network: Classifier, view: str) -> Image.Image
 def over(image: Image.Image, maps: Attribution, place: int, side: int) -> Image.Image:
     """The map over the picture, `side` pixels wide."""
     scale = render.scale_for([maps], place)
-    return render.overlay(_sized(image, side), maps.maps()[place], scale, render.colors_for(render.AUTO, scale.signed))
+    return render.overlay(_sized(image, side), maps.maps()[place], scale)
 
 
 def _sized(image: Image.Image, side: int) -> Image.Image:

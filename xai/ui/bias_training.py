@@ -13,6 +13,7 @@ from xai.studies._bias_train import VALIDATION
 from xai.ui import bias, runs
 from xai.ui.bias import Result
 from xai.ui.figures import COLORS
+from xai.words import counted
 
 
 def live() -> None:
@@ -48,4 +49,4 @@ def finished(found: Result) -> None:
         others = f"{2 * VALIDATION} other images drawn alike" if found.drawn else "the images held out"
         bias.show(learning(rows, f"Accuracy on the training set and on {others}"), "curves")
         took, epochs = sum(row["seconds"] for row in rows), len(rows)
-        st.caption(f"{epochs} epoch{'s' * (epochs > 1)}, validation included, took {took:.0f} s where it was trained.")
+        st.caption(f"{counted(epochs, 'epoch')}, validation included, took {took:.0f} s where it was trained.")

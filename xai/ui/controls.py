@@ -8,15 +8,18 @@ from pathlib import Path
 
 import streamlit as st
 
+from xai.errors import XaiError
 from xai.explain._spec import FAMILIES, METHODS, MethodSpec
-from xai.files import safe_name, sha256, write_atomic
 from xai.models._spec import MODELS
 from xai.models.classifier import VIEWS
-from xai.settings import cache_dir
+from xai.models.store import has_one_output, stated_output, with_output
+from xai.outputs import NO_YES, Output
+from xai.ui import held
 from xai.ui.forms import form, parameters
 from xai.ui.nets import OF_RUN, net_labels, net_names, net_title
 from xai.ui.session import Choice
 from xai.ui.work import Look, Net
+from xai.uploads import keep_upload
 
 FAMILY_TITLES = {
     "cam": "Class activation",
@@ -66,6 +69,9 @@ def networks(choice: Choice, key: str) -> None:
         choice.nets = tuple(Net(name, weights.get(name, "imagenet")) for name in picked)
     else:
         st.caption(f"Choose at least one; {choice.nets[0].title} stays in use.")
+    for net in choice.nets:
+        own = Path(stated_output(net.weights)[0]).name if net.weights.startswith("file:") else ""
+        held.keep(f"{key}_weights_{net.name}", f"weights of {net.title},", own, net.weights)
 
 
 def target(choice: Choice, look: Look | None, key: str) -> None:
@@ -128,8 +134,11 @@ WEIGHTS = {"imagenet": "ImageNet", "random:0": "Random (marked on every tile)"}
 WEIGHT_SUFFIXES = ("pth", "pt", "safetensors")
 
 
+OUTPUTS = {"softmax": "One of the classes (softmax)", "sigmoid": "Each class for itself (sigmoid)"}
+
+
 def weights(choice: Choice, key: str) -> None:
-    """What each network has learned: ImageNet, nothing, or a file of the person's own."""
+    """What each network has learned: ImageNet, nothing, or a file of the person's own, whose outputs are asked for."""
     for net in choice.nets:
         if net.name.startswith(OF_RUN):  # it has its own
             continue
@@ -140,7 +149,7 @@ def weights(choice: Choice, key: str) -> None:
             st.selectbox(
                 f"Weights of {net.title}",
                 options,
-                format_func=lambda text: WEIGHTS.get(text, Path(text).name),
+                format_func=lambda text: WEIGHTS.get(text, Path(stated_output(text)[0]).name),
                 key=turn,
                 on_change=lambda net=net, turn=turn: _use_weights(choice, net, st.session_state[turn]),
             )
@@ -151,6 +160,31 @@ def weights(choice: Choice, key: str) -> None:
                 on_change=lambda net=net, turn=turn: _take_weights(choice, net, f"{turn}_file"),
                 help="A state dict (.pth, .pt) or .safetensors of this architecture. Pickled code is never run.",
             )
+        if net.of_file:
+            _outputs(choice, net, f"{turn}_output")
+
+
+def _outputs(choice: Choice, net: Net, key: str) -> None:
+    """What the outputs of a person's own file mean; a file with one output leaves no choice."""
+    if has_one_output(net.name, net.weights):
+        no, yes = NO_YES
+        st.caption(
+            f"The file for {net.title} has one output. It is read by a sigmoid as two classes, “{no}” and “{yes}”; "
+            "a softmax of one output would always be 100 %."
+        )
+        return
+    said = stated_output(net.weights)[1] or Output.SOFTMAX
+    st.session_state[key] = said.value
+    st.segmented_control(
+        f"Outputs of {net.title}",
+        list(OUTPUTS),
+        format_func=OUTPUTS.__getitem__,
+        key=key,
+        required=True,
+        on_change=lambda: _use_weights(choice, net, with_output(net.weights, st.session_state[key])),
+        help="Softmax: the probabilities add up to 100 %, one class is right. Sigmoid: each class has a probability of "
+        "its own and is decided from 50 % on; none, one or several may be right.",
+    )
 
 
 def _use_weights(choice: Choice, net: Net, text: str) -> None:
@@ -162,10 +196,11 @@ def _take_weights(choice: Choice, net: Net, key: str) -> None:
     file = st.session_state.get(key)
     if file is None:
         return
-    data = file.getvalue()
-    path = cache_dir() / "weights" / sha256(data)[:16] / safe_name(file.name)
-    if not path.exists():
-        write_atomic(path, data)
+    try:
+        path = keep_upload(file.getvalue(), file.name, "weights")
+    except XaiError as error:
+        choice.problem = f"The weights {file.name} were not taken: {error}"
+        return
     _use_weights(choice, net, f"file:{path}")
 
 

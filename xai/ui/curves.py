@@ -13,7 +13,6 @@ import streamlit as st
 
 from xai.data._spec import DataSet, Item, Problem
 from xai.data.archive import ZipImage
-from xai.data.call import open_dataset
 from xai.data.folder import FileImage
 from xai.errors import InputError
 from xai.explain._spec import METHODS
@@ -23,6 +22,7 @@ from xai.metrics._substrate import check_substrate
 from xai.metrics.curves import CURVES
 from xai.models.classifier import VIEWS
 from xai.studies.faithfulness import BASELINES, Recipe
+from xai.ui.doors import open_data
 from xai.ui.forms import parsed
 from xai.ui.session import FIRST_NET, Choice
 from xai.ui.work import Photo, known_method, known_net, samples
@@ -203,7 +203,7 @@ def open_server(choice: CurvesChoice, path: str) -> None:
     try:
         if not path.strip():
             raise InputError("the path is empty; give a folder or a zip on the server.")
-        found = open_dataset(path.strip())
+        found = open_data(path.strip())
     except (InputError, OSError) as error:
         choice.problem = str(error) or f"{path} cannot be read."
         return

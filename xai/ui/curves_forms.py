@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from xai.data._spec import DataSet
-from xai.data.archive import keep_upload, open_archive
-from xai.errors import ImageError, InputError
+from xai.data.archive import open_archive
+from xai.errors import ImageError, InputError, XaiError
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
@@ -18,10 +18,13 @@ from xai.metrics.curves import CURVES
 from xai.models._spec import MODELS
 from xai.settings import MAX_UPLOAD_BYTES
 from xai.studies.faithfulness import BASELINES, FIGURES_6_7
-from xai.ui import controls
+from xai.ui import controls, held
 from xai.ui.curves import MOST_IMAGES, SOURCES, CurvesChoice, Pictures, open_server
 from xai.ui.curves_scrub import direction
+from xai.ui.memory import SENT_BYTES, drop_upload, new_uploads
+from xai.ui.uploads import left_out
 from xai.ui.work import Net, Photo, samples
+from xai.uploads import keep_upload
 
 SOURCE_TITLES = {"samples": "Samples", "upload": "Upload", "server": "Server"}
 ZIP_BYTES = 200 * 2**20
@@ -30,8 +33,8 @@ ZIP_BYTES = 200 * 2**20
 COLOUR = "colour"
 
 
-def pictures(choice: CurvesChoice, key: str) -> None:
-    """Samples, dropped pictures or a zip, or a folder on the server."""
+def pictures(choice: CurvesChoice, key: str) -> str:
+    """Samples, dropped pictures or a zip, or a folder on the server; which of them a person looks at."""
     source = st.segmented_control(
         "Pictures",
         SOURCES,
@@ -56,6 +59,11 @@ def pictures(choice: CurvesChoice, key: str) -> None:
             wrap=True,
         )
         _follow(choice, "samples", picked=tuple(name for name in samples() if name in names))
+    names = [photo.name for photo in choice.uploads] or [choice.whole.name if choice.whole is not None else ""]
+    mine = ", ".join(names[:4]) + f" and {len(names) - 4} more" * (len(names) > 4)
+    what = "pictures" if len(choice.uploads) > 1 else "picture" if choice.uploads else "zip"
+    held.keep(key, what, mine if choice.source == "upload" else "", (choice.source, choice.picked))
+    return str(source)
 
 
 def _follow(choice: CurvesChoice, source: str, **values: Any) -> None:
@@ -87,8 +95,10 @@ def _upload(choice: CurvesChoice, key: str) -> None:
 
 
 def _take(choice: CurvesChoice, key: str, place: str) -> None:
-    """Take what was dropped: pictures, or one zip; what is left out is said in one sentence, the rest is taken."""
-    files = st.session_state.get(place) or []
+    """Take what was dropped: pictures, or one zip; what is left out is told by name and reason, the rest is taken."""
+    files = new_uploads(place)
+    if not files:
+        return
     st.session_state[f"{key}_turn"] += 1
     photos: list[Photo] = []
     whole: DataSet | None = None
@@ -101,15 +111,16 @@ def _take(choice: CurvesChoice, key: str, place: str) -> None:
                 whole = _zip(file)
             elif len(photos) == MOST_IMAGES:
                 raise InputError(f"at most {MOST_IMAGES} pictures are taken at once; put more of them into a zip.")
+            elif sum(len(photo.data) for photo in photos) + file.size > SENT_BYTES:
+                raise InputError(f"the pictures are together over {SENT_BYTES // 2**20} MB; put them into a zip.")
             else:
                 photos.append(_photo(file))
-        except (InputError, OSError) as error:
+        except (XaiError, OSError) as error:
             bad.append(f"{file.name}: {error}")
+        drop_upload(file)
     if photos or whole is not None:
         choice.source, choice.uploads, choice.whole, choice.which = "upload", tuple(photos), whole, 0
-    more = len(bad) - 1
-    left = f" ({more} more file{'s' * (more > 1)} left out.)" if more > 0 else ""
-    choice.problem = bad[0] + left if bad else ""
+    choice.problem = f"Left out: {' '.join(bad)}" if len(bad) > 1 else "".join(bad)
 
 
 def _is_zip(file: Any) -> bool:
@@ -163,6 +174,7 @@ def _said(choice: CurvesChoice, key: str) -> None:
     assert choice.whole is not None
     mark = " **Synthetic.**" if choice.whole.synthetic else ""
     st.caption(f"**{choice.whole.name}**: {choice.whole.sentence}.{mark}")
+    left_out(choice.whole.problems)
     most = min(MOST_IMAGES, len(choice.whole))
     if len(choice.whole) > 1:
         offered = min(choice.count, most)
@@ -186,7 +198,8 @@ def networks(choice: CurvesChoice, key: str) -> None:
         placeholder="Choose a method",
         select_all=False,
         wrap=True,
-        help="Random order, centre-Gaussian and edge map are measured beside them.",
+        help="White noise, random maps as coarse as a method's own, centre-Gaussian and edge map are measured beside "
+        "them.",
     )
     if picked:
         choice.methods = tuple(name for name in METHODS.names() if name in picked)

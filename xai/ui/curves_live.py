@@ -10,7 +10,7 @@ import streamlit as st
 from xai.errors import WeightsError
 from xai.metrics._protocol import PROTOCOLS
 from xai.studies.comparison import Cost
-from xai.ui import curves_show
+from xai.ui import clicks, curves_show
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.curves import CurvesChoice, Pictures
 from xai.ui.curves_forms import use_random
@@ -74,14 +74,14 @@ def _without_weights(choice: CurvesChoice, requests: Sequence[OneRequest], jobs:
     def go_on(chosen: tuple[Net, ...] = nets) -> None:
         use_random(choice, chosen)
 
-    st.button("Use random weights (marked in every figure)", key=f"cu_random_{short(nets)}", on_click=go_on)
+    clicks.button("Use random weights (marked in every figure)", go_on, key="cu_random")
 
 
 def _hold(choice: CurvesChoice, request: Request, held: Held, what: str) -> None:
     """What slow work costs, and its button."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"{what}: {words(held.cost)}.")
-        st.button("Measure", key=f"cu_go_{short(*request.base)}", on_click=lambda: choice.go.add(request.base))
+        clicks.button("Measure", partial(choice.go.add, request.base), key=f"cu_go_{_place(request)}")
 
 
 def _stopped(choice: CurvesChoice, request: Request, what: str) -> bool:
@@ -91,8 +91,13 @@ def _stopped(choice: CurvesChoice, request: Request, what: str) -> bool:
         return False
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"{what}: stopped; what is measured is kept.")
-        st.button("Go on", key=f"cu_on_{short(*request.key)}", on_click=lambda: choice.stopped.discard(request.key))
+        clicks.button("Go on", partial(choice.stopped.discard, request.key), key=f"cu_on_{_place(request)}")
     return True
+
+
+def _place(request: Request) -> str:
+    """Which of the page's requests it is, whatever it asks for."""
+    return request.net.text if isinstance(request, OneRequest) else "every"
 
 
 def every(choice: CurvesChoice, live: Live, pictures: Pictures, key: str) -> None:
@@ -159,7 +164,7 @@ def _results(choice: CurvesChoice, pictures: Pictures, asked: dict[str, SetReque
         for name, request in asked.items():
             if name not in done and not request.go:
                 text = f"{PROTOCOLS[name].title}: {words(found.costs[name])}"
-                st.button(text, key=f"{key}_protocol_{name}", on_click=lambda base=request.base: choice.go.add(base))
+                clicks.button(text, partial(choice.go.add, request.base), key=f"{key}_protocol_{name}")
     st.markdown("**Two methods, picture by picture**")
     curves_show.pair(found, key)
     curves_show.save(found, choice, pictures, key)

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from xai.explain._spec import METHODS
 from xai.files import safe_name
-from xai.metrics._engine import rank_pixels
+from xai.metrics._engine import rank_pixels, shuffles
 from xai.metrics._protocol import get_protocol
 from xai.metrics.curves import CURVES, pictures_at
 from xai.render import input_picture
+from xai.studies._measure import random_maps
+from xai.studies._result import rival_title
 from xai.studies.faithfulness import Faithfulness
 from xai.types import Run
 from xai.ui.browser import component, packet
@@ -23,7 +25,13 @@ from xai.ui.work import png
 
 INKS = tuple(color for place, color in enumerate(COLORS) if place != 2)
 GREY = COLORS[2]
-DASHES = (("5 4", "dash"), ("1.5 3", "dot"), ("7 3 1.5 3", "dashdot"))
+DASHES = (
+    ("5 4", "dash"),
+    ("1.5 3", "dot"),
+    ("7 3 1.5 3", "dashdot"),
+    ("11 4", "longdash"),
+    ("11 3 1.5 3", "longdashdot"),
+)
 """Baselines are grey and dashed, so that they are told from methods without a colour."""
 
 _scrub = component("olhar_scrub", ("paint.js", "chart.js", "scrub.js"), "tiles.css", "sweep.css", "scrub.css")
@@ -68,7 +76,7 @@ def rank_kind(pixels: int) -> str:
 def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) -> bytes:
     """Everything that the scrubber moves through: the image, what stands for missing pixels, ranks, curves.
 
-    Ranks are the library's own (stable order of ties), 16 bits where the image has no more pixels than that.
+    Ranks are the library's own, ties included, 16 bits where the image has no more pixels than that.
     """
     network = found.networks[0]
     names = found.methods(network)
@@ -93,19 +101,28 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
         metrics[metric] = {
             "behind": add(png(input_picture(behind))),
             "up": found.better_up(metric),
-            "sentence": found.sentence(metric),
+            "sentence": " ".join((found.sentence(metric), *_given_away(found, metric))),
             "axis": axis(metric, protocol.drop),
         }
     methods = []
-    for name in names:
-        spec = METHODS.get(name)
-        line: dict[str, Any] = {"name": name, "title": spec.title, "baseline": spec.family == "baseline"}
-        ink, dash, _ = inks(names)[name]
-        line |= {"ink": f"rgb({ink})", "dash": dash}
-        line["ranks"] = add(rank_pixels(seen.maps[name])[0].numpy().astype(f"<{kind}").tobytes())
-        line["blank"] = seen.blank[name][0]
+    ties = shuffles(x, found.recipe.seed)
+    maps = {name: (seen.maps[name], seen.blank[name][0], seen.notes[name][0]) for name in names}
+    titles = {name: METHODS.get(name).title for name in names}
+    curves = {(name, metric): found.curve(network, name, metric) for name in names for metric in CURVES}
+    for name in found.coarse_rivals(network):
+        grid = seen.grids[name]
+        rival = rival_title(grid)
+        titles[rival] = f"Random {grid[0]} × {grid[1]}"
+        maps[rival] = (random_maps(x, grid, 0, found.recipe.seed), "", "")
+        curves |= {(rival, metric): found.rival_curve(network, name, metric, 0) for metric in CURVES}
+    style = inks(list(maps), {name: name not in METHODS or METHODS.get(name).family == "baseline" for name in maps})
+    for name, (map_, blank, note) in maps.items():
+        ink, dash, _ = style[name]
+        line: dict[str, Any] = {"name": name, "title": titles[name], "ink": f"rgb({ink})", "dash": dash, "blank": blank}
+        line |= {"note": note, "baseline": ink == GREY}
+        line["ranks"] = add(rank_pixels(map_, ties)[0].numpy().astype(f"<{kind}").tobytes())
         for metric in CURVES:
-            curve = found.curve(network, name, metric)
+            curve = curves[name, metric]
             line[metric] = {"y": _numbers(curve.y[0]), "auc": _numbers(curve.auc)[0]}
         methods.append(line)
     target = int(seen.target[0])
@@ -117,7 +134,7 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
         "marks": ["random weights"] * classifier.random + ["synthetic image"] * sight.piece.synthetic,
         "picture": sight.piece.item.key,
         "label": classifier.labels[target],
-        "p": float(seen.logits.softmax(-1)[0, target]),
+        "p": float(classifier.output.probability(seen.logits, seen.target)[0]),
         "h": size[0],
         "w": size[1],
         "dtype": kind,
@@ -129,6 +146,11 @@ def scrub_packet(packet_id: str, sight: Sight, found: Faithfulness, run: Run) ->
         "file": safe_name(f"{PurePosixPath(sight.piece.item.key).stem}-{sight.net.name}-{protocol.name}"),
     }
     return packet(head, b"".join(body))
+
+
+def _given_away(found: Faithfulness, metric: str) -> list[str]:
+    """The sentence, if any, that what stands for missing pixels gives the class away."""
+    return [text for text in found.given_away if text.startswith(metric.capitalize())]
 
 
 def _numbers(values: Tensor) -> list[float | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,13 +18,15 @@ from xai.metrics._protocol import PROTOCOLS, get_protocol
 from xai.metrics._spec import METRICS
 from xai.metrics.curves import CURVES
 from xai.statistics import Interval
+from xai.studies._result import WHITE_NOISE, Against
 from xai.studies.faithfulness import BASELINES, rank_flips
-from xai.ui import figures
+from xai.ui import downloads, figures
 from xai.ui.curves import CurvesChoice, Pictures, command, to_query
 from xai.ui.curves_scrub import axis, direction, inks
 from xai.ui.curves_work import SetFound
 from xai.ui.live import sentence
 from xai.ui.session import link_of
+from xai.ui.uploads import left_out
 
 VERBS = {"insertion": "put in", "deletion": "taken away"}
 FORMATS = ("svg", "png")
@@ -43,7 +44,7 @@ def shown(network: str) -> str:
 
 def title(found: SetFound, network: str, method: str) -> str:
     """What a line or row is called."""
-    name = METHODS.get(method).title
+    name = METHODS.get(method).title if method in METHODS else method.capitalize().replace(" x ", " × ")
     return f"{name}, {shown(network)}" if len(found.result.networks) > 1 else name
 
 
@@ -56,8 +57,13 @@ def figure(found: SetFound, metric: str, baselines: bool) -> go.Figure:
         if baselines or method not in BASELINES
     ]
     means = [found.means[network, method, metric] for network, method in shown]
+    if baselines:
+        rivals = [mean for mean in found.rivals if mean.protocol.settings["metric"] == metric]
+        shown += [(mean.network, mean.method) for mean in rivals]
+        means += rivals
     names = [title(found, *pair) for pair in shown]
-    style = inks(names, {name: method in BASELINES for name, (_, method) in zip(names, shown, strict=True)})
+    grey = {name: method in BASELINES or method not in METHODS for name, (_, method) in zip(names, shown, strict=True)}
+    style = inks(names, grey)
     drop = get_protocol(found.request.terms.protocol).drop
     up = found.result.better_up(metric)
     made = figures.bands(
@@ -88,13 +94,19 @@ def figure(found: SetFound, metric: str, baselines: bool) -> go.Figure:
 
 def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
     """Direction above; the protocol, what the band is, and the number of images below: they travel with the file."""
-    n = found.means[next(key for key in found.means if key[2] == metric)].band.n
+    n = len(found.result.images)
+    fewer = [
+        f"{title(found, network, method)} {mean.band.n}"
+        for (network, method, of), mean in found.means.items()
+        if of == metric and mean.band.n < n
+    ]
     about = f"Mean of {n} pictures; the band is the bootstrap 95 % interval." if n > 1 else "One picture: no interval."
+    about += f" Pictures with a score: {', '.join(fewer)}." if fewer else ""
     networks = [shown(network) for network in found.result.networks]
     whose = f" Network: {networks[0]}." if len(networks) == 1 else ""  # of several, each line says its own
     lines = textwrap.wrap(f"{about}{whose} {found.sentence(metric)}", WRAP)
     names = [trace.name for trace in made.data if trace.name]
-    rows = math.ceil(len(names) / max(1, 230 // (46 + 6 * max(map(len, names)))))
+    rows = math.ceil(len(names) / max(1, 270 // (40 + 5 * max(map(len, names)))))
     foot, head = 62 + 15 * len(lines), 44 + LEGEND_ROW * rows
     heading = f"<b>{METRICS.get(metric).title}</b>: {direction(up)} {'↑' if up else '↓'}"
     random = any("random:" in name for name in found.result.networks)
@@ -117,8 +129,9 @@ def _caption(made: go.Figure, found: SetFound, metric: str, up: bool) -> None:
         legend={
             "orientation": "h",
             "x": 0,
-            "y": 1,
-            "yanchor": "bottom",
+            "yref": "container",  # below the heading, at whatever width
+            "y": 1 - 36 / (300 + foot + head),
+            "yanchor": "top",
             "font": {"size": 12},
             "maxheight": LEGEND_ROW * rows,  # else at most half of the figure, where it scrolls
         },
@@ -166,6 +179,8 @@ def curves(found: SetFound, choice: CurvesChoice, key: str, turn: str) -> None:
 
 def number(value: Interval) -> str:
     """A mean with its interval, short."""
+    if not value.n:
+        return "no score"
     return f"{value.mean:.3f}" if math.isnan(value.low) else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
@@ -181,9 +196,9 @@ def ranks(found: SetFound) -> None:
             row = rows.setdefault((score.network, score.method), {"": title(found, score.network, score.method)})
             row[head] = number(score.mean) + (f" (n={score.mean.n})" if score.mean.n < n else "")
             if metric in CURVES:
-                row[head] = f"**{score.rank}** · {row[head]}"
-                row[f"{name} against random"] = score.against.sentence if score.against else ""
-    place = {(s.network, s.method): s.rank for s in found.scores["insertion"]}
+                row[head] = row[head] if score.rank is None else f"**{score.rank}** · {row[head]}"
+                row[f"{name} against random"] = _against(score.against) if score.against else ""
+    place = {(s.network, s.method): s.rank or len(rows) for s in found.scores["insertion"]}
     ordered = sorted(rows, key=lambda pair: (found.result.networks.index(pair[0]), place[pair]))
     st.table([rows[pair] for pair in ordered], border="horizontal", hide_index=True)
     said = " ".join(f"**{METRICS.get(metric).title}.** {found.sentence(metric)}" for metric in found.scores)
@@ -191,12 +206,19 @@ def ranks(found: SetFound) -> None:
         f"Mean over {n} picture{'s' * (n > 1)} with its bootstrap 95 % interval; ↑ higher is better, ↓ lower is "
         f"better; 1 is the best rank. {said}"
     )
+    st.caption(" ".join(filter(None, (found.result.about_random, WHITE_NOISE))))
+    for words in (*found.result.without_order, *found.result.given_away):
+        st.warning(words, icon=":material/info:")
     for each in found.result.refused:
         st.caption(f"{METHODS.get(each.method).title} is left out on {shown(each.network)}: {each.reason}")
-    problems = found.result.problems
-    if problems:
-        with st.expander(f"{len(problems)} file{'s' * (len(problems) > 1)} left out"):
-            st.dataframe([{"file": p.key, "reason": p.reason} for p in problems], hide_index=True)
+    left_out(found.result.problems)
+
+
+def _against(found: Against) -> str:
+    """The comparison with random maps in a cell: the finding in bold, then its figures."""
+    beside = f"{found.grid[0]} × {found.grid[1]}"
+    figures = f"{number(found.paired.difference)}, {found.paired.finding}"
+    return f"**{found.verdict}** ({beside}): {figures}"
 
 
 def pair(found: SetFound, key: str) -> None:
@@ -225,7 +247,7 @@ def pair(found: SetFound, key: str) -> None:
                 "": f"{METRICS.get(metric).title} AUC, {direction(up)}",
                 "mean difference [95 %]": number(paired.difference),
                 "first against second": paired.sentence,
-                "Wilcoxon p": "all tie" if math.isnan(paired.p) else f"{paired.p:.3g}",
+                "Wilcoxon p": paired.p_text,
             }
         )
     st.table(rows, border="horizontal", hide_index=True)
@@ -238,17 +260,19 @@ def pair(found: SetFound, key: str) -> None:
 
 def flips(results: dict[str, SetFound]) -> None:
     """Ranks by protocol, and which pairs of methods change places."""
+    if len(results) < 2:
+        st.caption("One protocol is done. Compute another one to see whether the ranks hold.")
+        return
     first = next(iter(results.values())).result
     rows = []
     for network in first.networks:
         for metric in CURVES:
-            for name in PROTOCOLS:
-                scores = results[name].scores[metric] if name in results else ()
-                known = {(score.network, score.method): score.rank for score in scores}
+            for name in (name for name in PROTOCOLS if name in results):
+                known = {(score.network, score.method): score.rank for score in results[name].scores[metric]}
                 head = f"{METRICS.get(metric).title}, {name}"
                 row = {"": f"{shown(network)}: {head}" if len(first.networks) > 1 else head}
                 for method in dict.fromkeys(each for net in first.networks for each in first.methods(net)):
-                    row[METHODS.get(method).title] = str(known.get((network, method), "–"))
+                    row[METHODS.get(method).title] = str(known.get((network, method)) or "no score")
                 rows.append(row)
     st.table(rows, border="horizontal", hide_index=True)
     done = [results[name] for name in PROTOCOLS if name in results]
@@ -259,9 +283,8 @@ def flips(results: dict[str, SetFound]) -> None:
         for two in done[i + 1 :]
         for flip in rank_flips(one.result, two.result, metric)
     ]
-    if len(done) < 2:
-        st.caption("Ranks, 1 is best. Compute another protocol to see whether they hold.")
-    elif not found:
+    st.caption("Ranks, 1 is best.")
+    if not found:
         st.success("The ranking is the same by every protocol that is done.", icon=":material/check:")
     else:
         pairs = f"{len(found)} pair{'s' * (len(found) > 1)} of methods change{'s' * (len(found) == 1)} places"
@@ -278,10 +301,10 @@ def save(found: SetFound, choice: CurvesChoice, pictures: Pictures, key: str) ->
         st.markdown("**The rows**")
         st.caption("One row for each picture, classifier and method: scores, curves, and the protocol in every row.")
         with st.container(horizontal=True):
-            _download("CSV", found.result.csv, f"{name}.csv", "text/csv", f"{key}_csv")
+            downloads.button("CSV", found.result.csv, f"{name}.csv", "text/csv", key=f"{key}_csv")
             kind = "application/octet-stream"
             packed = partial(found.result.parquet, command(choice, pictures))
-            _download("Parquet", packed, f"{name}.parquet", kind, f"{key}_parquet")
+            downloads.button("Parquet", packed, f"{name}.parquet", kind, key=f"{key}_parquet")
     with right:
         st.markdown("**A link that restores these choices**")
         if choice.source == "upload":
@@ -293,7 +316,3 @@ def save(found: SetFound, choice: CurvesChoice, pictures: Pictures, key: str) ->
         if not pictures.data:
             st.caption("FOLDER is a folder with these pictures.")
         st.code(command(choice, pictures), language=None, wrap_lines=True)
-
-
-def _download(label: str, data: Callable[[], bytes], name: str, mime: str, key: str) -> None:
-    st.download_button(label, data, name, mime, key=key, on_click="ignore")

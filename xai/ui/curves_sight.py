@@ -34,6 +34,8 @@ class Part:
     logits: Tensor
     target: Tensor
     blank: str
+    note: str
+    grid: tuple[int, int]
 
 
 _pixels: Recent[tuple[Tensor, Tensor | None]] = Recent(32)
@@ -106,7 +108,9 @@ class Sight:
             x, _ = self.pixels()
             recipe = self.terms.recipe([name])
             seen = look(self.classifier, x, recipe, ("",), (0,), (None,), run=run)
-            return Part(seen.maps[name], seen.logits, seen.target, seen.blank[name][0])
+            return Part(
+                seen.maps[name], seen.logits, seen.target, seen.blank[name][0], seen.notes[name][0], seen.grids[name]
+            )
 
         return _parts.get((*self.base, *self.terms.of(name)), make)
 
@@ -127,9 +131,11 @@ class Sight:
             logits=first.logits,
             target=first.target,
             maps={name: part.map for name, part in parts.items()},
+            grids={name: part.grid for name, part in parts.items()},
             blank={name: (part.blank,) for name, part in parts.items()},
             refused={},
             masks=mask,
+            notes={name: (part.note,) for name, part in parts.items()},
         )
 
     def rows(self, run: Run) -> list[pa.Table]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -190,6 +191,7 @@ class SetFound:
     request: SetRequest
     result: Faithfulness
     means: Mapping[tuple[str, str, str], MeanCurve]
+    rivals: tuple[MeanCurve, ...]
     scores: Mapping[str, tuple[Score, ...]]
     failed: Mapping[Net, str]
     costs: Mapping[str, Cost]
@@ -205,13 +207,20 @@ class SetFound:
             for network in result.networks
             for method in result.methods(network)
         }
+        rivals = tuple(
+            result.rival_mean(network, method, metric)
+            for metric in CURVES
+            for network in result.networks
+            for method in result.coarse_rivals(network)
+        )
         scores = {metric: result.scores(metric) for metric in result.metrics}
-        return cls(request, result, means, scores, failed, costs)
+        return cls(request, result, means, rivals, scores, failed, costs)
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return int(self.result.table.nbytes)
+        own = (each.item for each in self.request.pictures.pieces if isinstance(each.item.open, partial))
+        return int(self.result.table.nbytes) + sum(item.bytes for item in own)  # what was sent is kept whole
 
     def sentence(self, metric: str) -> str:
         """The protocol of one metric."""

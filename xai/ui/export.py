@@ -14,6 +14,7 @@ from xai.models.classifier import VIEWS
 from xai.params import value_text
 from xai.render import AUTO, OPACITY
 from xai.studies.comparison import Tile
+from xai.ui import downloads
 from xai.ui.live import Live
 from xai.ui.session import Choice, link
 from xai.ui.tiles import DISPLAY
@@ -95,7 +96,7 @@ def panel(choice: Choice, live: Live, names: Sequence[str]) -> None:
         st.markdown("**Everything as one file**")
         st.caption("Pictures, raw arrays, a report that opens by itself, and a manifest with versions and hashes.")
         name = f"olhar-{safe_name(choice.photo.name.rsplit('.', 1)[0])}.zip"
-        st.download_button("Download the finished maps", data, name, "application/zip", key="mc_zip", on_click="ignore")
+        downloads.button("Download the finished maps", data, name, "application/zip", key="mc_zip")
     with right:
         st.markdown("**A link that restores these choices**")
         if not choice.photo.sample:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from html import escape
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from xai.render import AUTO, colors_for, ends
 from xai.statistics import Band
 
 COLORS = ("0, 114, 178", "213, 94, 0", "110, 120, 130", "0, 128, 93", "176, 86, 138", "168, 116, 0")
@@ -21,21 +23,36 @@ CONFIG = {
 """Of a figure that is saved by the camera in its corner."""
 
 
+SIGNED = colors_for(AUTO, True)
+"""The colours of signed maps, which correlations have too: 1 is red, 0 white, -1 blue."""
+
+
+def color_bar(signed: bool, colors: str = AUTO, sentence: str = "") -> None:
+    """The colours of the maps above it, from first to last, with words at the ends; `sentence` says the scale."""
+    stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in colors_for(colors, signed).lut[::15].tolist())
+    words = "".join(f"<span>{word}</span>" for word in ends(signed))
+    st.html(
+        f'<div title="{escape(sentence)}" style="max-width: 20rem; font-size: 13px">'
+        f'<div style="height: 6px; border-radius: 3px; background: linear-gradient(to right, {stops})"></div>'
+        f'<div style="display: flex; justify-content: space-between">{words}</div></div>'
+    )
+
+
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], measure: str) -> go.Figure:
-    """A symmetric matrix of `measure` (-1 to 1) between named things, with its numbers.
+    """A symmetric matrix of `measure` (-1 to 1) between named things, with its numbers; NaN stays empty.
 
     Rows have names and columns their places, so that the cells stay legible on a telephone.
     """
     places = [f"{place}" for place in range(1, len(names) + 1)]
     figure = go.Figure(
         go.Heatmap(
-            z=values,
+            z=[[None if value != value else value for value in row] for row in values],
             x=places,
             y=[f"{name}  {place}" for name, place in zip(names, places, strict=True)],
             customdata=[[f"{one} and {two}" for two in names] for one in names],
             zmin=-1,
             zmax=1,
-            colorscale="RdBu_r",
+            colorscale=[[place / 255, f"rgb({r}, {g}, {b})"] for place, (r, g, b) in enumerate(SIGNED.lut.tolist())],
             texttemplate="%{z:.2f}",
             hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
             colorbar={
@@ -55,7 +72,7 @@ def matrix(values: Sequence[Sequence[float]], names: Sequence[str], measure: str
 
 def curves(
     x: Sequence[float] | Sequence[str],
-    lines: Sequence[tuple[str, Sequence[float]]],
+    lines: Sequence[tuple[str, Sequence[float | None]]],
     x_title: str,
     y_title: str,
     y_range: tuple[float, float] | None = None,
@@ -83,7 +100,7 @@ def bands(
     figure = go.Figure()
     for index, (name, band) in enumerate(lines):
         color = COLORS[index % len(COLORS)]
-        known = not bool(band.low.isnan().any())
+        known = not bool(band.low.isnan().all())
         if known:
             figure.add_scatter(
                 x=list(x), y=band.high.tolist(), mode="lines", line={"width": 0}, hoverinfo="skip", showlegend=False

@@ -9,15 +9,16 @@ import streamlit as st
 
 from xai import run_control
 from xai.data._spec import DataSet
-from xai.data.call import dataset_stamp, open_dataset
+from xai.data.call import dataset_stamp
 from xai.errors import XaiError
 from xai.gan.images import check_held_out, only_class, split_places
 from xai.gan.settings import SIZES
 from xai.studies._augmentation_data import split_shares
 from xai.studies.augmentation import AugmentRequest, check_classes
-from xai.ui import gan, gan_live, runs
+from xai.ui import clicks, gan, gan_live, runs, said
+from xai.ui.doors import checked, open_data
 from xai.ui.gan import FALLBACK, Source
-from xai.ui.uploads import Sent, class_zip
+from xai.ui.uploads import Sent, class_zip, left_out
 from xai.ui.work import Recent
 
 MODELS = ("simple_cnn", "mobilenet_v3_large", "vgg16")
@@ -97,11 +98,12 @@ def _train(key: str) -> Sent:
 def _open(place: str, sent: Sent) -> DataSet | None:
     """The data set, and what it holds; a refusal is said."""
     try:
-        data = _opened.get((place, dataset_stamp(place)), lambda: open_dataset(place))
+        data = _opened.get((checked(place), dataset_stamp(place)), lambda: open_data(place))
     except (XaiError, OSError) as error:
         st.warning(runs.plain(sent.told(gan.sentence(error))), icon=":material/info:")
         return None
     st.caption(runs.plain(data.sentence))
+    left_out(data.problems)
     return data
 
 
@@ -184,14 +186,12 @@ def _begin(kind: str, title: str, words: list[str], key: str, refused: bool, sho
     """The button, and the same command in the terminal. shown: what chooses among the finished; it takes this run."""
 
     def start() -> None:
-        st.session_state.pop(f"{key}_said", None)
+        said.say(key, "")
         try:
-            path = run_control.new_run(kind, title[: run_control.TITLE_LENGTH])
-            run_control.start(words, path)
-            st.session_state[f"{shown}_begun"] = path.name
+            st.session_state[f"{shown}_begun"] = run_control.begin(kind, title[: run_control.TITLE_LENGTH], words).name
         except XaiError as error:
-            st.session_state[f"{key}_said"] = str(error)
+            said.say(key, str(error))
 
-    st.button("Begin", key=f"{key}_go", icon=":material/play_arrow:", on_click=start, disabled=refused)
-    runs.said(f"{key}_said")
+    clicks.button("Begin", start, key=f"{key}_go", icon=":material/play_arrow:", disabled=refused)
+    runs.warn(key, tuple(words))
     st.code(shlex.join(["python", "-m", "xai", *words, "--out", f"runs/{kind}"]), language=None, wrap_lines=True)

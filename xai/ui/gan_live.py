@@ -101,7 +101,7 @@ def losses(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
         if name in some[-1]:
             made.add_scatter(
                 x=[row["step"] for row in some],
-                y=[row[name] for row in some],
+                y=[row.get(name) for row in some],
                 name=title,
                 mode="lines" if len(some) > 2 else "lines+markers",  # one point makes no line
                 line={"color": f"rgb({figures.COLORS[place]})", "width": 1.5},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from typing import Any, Literal
 
 import streamlit as st
@@ -15,7 +16,7 @@ from xai.gan.saved import Generator
 from xai.gan.watch import looks
 from xai.render import png_bytes
 from xai.runs import RunFolder
-from xai.ui import gan, gan_live, runs
+from xai.ui import downloads, gan, gan_live, runs
 from xai.ui.browser import HIDDEN, carry
 from xai.ui.gan import Source
 from xai.ui.uploads import named
@@ -108,7 +109,7 @@ def beside(made: Generator | None, key: str) -> None:
 
 def _picture(picture: Any, alt: str, name: str, key: str, width: int | Literal["stretch"] = "stretch") -> None:
     st.image(picture, output_format="PNG", width=width, alt=alt)
-    st.download_button("PNG", png_bytes(picture), name, "image/png", key=f"{key}_png", on_click="ignore")
+    downloads.button("PNG", partial(png_bytes, picture), name, "image/png", key=f"{key}_png")
 
 
 def sliders(made: Generator, key: str) -> None:
@@ -129,13 +130,12 @@ def sliders(made: Generator, key: str) -> None:
             name = st.selectbox("As an animation", names, key=f"{key}_gif_class", persist_state="session", width=180)
             label = names.index(name)
             file = safe_name(f"{name}-{first}-{second}.gif")
-            st.download_button(
+            downloads.button(
                 "GIF",
                 lambda: gif(gan.walk_frames(made, first, second, label, None)),
                 file,
                 "image/gif",
                 key=f"{key}_gif",
-                on_click="ignore",
             )
         st.caption("Spherical interpolation between two latent points; a generator that copies would jump.")
     with right:
@@ -155,12 +155,16 @@ def sliders(made: Generator, key: str) -> None:
 
 def again(source: Source, made: Generator, key: str) -> None:
     """The commands that make all of it again; of a run, how it was trained."""
-    rows = RunFolder(source.path).metrics() if source.path.is_dir() else []
+    try:
+        rows = RunFolder(source.path).metrics() if source.path.is_dir() else []
+    except InputError as error:
+        st.warning(runs.plain(str(error)), icon=":material/info:")
+        rows = []
     if rows:
         st.subheader("How it was trained")
         gan_live.training(rows, f"{key}_trained")
-        seen = json.dumps({"facts": dict(made.facts), "looks": looks(rows)}, indent=1)
-        st.download_button("JSON", seen, "training.json", "application/json", key=f"{key}_looks", on_click="ignore")
+        seen = partial(json.dumps, {"facts": dict(made.facts), "looks": looks(rows)}, indent=1)
+        downloads.button("JSON", seen, "training.json", "application/json", key=f"{key}_looks")
     with st.expander("The commands that make it again"):
         walk = int(st.session_state[f"{key}_from"]), int(st.session_state[f"{key}_to"])
         st.code(gan.commands(source, made, int(st.session_state[f"{key}_seed"]), walk), language=None, wrap_lines=True)
@@ -206,9 +210,7 @@ def nearest(made: Generator, key: str) -> None:
                 alt=f"Sample and nearest picture: {caption}",
             )
     st.caption(f"Left the sample, right the training picture; the number is the {found.measure}.")
-    st.download_button(
-        "PNG", grid_png(found.pairs), f"nearest-{first}.png", "image/png", key=f"{key}_near_png", on_click="ignore"
-    )
+    downloads.button("PNG", partial(grid_png, found.pairs), f"nearest-{first}.png", "image/png", key=f"{key}_near_png")
 
 
 def reconstructions(source: Source, made: Generator, key: str) -> None:
@@ -245,7 +247,8 @@ def quality(source: Source, made: Generator, key: str) -> None:
         rows.append(
             {
                 "pictures": f"**{title}**" if name == "samples" else title,
-                f"KID-{told['extractor']} × 1000 ↓": f"{kid['value']:.1f} ± {kid['spread']:.1f}",
+                f"KID-{told['extractor']} × 1000 ↓": f"{kid['value']:.1f}"
+                + (f" ± {kid['spread']:.1f}" if kid["spread"] is not None else ", no spread"),
                 f"FID-{told['extractor']} ↓": f"{each['fid']:.1f}",
                 "precision ↑": f"{spread['precision']:.2f}",
                 "recall ↑": f"{spread['recall']:.2f}",
@@ -260,7 +263,8 @@ def quality(source: Source, made: Generator, key: str) -> None:
         f"{f'Samples cut off at ±{cut:g}. ' if cut else ''}n: pictures, each set against "
         f"{told['samples']['n_real']:,} held-out real ones. Features: {told['extractor_sentence']}; these are not "
         "Inception's, so the figures compare with one another only. KID "
-        f"is unbiased on few pictures, ± is its spread over {told['samples']['kid']['subsets']} subsets; FID is biased "
+        f"is unbiased on few pictures, ± is its spread over {told['samples']['kid']['subsets']} subsets (none "
+        "where too few pictures make but one subset); FID is biased "
         "upwards, the more the smaller n is. Precision and density are high also where a few far-off real pictures "
         "reach everything, as noise can show: read them with recall and coverage."
     )
@@ -287,6 +291,6 @@ def quality(source: Source, made: Generator, key: str) -> None:
     if classes:
         with st.expander("By class"):
             st.dataframe(classes, hide_index=True, width="stretch")
-    st.download_button(
-        "JSON", json.dumps(told, indent=1), "quality.json", "application/json", key=f"{key}_quality", on_click="ignore"
+    downloads.button(
+        "JSON", partial(json.dumps, told, indent=1), "quality.json", "application/json", key=f"{key}_quality"
     )

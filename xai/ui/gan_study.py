@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import plotly.graph_objects as go
@@ -18,8 +19,8 @@ from xai.errors import XaiError
 from xai.explain._spec import METHODS
 from xai.render import overlay, png_bytes, scale_of
 from xai.statistics import Band
-from xai.studies.augmentation import SHOWN, Study
-from xai.ui import figures, gan, runs
+from xai.studies.augmentation import SHOWN, Study, compared, rises, undertrained, undertrained_sentence
+from xai.ui import downloads, figures, gan, runs
 from xai.ui.figures import COLORS, chart
 from xai.ui.gan import Source
 from xai.ui.uploads import named
@@ -58,6 +59,8 @@ def verdict(study: Study) -> None:
     summary = study.summary
     st.subheader(f"Verdict: {summary['verdict']}")
     st.markdown(f"{summary['title']} on {runs.plain(named(summary['data_name']))}{_marked(summary)}")
+    if weak := undertrained_sentence(summary, compared(summary)):
+        st.caption(f":orange-badge[undertrained] {weak}")
     st.caption(summary["protocol"]["sentence"])
     rows = [
         {
@@ -115,22 +118,20 @@ def arms(study: Study, key: str) -> None:
     with right:
         chart(sizes(summary), "Accuracy against size of the training set", _size_words(summary), f"{key}_sizes")
     with st.expander("Every arm in numbers"):
-        st.dataframe(table(summary["arms"]), hide_index=True, width="stretch")
-        st.download_button(
+        st.dataframe(table(summary), hide_index=True, width="stretch")
+        downloads.button(
             "CSV",
-            lambda: csv(table(summary["arms"]), summary),
+            lambda: csv(table(summary), summary),
             "augmentation.csv",
             "text/csv",
             key=f"{key}_csv",
-            on_click="ignore",
         )
-        st.download_button(
+        downloads.button(
             "JSON",
             lambda: json.dumps(dict(summary), indent=1),
             "summary.json",
             "application/json",
             key=f"{key}_json",
-            on_click="ignore",
         )
 
 
@@ -206,7 +207,7 @@ def _over(what: str, summary: Mapping[str, Any]) -> str:
     return f"{what} 95 % over seeds and test images"
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The arms as a table's rows."""
     return [
         {
@@ -218,9 +219,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "validation %": round(row["validation"], 1),
             "test % [95 %]": interval(row["test"]),
             "points against real only [95 %]": interval(row["difference"], "+") if row["difference"] else "",
+            "points in the last quarter of the steps": interval(rises(summary, row), "+"),
+            "training": "undertrained: still rising" if undertrained(summary, row) else "",
             "seeds": ", ".join(f"{each:.1f}" for each in row["seeds"]),
         }
-        for row in rows
+        for row in summary["arms"]
     ]
 
 
@@ -265,9 +268,7 @@ def attention(study: Study, key: str) -> None:
     if rows:
         st.table(rows, border="horizontal", hide_index=True)
         name = f"attention-{kind}.csv"
-        st.download_button(
-            "CSV", lambda: csv(rows, summary), name, "text/csv", key=f"{key}_look_csv", on_click="ignore"
-        )
+        downloads.button("CSV", lambda: csv(rows, summary), name, "text/csv", key=f"{key}_look_csv")
     method = METHODS.get(summary["protocol"]["settings"]["method"]).title
     st.caption(
         f"{method} of the predicted class at the network's input size, image by image, paired. Area: the smallest "
@@ -285,13 +286,13 @@ def attention(study: Study, key: str) -> None:
             st.markdown(f"**{str(kind).capitalize()}, named {case}ly**")
             alt = f"{method} of both networks on {kind} pictures named {case}ly, titled true / predicted"
             st.image(picture, output_format="PNG", width="stretch", alt=alt)
-            st.download_button(
+            figures.color_bar(signed=False, sentence="each map from 0 to its own highest value")
+            downloads.button(
                 "PNG",
-                png_bytes(picture),
+                partial(png_bytes, picture),
                 f"attention-{kind}-{case}.png",
                 "image/png",
                 key=f"{key}_{case}",
-                on_click="ignore",
             )
     seed = summary.get("told_by_seeds", [0])[0]
     st.caption(

@@ -18,6 +18,7 @@ from typing import Any
 
 from xai.errors import Cancelled, InputError, XaiError
 from xai.types import Run
+from xai.ui.memory import JOB_BYTES, give_back, held
 
 LOG = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ SLOW_SECONDS = 3.0
 """Estimated seconds from which a job counts as slow; one worker is always left for the quick ones."""
 
 KEPT_JOBS = 800
-KEPT_BYTES = 256 * 1024 * 1024
 
 Work = Callable[[Run], Any]
 
@@ -37,7 +37,7 @@ class Job:
 
     state: "waiting", "running", "done", "failed" or "cancelled". error: the sentence of a failure, and `problem` its
     exception; refused: it is a refusal on purpose. lane: jobs of one lane run one after another, because they need the
-    same network.
+    same network. size: about how many bytes the result holds.
     """
 
     key: Hashable
@@ -53,6 +53,7 @@ class Job:
     error: str = ""
     problem: Exception | None = None
     order: int = 0
+    size: int = 0
     started: float = 0.0
     ended: float = 0.0
     owners: set[str] = field(default_factory=set)
@@ -85,7 +86,7 @@ class Job:
 class Board:
     """All jobs of the process. `version` grows with every change of state, so that a script can wait for one."""
 
-    def __init__(self, workers: int = WORKERS, kept_jobs: int = KEPT_JOBS, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, workers: int = WORKERS, kept_jobs: int = KEPT_JOBS, kept_bytes: int = JOB_BYTES) -> None:
         self.version = 0
         self._workers = workers
         self._kept_jobs, self._kept_bytes = kept_jobs, kept_bytes
@@ -243,8 +244,10 @@ class Board:
         except Exception as problem:  # the tile says it; the traceback goes to the terminal
             LOG.exception("%s failed", job.title)
             state, error, job.problem = "failed", f"This failed with {type(problem).__name__}: {problem}", problem
+        size = held(result)
         with self._changed:
             self._started.discard(job)
+            job.work, job.size = _over, size
             job.result, job.error, job.ended = result, error, time.monotonic()
             job.state = state
             if self._jobs.get(job.key) is job:
@@ -253,20 +256,26 @@ class Board:
                     del self._jobs[job.key]
             self._trim()
             self._tell()
+        give_back()
+
+    def nbytes(self) -> int:
+        """About how many bytes the results hold."""
+        with self._changed:
+            return sum(job.size for job in self._jobs.values())
 
     def _trim(self) -> None:
         """Forget the jobs asked for longest ago until both bounds hold."""
         kept = [job for job in self._jobs.values() if not job.active]
-        count, size = len(kept), sum(_size(job) for job in kept)
+        count, size = len(kept), sum(job.size for job in kept)
         for job in kept:
             if count <= 1 or (count <= self._kept_jobs and size <= self._kept_bytes):
                 return
             del self._jobs[job.key]
-            count, size = count - 1, size - _size(job)
+            count, size = count - 1, size - job.size
 
 
-def _size(job: Job) -> int:
-    return int(getattr(job.result, "nbytes", 0))
+def _over(run: Run) -> None:
+    """The work of a job that has ended: what it held, such as a picture's bytes, is free."""
 
 
 BOARD = Board()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,6 +10,7 @@ import streamlit as st
 from torch import Tensor
 
 from xai.explain._spec import METHODS
+from xai.similarity import is_constant
 from xai.studies import comparison
 from xai.ui import figures, tiles
 from xai.ui.controls import layer
@@ -47,9 +49,9 @@ def one_method(choice: Choice, names: Sequence[str], key: str) -> str:
     return str(picked)
 
 
-def grid(choice: Choice, live: Live, key: str, rows: Sequence[Row], share: str = "all") -> None:
+def grid(choice: Choice, live: Live, key: str, rows: Sequence[Row]) -> None:
     """A grid without its own display controls: it follows those of the page's main grid."""
-    tiles.grid(key, rows, choice.display, lambda: live.act_from(key), lambda: None, share, controls=False)
+    tiles.grid(key, rows, choice.display, lambda: live.act_from(key), lambda: None, controls=False)
 
 
 def ask(choice: Choice, scene: Scene, method: str, layer_path: str | None, target: int | None) -> Ask:
@@ -90,13 +92,13 @@ def classes(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
     look = one_of(looks, "mc_classes_net")
     one = look.order[0] if choice.target is None else choice.target
     others = [index for index in look.order if index != one]
-    unlikely = next((i for i in others if look.probabilities[i] < UNLIKELY), others[0])
+    unrelated = others[len(others) // 2]
     names = [spec.name for spec in METHODS if spec.family != "baseline"]
     left, right = st.columns(2)
     two = left.selectbox(
         f"Beside {look.labels[one]}",
         others,
-        others.index(unlikely),
+        others.index(unrelated),
         format_func=lambda index: class_words(look, index),
         key=f"mc_classes_{look.scene.photo.sha[:8]}_{one}",
         persist_state="session",
@@ -106,8 +108,11 @@ def classes(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
         "Methods", names, first, lambda n: METHODS.get(n).title, key="mc_classes_methods", persist_state="session"
     )
     st.caption(
-        "A map that explains a class is another map for a class that is not there. The number is Spearman's rank "
-        "correlation of the two maps: 1 the same order of pixels, 0 none."
+        "A map that explains a class is another map for a class that is not there. At first that is the class in the "
+        f"middle of the network's order, place {look.order.index(unrelated) + 1:,} of {len(look.order):,}: the picture "
+        "speaks neither for it nor against it. The likeliest other class, first in the list, is often nearly a "
+        "synonym. The number is Spearman's rank correlation of the two maps, signed where the method is: 1 the same "
+        "order of pixels, 0 none."
     )
     columns = st.columns(2, gap="large")
     for place, name in enumerate(wanted):
@@ -122,9 +127,6 @@ def classes(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
     return None
 
 
-UNLIKELY = 0.01
-"""A class below this probability is offered first as the other one: it is not in the picture."""
-
 ALIKE = 0.9
 """Rank correlation from which two maps are called nearly the same."""
 
@@ -133,9 +135,11 @@ HARDLY = ("guided_backprop", "deconvnet")
 
 
 def _say_alike(name: str, found: Sequence[Shown]) -> None:
-    value = float(alike(found)[0, 1])
+    value = float(alike(found, signed=True)[0, 1])
     title = METHODS.get(name).title
-    if value >= ALIKE:
+    if math.isnan(value):
+        st.caption(f"No correlation: {_blank(found)}")
+    elif value >= ALIKE:
         st.warning(f"Correlation {value:.2f}: {title} hardly depends on the class here.", icon=":material/warning:")
     else:
         st.markdown(f"Correlation {value:.2f}")
@@ -144,10 +148,23 @@ def _say_alike(name: str, found: Sequence[Shown]) -> None:
 _alike: Recent[Tensor] = Recent(64)
 
 
-def alike(found: Sequence[Shown]) -> Tensor:
-    """Rank correlation of every two of these maps, computed once."""
-    key = tuple(tiles.map_id(each) for each in found)
-    return _alike.get(key, lambda: comparison.agreement([each.attribution for each in found])[0])
+def alike(found: Sequence[Shown], signed: bool) -> Tensor:
+    """Rank correlation of every two of these maps, computed once; NaN beside a blank one."""
+    key = (signed, *(tiles.map_id(each) for each in found))
+    return _alike.get(key, lambda: comparison.agreement([each.attribution for each in found], signed)[0])
+
+
+def _blank(found: Sequence[Shown]) -> str:
+    """A sentence on the maps that have one value everywhere, "" without any."""
+    flat = [_title(each, found) for each in found if bool(is_constant(each.attribution.maps())[0])]
+    if not flat:
+        return ""
+    verb = "is blank or has" if len(flat) == 1 else "are blank or have"
+    return f"{' and '.join(dict.fromkeys(flat))} {verb} one value everywhere, which is no order of pixels."
+
+
+COMPARED = {"size": "Size", "sign": "Sign and size"}
+"""What two maps are compared by, with its title."""
 
 
 def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:
@@ -160,13 +177,23 @@ def agreement(choice: Choice, live: Live, names: Sequence[str]) -> None:
         if len(found) < 2:
             return
         titles = [_title(each, found) for each in found]
-        table = alike(found).tolist()
+        table = alike(found, signed).tolist()
         st.plotly_chart(figures.matrix(table, titles, "Rank correlation"), width="stretch", key="mc_agreement")
+        if blank := _blank(found):
+            st.caption(f"Empty cells: {blank}")
 
+    by = st.segmented_control(
+        "Compare by", COMPARED, format_func=COMPARED.__getitem__, default="size", key="mc_agreement_by", required=True
+    )
+    signed = by == "sign"
+    what = (
+        "the maps as they are (signed where the method is signed)"
+        if signed
+        else "the sizes of the maps' values, without their sign: where both say much, for the class or against it"
+    )
     st.caption(
-        "Spearman's rank correlation between the maps as they are (signed where the method is signed), at the size of "
-        "the network's input: 1 the same order of pixels, 0 none, -1 the reverse. Agreement is no proof that either "
-        "is right."
+        f"Spearman's rank correlation between {what}, at the size of the network's input: 1 the same order of pixels, "
+        "0 none, -1 the reverse. Agreement is no proof that either is right."
     )
     live.find(names, show, whole=False)
 

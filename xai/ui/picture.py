@@ -11,7 +11,9 @@ import streamlit as st
 from xai.errors import ImageError
 from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
 from xai.settings import MAX_UPLOAD_BYTES
+from xai.ui import held
 from xai.ui.browser import component
+from xai.ui.memory import drop_upload, new_uploads
 from xai.ui.session import Choice
 from xai.ui.work import Photo, Recent, samples
 
@@ -49,6 +51,7 @@ def pick(choice: Choice, key: str, slot: str) -> None:
         key=upload,
         on_change=lambda: _take_upload(choice, key, upload),
     )
+    held.keep(key, "picture", choice.photo.name if not choice.photo.sample else "", choice.photo.sha)
 
 
 def _take_sample(choice: Choice, key: str) -> None:
@@ -59,14 +62,13 @@ def _take_sample(choice: Choice, key: str) -> None:
 
 def _take_upload(choice: Choice, key: str, upload: str) -> None:
     """Take the uploaded file, or say in one sentence why not and keep everything as it is."""
-    file: Any = st.session_state.get(upload)
-    if file is None:
-        return
-    st.session_state[f"{key}_turn"] += 1  # a fresh uploader: nothing of a bad file stays
-    try:
-        use(choice, uploaded(file))
-    except ImageError as error:
-        choice.problem = str(error)
+    for file in new_uploads(upload):
+        st.session_state[f"{key}_turn"] += 1  # a fresh uploader: nothing of a bad file stays
+        try:
+            use(choice, uploaded(file))
+        except ImageError as error:
+            choice.problem = str(error)
+        drop_upload(file)
 
 
 def uploaded(file: Any) -> Photo:

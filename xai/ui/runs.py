@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from xai import run_control
 from xai.errors import InputError, XaiError
 from xai.run_control import Record
 from xai.runs import RunFolder, duration
+from xai.ui import said
 
 POLL_SECONDS = 1.0
 
@@ -142,7 +143,7 @@ def _card(run: Record, key: str, offered: Sequence[str]) -> None:
                 _head(now)
                 _actions(now, key, offered)
             _progress(now)
-            said(f"{key}_said_{run.id}")
+            warn(f"{key}_{run.id}", (state(now), now.title))
 
     with st.container(key=f"{key}_card_{run.id}", gap="xsmall"):
         if run.active:
@@ -226,23 +227,23 @@ def _button(
         disabled=disabled,
         type="primary" if primary else "secondary",
         on_click=_do,
-        args=(f"{key}_said_{run.id}", partial(act, run.id)),
+        args=(f"{key}_{run.id}", partial(act, run.id)),
     )
 
 
 def _do(place: str, act: Callable[[], Any]) -> None:
-    """Do what a button says; what is refused is said in `place` until the next word there."""
-    st.session_state.pop(place, None)
+    """Do what a button says; why it was refused is shown in `place`."""
+    said.say(place, "")
     try:
         act()
     except XaiError as error:
-        st.session_state[place] = str(error)
+        said.say(place, str(error))
 
 
-def said(place: str) -> None:
-    """Show what was refused there."""
-    if place in st.session_state:
-        st.warning(plain(st.session_state[place]), icon=":material/info:")
+def warn(place: str, about: Hashable) -> None:
+    """Show why what was asked for in `place` was refused, beside what it is about."""
+    if text := said.told(place, about):
+        st.warning(plain(text), icon=":material/info:")
 
 
 def _rename(run: Record, key: str) -> None:
@@ -252,7 +253,7 @@ def _rename(run: Record, key: str) -> None:
         st.button(
             "Save",
             key=f"{key}_save_{run.id}",
-            on_click=lambda: _do(f"{key}_said_{run.id}", lambda: run_control.rename(run.id, st.session_state[name])),
+            on_click=lambda: _do(f"{key}_{run.id}", lambda: run_control.rename(run.id, st.session_state[name])),
         )
 
 
@@ -297,15 +298,16 @@ def _none_yet(key: str) -> None:
         icon=":material/info:",
     )
 
-    def begin() -> None:
-        path = run_control.new_run("evaluate", "Example: are two methods faithful?")
-        run_control.start(EXAMPLE, path)
-
-    place = f"{key}_said"
-    said(place)
-    st.button("Begin an example", key=f"{key}_example", icon=":material/play_arrow:", on_click=_do, args=(place, begin))
+    warn(key, "example")
+    st.button(
+        "Begin an example", key=f"{key}_example", icon=":material/play_arrow:", on_click=_do, args=(key, _example)
+    )
     st.caption("Grad-CAM and LayerCAM measured on 4 of the sample photographs by insertion and deletion. The same as:")
     st.code(" ".join(["python -m xai", *EXAMPLE, "--out runs/example"]), language=None, wrap_lines=True)
+
+
+def _example() -> None:
+    run_control.begin("evaluate", "Example: are two methods faithful?", EXAMPLE)
 
 
 def _details(run: Record, key: str) -> None:
@@ -350,8 +352,11 @@ def watched(kind: str, draw: Callable[[Record, Sequence[Mapping[str, Any]]], Non
 
     def each() -> None:
         for run in active:
-            if rows := RunFolder(run.path).metrics():
-                draw(run, rows)
+            try:
+                if rows := RunFolder(run.path).metrics():
+                    draw(run, rows)
+            except InputError as error:  # a file of it is damaged
+                st.warning(plain(str(error)), icon=":material/info:")
 
     st.fragment(each, run_every=POLL_SECONDS)()
 

@@ -11,7 +11,7 @@ import streamlit as st
 from xai.explain._spec import METHODS
 from xai.studies.randomisation import RandomisationResult, randomisation_check
 from xai.types import Run
-from xai.ui import figures, tiles
+from xai.ui import clicks, figures, tiles
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live
 from xai.ui.panels import ask, grid, one_method, one_of, wait_for_look
@@ -44,7 +44,7 @@ def panel(choice: Choice, live: Live, looks: Sequence[Look]) -> None:
     job = BOARD.get(key)
     wanted = (job is not None or key in choice.go) and key not in choice.stopped
     with middle:
-        st.button("Run the check", key="mc_sanity_run", on_click=partial(_start, choice, key), disabled=wanted)
+        clicks.button("Run the check", partial(_start, choice, key), key="mc_sanity_run", disabled=wanted)
     with right:
         st.caption(_cost(asked))
     if wanted:
@@ -93,7 +93,11 @@ def _show(choice: Choice, live: Live, asked: Ask, look: Look, job: Job) -> None:
     st.plotly_chart(
         figures.curves(
             found.stages,
-            [(name, values[:, 0].tolist()) for name, values in lines if values is not None],
+            [
+                (name, [None if value != value else value for value in values[:, 0].tolist()])
+                for name, values in lines
+                if values is not None
+            ],
             "Shuffled down to this block",
             "Likeness to the trained network's map",
             (-1.0, 1.0),

@@ -61,6 +61,15 @@ class Choice:
     problem: str = ""
     visitor: Visitor = field(default_factory=Visitor)
     turn: int = 0
+    _beside: tuple[str, Hashable] = ("", None)
+
+    def told(self, about: Hashable) -> str:
+        """The problem, until `about`, what is chosen beside it, is something else than when it was first shown."""
+        if self.problem != self._beside[0]:
+            self._beside = (self.problem, about)
+        elif about != self._beside[1]:
+            self.problem, self._beside = "", ("", about)
+        return self.problem
 
     def fresh(self, key: str) -> str:
         """The key of a widget that presets choose for: another one after each of them.

@@ -21,8 +21,10 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from xai.models.store import loaded_models, unload_models
 from xai.settings import ASSETS, resolve_device
+from xai.ui import answers, clicks, downloads, held
 from xai.ui.browser import HIDDEN, text
 from xai.ui.jobs import BOARD
+from xai.ui.memory import JOB_BYTES, RECENT_BYTES, give_back
 from xai.ui.work import Recent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +52,9 @@ _pages: contextvars.ContextVar[Sequence[Page]] = contextvars.ContextVar("olhar_p
 
 def run(sections: Mapping[str, Sequence[Page]]) -> None:
     """The entry file's work: settings, navigation, sidebar, and the page that was asked for."""
+    answers.keep()
     keep = _asked()
+    began = clicks.do_due()
     st.set_page_config(page_title="Olhar", page_icon="👁️", layout="wide")
     with st.container(key=f"{HIDDEN}-style"):
         # A style alone goes to a place of its own, which every second visit in the same process finds empty.
@@ -68,6 +72,9 @@ def run(sections: Mapping[str, Sequence[Page]]) -> None:
         with st.sidebar:
             status()
         chosen.run()
+        clicks.forget(began)
+        held.remember()
+        downloads.guard()
     finally:
         _inside.reset(inside)
         _pages.reset(listed)
@@ -137,6 +144,8 @@ def refresh_status() -> None:
     memory = _memory(device)
     if memory:
         lines.append(f"**Memory** {memory}")
+    kept, most = BOARD.nbytes() + Recent.nbytes(), JOB_BYTES + RECENT_BYTES
+    lines.append(f"**Results kept** {kept / 2**20:,.0f} of at most {most / 2**20:,.0f} MB")
     place.markdown("  \n".join(lines))
 
 
@@ -144,6 +153,7 @@ def _unload() -> None:
     BOARD.forget_all(lambda key: True)  # those under way stay
     Recent.forget_all()
     unload_models()
+    give_back(at_once=True)
 
 
 def _device(device: torch.device) -> str:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from xai.studies.adversarial import POSITIONS
 from xai.ui.browser import component
-from xai.ui.tiles import DISPLAY, colormaps
+from xai.ui.tiles import DISPLAY, colormaps, words
 
 START = POSITIONS.index(4 / 255)
 """Where the slider stands at first."""
@@ -17,14 +17,19 @@ START = POSITIONS.index(4 / 255)
 _sweep = component("olhar_sweep", ("paint.js", "chart.js", "sweep.js"), "tiles.css", "sweep.css")
 
 
-def mount(key: str, ids: Sequence[str]) -> None:
-    """Mount the slider. ids: packets that it may show, the best first; the first that has arrived is shown."""
+def mount(key: str, ids: Sequence[str], view: str, clean: str) -> None:
+    """Mount the slider. ids: packets that it may show, the best first; the first that has arrived is shown.
+
+    view, clean: slots of the picture and of its map, which are shown until the first packet is there.
+    """
     data = {
+        "slots": {"view": view, "map": clean},
         "ids": list(ids),
         "count": len(POSITIONS),
         "place": place(key),
         "display": dict(DISPLAY),
         "colormaps": colormaps(),
+        "words": words(),
     }
     _sweep(key=key, data=data, on_place_change=partial(_let_go, key))
 

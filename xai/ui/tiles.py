@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xai.explain._spec import METHODS
 from xai.files import safe_name
-from xai.render import COLORMAPS, OPACITY, PIXEL_PERCENTILE, Scale, relief, scale_for, scale_of
+from xai.render import COLORMAPS, OPACITY, PIXEL_PERCENTILE, Scale, ends, relief, scale_for, scale_of
 from xai.types import Attribution
 from xai.ui.browser import component, packet, quantised
 from xai.ui.work import Look, Shown, png, short
@@ -77,11 +77,10 @@ def grid(
     display: Mapping[str, Any],
     on_act: Callable[[], None],
     on_display: Callable[[], None],
-    share: str = "all",
     controls: bool = True,
     jump: tuple[str, str] | None = None,
 ) -> None:
-    """Mount a grid. share: maps of "all" methods, or only those of one "method", have a scale in common when shared.
+    """Mount a grid; a shared scale is one for the maps in one unit.
 
     jump: (words, container key) of controls that a narrow page shows below the grid. The callbacks find what happened
     in `acted(key)` and `displayed(key)`.
@@ -92,7 +91,7 @@ def grid(
         ],
         "display": dict(display),
         "colormaps": colormaps(),
-        "share": share,
+        "words": words(),
         "controls": controls,
         "jump": {"text": jump[0], "key": jump[1]} if jump else None,
     }
@@ -117,6 +116,11 @@ def colormaps() -> list[dict[str, str]]:
         {"name": m.name, "title": m.title, "kind": m.kind, "lut": base64.b64encode(m.lut.tobytes()).decode()}
         for m in COLORMAPS.values()
     ]
+
+
+def words() -> dict[str, tuple[str, ...]]:
+    """The words at the ends of a colour bar, of maps without a sign and of signed ones."""
+    return {"plain": ends(False), "signed": ends(True)}
 
 
 def class_words(look: Look, index: int) -> str:
@@ -177,12 +181,13 @@ def map_packet(shown: Shown) -> bytes:
     index = int(att.target[0])
     head |= {
         "method": att.method,
+        "unit": METHODS.get(att.method).scale_unit,
         "signed": att.signed,
         "caption": f"for {class_words(look, index)}",
         "seconds": att.seconds,
         "coverage": {"status": att.coverage.status, "sentence": "; ".join((att.coverage.sentence, *_facts(att)))},
         "caution": METHODS.get(att.method).caution,
-        "blank": att.facts["blank"][0],
+        "blank": att.notice(),
         "file": safe_name(f"{look.scene.photo.name}-{look.scene.net.name}-{att.method}-{index}"),
     }
     if att.values.dim() == 4:
@@ -199,7 +204,9 @@ def plain_packet(name: str, look: Look, values: Picture, signed: bool, caption: 
         scales["strength"] = _scale(scale_of(np.abs(values), False, PIXEL_PERCENTILE))
     head, body = _map(name, look, values, scales)
     file = safe_name(f"{look.scene.photo.name}-{look.scene.net.name}-{name}")
-    return packet(head | {"method": "", "signed": signed, "caption": caption, "blank": blank, "file": file}, body)
+    return packet(
+        head | {"method": "", "unit": "", "signed": signed, "caption": caption, "blank": blank, "file": file}, body
+    )
 
 
 def _map(name: str, look: Look, values: Picture, scales: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:

@@ -282,3 +282,8 @@ def tried(shown: Shown) -> DataSet | None:
 def decimals(names: Any, form: str, whole: Sequence[str] = ()) -> dict[str, Any]:
     """Columns of a table whose numbers have this form; those of `whole` have no decimals."""
     return {name: st.column_config.NumberColumn(format="%d" if name in whole else form) for name in names}
+
+
+def number_words(ends: Sequence[float] | None) -> str:
+    """An interval of numbers as people read it; "" for none."""
+    return "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"

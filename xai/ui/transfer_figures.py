@@ -9,9 +9,12 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from xai.training.figures import PROTOCOL, at_threshold, precision_recall, roc
+from xai.training.figures import PROTOCOL, Bin, Ends, at_threshold, precision_recall, rate_ends, roc, share_ends
 from xai.ui import figures, runs
-from xai.ui.transfer import KEY, Shown, called, chart, decimals, sized
+from xai.ui.transfer import KEY, Shown, called, chart, decimals, number_words, sized
+
+COUNTS_ROW = 0.08
+"""Height of a row of counts above the calibration, a run each, in units of the accuracy."""
 
 WHOLE = 25
 """Rows of the rates that are shown without scrolling."""
@@ -43,6 +46,7 @@ def measured(several: Sequence[Shown]) -> float:
         _rates(main, told)
         st.caption(
             " ".join(f"{name.capitalize()}: {PROTOCOL[name]}." for name in ("precision", "recall", "specificity", "f1"))
+            + f" Intervals: {PROTOCOL['intervals']}."
         )
     positive = 1
     if not pair:
@@ -59,7 +63,8 @@ def measured(several: Sequence[Shown]) -> float:
         chart(_calibration(several), "calibration")
     st.caption(
         f"ROC and precision-recall of “{runs.plain(main.result.classes[positive])}”, with area (AUC) and average "
-        f"precision (AP). Calibration error (ECE): {PROTOCOL['ece']}."
+        f"precision (AP). Calibration error (ECE): {PROTOCOL['ece']}; the numbers along the "
+        "top count the images of each bin, the bars are 95 % intervals."
         + "".join(
             f" {runs.plain(each.title)} has other classes: only in the calibration."
             for each in several
@@ -100,28 +105,43 @@ def _rates(shown: Shown, told: Mapping[str, Any] | None) -> None:
     found = shown.result.figures()
     if told is not None:
         names = ("accuracy", "precision", "recall", "specificity", "f1")
-        rows = [
-            {"figure": f"{name} of {shown.result.classes[1]}" if name != "accuracy" else name, "value": told[name]}
-            for name in names
-        ]
-        rows += [
-            {"figure": "AUC", "value": found.auc},
-            {"figure": "average precision", "value": found.average_precision},
-        ]
-        rows += [{"figure": "calibration error", "value": found.ece}]
-        st.dataframe(rows, hide_index=True, column_config=decimals(("value",), "%.4f"))
+        counted = rate_ends(*(told[name] for name in ("tp", "fp", "tn", "fn")))
+        of = {name: f"{name} of {shown.result.classes[1]}" if name != "accuracy" else name for name in names}
+        rows = [_row(of[name], told[name], counted[name]) for name in names]
+        rows.append(_row("AUC", found.auc, found.intervals["auc"]))
+        rows.append(_row("average precision", found.average_precision, found.intervals["average_precision"]))
+        rows.append(_row("calibration error", found.ece, None))
+        st.dataframe(rows, hide_index=True, column_config=decimals(("value",), "%.3f"))
         st.caption(
             f"At {told['threshold']:.2f}: {told['tp']} true positives, {told['fp']} false positives, {told['tn']} true "
             f"negatives, {told['fn']} false negatives."
         )
         return
     names = ("precision", "recall", "specificity", "f1", "auc")
-    rows = [
-        {"class": each.name, "images": each.support, **{n: getattr(each, n) for n in names}} for each in found.by_class
+    lines: list[tuple[str, int, Any, Any]] = [
+        (each.name, each.support, {n: getattr(each, n) for n in names}, each.intervals) for each in found.by_class
     ]
-    rows.append({"class": "mean", "images": found.count, **{n: found.macro[n] for n in names}})
+    lines.append(("mean", found.count, found.macro, {n: found.intervals[f"macro_{n}"] for n in names}))
+    rows = [
+        {"class": name, "images": count, **{n: _with_ends(values[n], ends[n]) for n in names}}
+        for name, count, values, ends in lines
+    ]
+    right = found.intervals["accuracy"]
+    st.caption(f"Accuracy {_with_ends(found.accuracy, right)}; in brackets 95 % intervals.")
     height: Any = "content" if len(rows) <= WHOLE else "auto"
-    st.dataframe(rows, hide_index=True, height=height, column_config=decimals(names, "%.3f"))
+    st.dataframe(rows, hide_index=True, height=height)
+
+
+def _row(name: str, value: Any, ends: Ends | None) -> dict[str, Any]:
+    """A figure with its interval."""
+    return {"figure": name, "value": value, "95 % interval": number_words(ends)}
+
+
+def _with_ends(value: float | None, ends: Ends | None) -> str:
+    """A figure with its interval in brackets; "none" where there is nothing to divide by."""
+    if value is None:
+        return "none"
+    return f"{value:.3f}" if ends is None else f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
 
 
 def _alike(several: Sequence[Shown]) -> list[tuple[int, Shown]]:
@@ -133,8 +153,8 @@ def _roc(several: Sequence[Shown], positive: int, told: Mapping[str, Any] | None
     figure = go.Figure()
     for place, each in _alike(several):
         found = roc(each.result.labels, each.result.probabilities[:, positive], positive)
-        auc = each.result.figures().by_class[positive].auc
-        _line(figure, found, place, f"AUC {auc:.3f}" if auc is not None else "AUC none", several)
+        own = each.result.figures().by_class[positive]
+        _line(figure, found, place, f"AUC {_with_ends(own.auc, own.intervals['auc'])}", several)
     _diagonal(figure, "chance")
     if told is not None and told["recall"] is not None and told["specificity"] is not None:
         _point(figure, 1 - told["specificity"], told["recall"], told["threshold"])
@@ -145,8 +165,9 @@ def _precision_recall(several: Sequence[Shown], positive: int, told: Mapping[str
     figure = go.Figure()
     for place, each in _alike(several):
         found = precision_recall(each.result.labels, each.result.probabilities[:, positive], positive)
-        area = each.result.figures().by_class[positive].average_precision
-        _line(figure, found, place, f"AP {area:.3f}" if area is not None else "AP none", several)
+        own = each.result.figures().by_class[positive]
+        area = _with_ends(own.average_precision, own.intervals["average_precision"])
+        _line(figure, found, place, f"AP {area}", several)
     if told is not None and told["recall"] is not None and told["precision"] is not None:
         _point(figure, told["recall"], told["precision"], told["threshold"])
     return _square(figure, "recall", "precision", several)
@@ -159,8 +180,38 @@ def _calibration(several: Sequence[Shown]) -> go.Figure:
         known = [each_bin for each_bin in found.bins if each_bin.count]
         points = {"x": [b.confidence for b in known], "y": [b.accuracy for b in known]}
         _line(figure, points, place, f"ECE {found.ece:.3f}", several, [b.count for b in known])
+        _counts(figure, known, place)
     _diagonal(figure, "perfect")
-    return _square(figure, "mean winning probability of the bin", "accuracy of the bin", several)
+    _square(figure, "mean winning probability of the bin", "accuracy of the bin", several)
+    return figure.update_yaxes(range=[-0.02, 1.14 + COUNTS_ROW * len(several)], tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
+def _counts(figure: go.Figure, known: Sequence[Bin], place: int) -> None:
+    """How far each bin's accuracy is known (Wilson's 95 % interval), and above it the number of its images."""
+    color = f"rgb({figures.COLORS[place % len(figures.COLORS)]})"
+    accuracy = [each.accuracy or 0.0 for each in known]
+    ends = [
+        share_ends(value * each.count, each.count) or (0.0, 1.0) for value, each in zip(accuracy, known, strict=True)
+    ]
+    figure.data[-1].update(
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [max(0.0, high - value) for value, (_, high) in zip(accuracy, ends, strict=True)],
+            "arrayminus": [max(0.0, value - low) for value, (low, _) in zip(accuracy, ends, strict=True)],
+            "thickness": 1,
+            "width": 3,
+        }
+    )
+    figure.add_scatter(
+        x=[each.confidence for each in known],
+        y=[1.1 + COUNTS_ROW * place] * len(known),
+        mode="text",
+        text=[str(each.count) for each in known],
+        textfont={"color": color, "size": 12},
+        showlegend=False,
+        hoverinfo="skip",
+    )
 
 
 def _diagonal(figure: go.Figure, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from PIL import ImageOps
 from xai import run_control
 from xai.data import SAMPLES
 from xai.data._spec import DataSet
-from xai.data.call import dataset_stamp, open_dataset
+from xai.data.call import dataset_stamp
+from xai.data.groups import CSV_BYTES, groups_by
+from xai.data.together import COPIES, TOGETHER
 from xai.errors import InputError, XaiError
 from xai.models.heads import HEADS
 from xai.settings import resolve_device
@@ -23,10 +26,12 @@ from xai.studies.taken import take_network
 from xai.studies.transfer import splits_of, with_epochs
 from xai.training.augment import AUGMENTATIONS
 from xai.training.recipe import CLASS_WEIGHTS, LARGEST_SEED, PRECISIONS, SCHEDULES, TRAINABLE, Recipe
-from xai.ui import runs, transfer
+from xai.ui import clicks, held, runs, said, transfer
+from xai.ui.doors import checked, open_data
 from xai.ui.live import sentence
-from xai.ui.uploads import ZIP_BYTES, Sent, class_zip
+from xai.ui.uploads import ZIP_BYTES, Sent, class_zip, left_out
 from xai.ui.work import Recent
+from xai.uploads import keep_upload
 
 KEY = "tlf"
 NETWORKS = {
@@ -61,7 +66,7 @@ def panel() -> None:
         if recipe is None or data is None:
             return
         command = ["train", place, *words]
-        problem = _problem(data, recipe)
+        problem = _problem(data, recipe, words[words.index("--groups") + 1] if "--groups" in words else "")
         if problem:
             st.warning(runs.plain(problem), icon=":material/info:")
         model = st.session_state[f"{KEY}_model"]
@@ -71,17 +76,15 @@ def panel() -> None:
             key=f"{KEY}_title_{place}_{model}",
             persist_state="session",
         )
-        st.button(
+        clicks.button(
             "Train",
+            partial(_begin, command, title),
             icon=":material/play_arrow:",
             type="primary",
             key=f"{KEY}_go",
             disabled=bool(problem),
-            on_click=_begin,
-            args=(command, title),
         )
-        if said := st.session_state.pop(f"{KEY}_said", ""):
-            st.warning(runs.plain(said), icon=":material/info:")
+        runs.warn(KEY, (*command, title))
         if st.session_state.pop(f"{KEY}_begun", False):
             st.caption(":material/arrow_downward: Begun; it stands under Runs, below.")
         st.caption("The same in the terminal")
@@ -125,7 +128,7 @@ def _open(place: str, called: str) -> DataSet | None:
         st.caption("Choose images with a folder for each class: any number of classes, any sizes.")
         return None
     try:
-        return _opened.get((place, dataset_stamp(place)), lambda: open_dataset(place).used())
+        return _opened.get((checked(place), dataset_stamp(place)), lambda: open_data(place).used())
     except (XaiError, OSError) as error:
         told = str(error).replace(Path(place).name, f"the file {called}") if called else str(error)
         st.warning(runs.plain(sentence(told)), icon=":material/info:")
@@ -136,11 +139,14 @@ def _about(data: DataSet) -> None:
     """Balance, preview, and the files that were left out."""
     mark = " **Synthetic.**" if data.synthetic else ""
     st.markdown(f"{data.sentence}.{mark}")
-    if not data.classes:
-        st.warning(
-            "These images have no labels; give a folder with a folder of images for each class.", icon=":material/info:"
-        )
+    try:
+        data.check_labels()
+    except InputError as error:
+        st.warning(runs.plain(sentence(str(error))), icon=":material/info:")
+        left_out(data.problems)
         return
+    if data.parts:
+        st.caption("The folders are used as they are: the setting “Split” does nothing here.")
     counts = data.counts
     chart = go.Figure(
         go.Bar(x=list(counts.values()), y=list(counts), orientation="h", hovertemplate="%{y}: %{x}<extra></extra>")
@@ -155,9 +161,7 @@ def _about(data: DataSet) -> None:
             "Files are counted as they are listed. When the run reads them, one that cannot be decoded is left out "
             "before the split is drawn, and named with the result."
         )
-    if data.problems:
-        with st.expander(f"{len(data.problems)} file{'s' * (len(data.problems) > 1)} left out"):
-            st.dataframe([{"file": p.key, "reason": p.reason} for p in data.problems], hide_index=True)
+    left_out(data.problems)
 
 
 def _preview(data: DataSet) -> None:
@@ -260,6 +264,16 @@ def _settings() -> tuple[list[str], Recipe | None]:
         possible = [each for each in PRECISIONS if each != "fp16" or resolve_device("auto").type == "cuda"]
         chosen["precision"] = three[0].selectbox("Precision", possible, key=f"{KEY}_precision", persist_state="session")
         view = three[1].selectbox("View", ("crop", "whole"), key=f"{KEY}_view", persist_state="session")
+        copies = three[2].selectbox(
+            "Copies",
+            COPIES,
+            key=f"{KEY}_copies",
+            persist_state="session",
+            format_func={"together": "on one side", "anywhere": "anywhere"}.__getitem__,
+            help="Copies of one picture, also saved again, rescaled or cut a little, stay on one side. Anywhere: "
+            "training images can validate; the accuracy is then told with and without them.",
+        )
+        groups = _groups()
     try:
         made = Recipe(**chosen)
     except InputError as error:
@@ -270,14 +284,48 @@ def _settings() -> tuple[list[str], Recipe | None]:
     words += ["--weights", weights] if weights != "imagenet" else []
     words += ["--folds", str(share)] if isinstance(share, int) else ["--split", str(share)] if share != 0.8 else []
     words += ["--view", view] if view != "crop" else []
+    words += ["--groups", groups] if groups else []
+    words += ["--copies", copies] if copies != TOGETHER else []
     return words, made
 
 
-def _problem(data: DataSet, recipe: Recipe) -> str:
-    """Why the training could not begin, or ""."""
+def _groups() -> str:
+    """What `--groups` takes: a pattern, or the path of a table that was sent; "" for none."""
+    left, right = st.columns(2)
+    pattern = left.text_input(
+        "Groups (optional)",
+        key=f"{KEY}_groups",
+        persist_state="session",
+        placeholder=r"patient(\d+)",
+        help="What stays on one side of the split: a regular expression that finds the patient or the series in the "
+        "path of each image; what its brackets hold is the group.",
+    ).strip()
+    sheet = right.file_uploader(
+        "or a CSV: file, group",
+        ["csv"],
+        key=f"{KEY}_sheet",
+        max_upload_size=CSV_BYTES // 2**20,
+    )
+    if sheet is not None:
+        try:
+            return str(keep_upload(sheet.getvalue(), sheet.name))
+        except XaiError as error:
+            st.warning(f"The table was not taken: {error}", icon=":material/info:")
+            return ""
+    if pattern.lower().endswith(".csv"):
+        st.warning("Send the table here, instead of naming it.", icon=":material/info:")
+        return ""
+    return pattern
+
+
+def _problem(data: DataSet, recipe: Recipe, groups: str) -> str:
+    """Why the training could not begin, or ""; what groups were found is told."""
     share = PARTS[st.session_state[f"{KEY}_parts"]]
     try:
         splits_of(data, share, folds=share if isinstance(share, int) else 0, seed=recipe.seed)
+        if groups:
+            told = groups_by(data.items, groups)[1]
+            st.caption(f"{runs.plain(told[:1].upper() + told[1:])}.")
     except XaiError as error:
         return sentence(str(error))
     return ""
@@ -285,13 +333,13 @@ def _problem(data: DataSet, recipe: Recipe) -> str:
 
 def _begin(words: Sequence[str], title: str) -> None:
     try:
-        path = run_control.new_run("train", title)
-        run_control.start(list(words), path)
+        begun = run_control.begin("train", title, words)
         transfer.own()  # what was begun is shown when it is done
-        runs.await_run(transfer.KEY, path.name)
+        runs.await_run(transfer.KEY, begun.name)
+        said.say(KEY, "")
         st.session_state[f"{KEY}_begun"] = True
     except XaiError as error:
-        st.session_state[f"{KEY}_said"] = str(error)
+        said.say(KEY, str(error))
 
 
 def take_in() -> None:
@@ -302,10 +350,11 @@ def take_in() -> None:
         key=f"{KEY}_network",
         max_upload_size=ZIP_BYTES // 2**20,
     )
+    held.keep(f"{KEY}_network", "zip", file.name if file is not None else "")
     st.button("Take it in", key=f"{KEY}_take", icon=":material/upload:", disabled=file is None, on_click=_take)
-    if refused := st.session_state.pop(f"{KEY}_take_refused", ""):
-        st.warning(runs.plain(refused), icon=":material/info:")
-    if taken := st.session_state.pop(f"{KEY}_taken", ""):
+    sent = file.file_id if file is not None else ""
+    runs.warn(f"{KEY}_take", sent)
+    if taken := said.told(f"{KEY}_taken", sent):
         st.success(
             f"On every page and in every command it is the classifier run:{runs.plain(taken)}; the list of all runs "
             "has it, to rename or delete.",
@@ -316,16 +365,19 @@ def take_in() -> None:
 
 def _take() -> None:
     file = st.session_state[f"{KEY}_network"]
+    for place in ("take", "taken"):
+        said.say(f"{KEY}_{place}", "")
     try:
-        st.session_state[f"{KEY}_taken"] = take_network(file.getvalue(), file.name).name
+        said.say(f"{KEY}_taken", take_network(file.getvalue(), file.name).name)
     except XaiError as error:
-        st.session_state[f"{KEY}_take_refused"] = str(error)
+        said.say(f"{KEY}_take", str(error))
 
 
 def more(run_id: str, epochs: int, words: Sequence[str]) -> None:
-    """Let a finished run learn on, to `epochs` in all; what is refused is said in the form's place."""
+    """Let a finished run learn on, to `epochs` in all; why that was refused is shown beside the number."""
+    said.say(f"{KEY}_more", "")
     try:
         run_control.start(with_epochs(words, epochs), run_control.find_run(run_id))
         runs.await_run(transfer.KEY, run_id)
     except XaiError as error:
-        st.session_state[f"{KEY}_refused"] = str(error)
+        said.say(f"{KEY}_more", str(error))

@@ -15,11 +15,12 @@ from xai.data._spec import Item
 from xai.errors import NotApplicableError
 from xai.explain._spec import METHODS
 from xai.explain.call import attribute
-from xai.render import AUTO, COLORMAPS, OPACITY, colors_for, input_picture, overlay, scale_for
+from xai.render import AUTO, COLORMAPS, OPACITY, Scale, input_picture, overlay, scale_for
 from xai.studies.comparison import passes
 from xai.studies.review import Seen
 from xai.types import Attribution, Run
 from xai.ui import runs, transfer
+from xai.ui.figures import color_bar
 from xai.ui.jobs import BOARD, SLOW_SECONDS, Job
 from xai.ui.live import sentence
 from xai.ui.transfer import Shown
@@ -32,9 +33,9 @@ QUICK = ("cam", "attention")
 
 @dataclass(frozen=True)
 class Look:
-    """How maps are drawn: as in study 4 unless chosen otherwise."""
+    """How maps are drawn."""
 
-    colors: str = "jet"
+    colors: str = AUTO
     opacity: float = OPACITY
 
 
@@ -54,12 +55,12 @@ def pick_methods(key: str, first: Sequence[str]) -> list[str]:
 def look(key: str) -> Look:
     """Colours and opacity, as chosen."""
     left, right = st.columns(2)
-    names = [AUTO, *COLORMAPS]
+    names = [AUTO, *(each.name for each in COLORMAPS.values() if each.kind == "sequential")]
     colors = left.selectbox(
         "Colours",
         names,
-        names.index("jet"),
         format_func=lambda name: COLORMAPS[name].title if name in COLORMAPS else "By the method's sign",
+        help="For maps without a sign; signed maps are always blue, white and red.",
         key=f"{key}_colors",
         persist_state="session",
     )
@@ -90,13 +91,16 @@ class Maps:
 
     def drawn(self, place: int, how: Look) -> Image.Image:
         """A map over the picture, on one scale with the others."""
-        found = self.found[place]
-        colors = colors_for(how.colors, found.signed)
-        return overlay(self.x[0], found.maps()[0], scale_for(list(self.found)), colors, how.opacity)
+        return overlay(self.x[0], self.found[place].maps()[0], self.scale, how.colors, how.opacity)
 
-    def blank(self, place: int) -> str:
-        """Why a map shows nothing; "" for one that does."""
-        return str(self.found[place].facts["blank"][0])
+    @property
+    def scale(self) -> Scale:
+        """The one scale of all of them."""
+        return scale_for(list(self.found))
+
+    def notice(self, place: int) -> str:
+        """What belongs beside a map: why it is blank, or what is undecided in it; "" where nothing."""
+        return self.found[place].notice()
 
 
 def explain(
@@ -192,5 +196,6 @@ def pictures(maps: Maps, how: Look, captions: Mapping[int, str], **size: Any) ->
     for place, column in zip(captions, st.columns(len(captions)), strict=True):
         with column:
             st.image(maps.drawn(place, how), caption=captions[place], output_format="PNG", **size)
-            if reason := maps.blank(place):
+            if reason := maps.notice(place):
                 st.caption(reason)
+    color_bar(maps.scale.signed, how.colors, maps.scale.sentence)

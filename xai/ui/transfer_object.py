@@ -18,6 +18,7 @@ from xai.ui.jobs import SLOW_SECONDS, Job
 from xai.ui.transfer import KEY, Shown, chart
 from xai.ui.transfer_maps import failed, stopped
 from xai.ui.watched import Watched
+from xai.words import counted
 
 FEWEST, MOST, USUAL = 8, 200, 24
 
@@ -82,7 +83,7 @@ def _ask(
         else:
             failed(job)
 
-    live.work(key, f"Explaining {count} images with {shown.title}", work, told, cost=SLOW_SECONDS)
+    live.work(key, f"Explaining {counted(count, 'image')} with {shown.title}", work, told, cost=SLOW_SECONDS)
 
 
 def _show(several: Sequence[Shown], by_id: Mapping[str, tuple[Shown, Inside]]) -> None:
@@ -101,6 +102,7 @@ def _show(several: Sequence[Shown], by_id: Mapping[str, tuple[Shown, Inside]]) -
                 "from": found.above.low,
                 "to": found.above.high,
                 "Images": found.above.n,
+                "Blank maps": found.blank,
             }
             for shown, found in measured
         ],

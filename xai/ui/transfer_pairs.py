@@ -10,12 +10,13 @@ import streamlit as st
 from xai.data._spec import DataSet
 from xai.errors import XaiError
 from xai.explain._spec import METHODS
-from xai.studies.review import Flip, flips
+from xai.studies.review import Flip, difference_of, flips
 from xai.ui import runs, transfer
 from xai.ui.transfer import KEY, Shown
 from xai.ui.transfer_maps import Look, caution, explain, look, pick_methods, pictures, sees
 from xai.ui.transfer_review import words
 from xai.ui.watched import Watched
+from xai.words import counted
 
 METHODS_OF_STUDY = ("gradcam", "lrp", "deconvnet")
 
@@ -39,9 +40,11 @@ def flipped(live: Watched, several: Sequence[Shown]) -> None:
     alone = [sum(flip.right == 1 and flip.rows[place].correct for flip in found) for place in range(len(several))]
     told = ", ".join(f"{count} by {runs.plain(each.title)}" for each, count in zip(several, alone, strict=True))
     st.markdown(
-        f"**{len(found)} images flip** of {len(every)} that all were validated on. Got right by one run alone: {told}. "
+        f"**{counted(len(found), 'image flips', 'images flip')}** of {len(every)} that all were "
+        f"validated on. Got right by one run alone: {told}. "
         "What a network says is its most probable class here, wherever the threshold of the figures stands."
     )
+    st.markdown("  \n".join(_verdicts(several)))
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
         methods = pick_methods(f"{KEY}_flip_methods", METHODS_OF_STUDY)
@@ -59,6 +62,13 @@ def flipped(live: Watched, several: Sequence[Shown]) -> None:
     )
     how = look(f"{KEY}_flip_look")
     _side_by_side(live, next(flip for flip in shown if flip.index == index), several, data, methods, how)
+
+
+def _verdicts(several: Sequence[Shown]) -> list[str]:
+    """Whether the first run is shown to be more accurate than each of the others, or less."""
+    first = several[0]
+    found = [difference_of(first.result, each.result).verdict(first.title, each.title) for each in several[1:]]
+    return [runs.plain(each) for each in found]
 
 
 def _named(flip: Flip, several: Sequence[Shown]) -> str:

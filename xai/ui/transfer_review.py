@@ -15,11 +15,12 @@ from xai.errors import XaiError
 from xai.explain._spec import METHODS
 from xai.files import safe_name
 from xai.studies.review import ORDERS, TAGS, Seen, chosen, packed, seen
-from xai.ui import runs, transfer
+from xai.ui import downloads, runs, transfer
 from xai.ui.transfer import KEY, Shown
 from xai.ui.transfer_maps import caution, explain, look, pick_methods, pictures, sees
 from xai.ui.watched import Watched
 from xai.ui.work import Recent
+from xai.words import counted
 
 PAGE = 24
 """Images of the gallery at first, and more of at a time."""
@@ -190,14 +191,18 @@ def notes(shown: Shown) -> dict[str, tuple[str, str]]:
 
 def _notes(shown: Shown, row: Seen) -> None:
     before = notes(shown).get(row.key, ("", ""))
-    tag = st.selectbox(
-        "Tag", TAGS, TAGS.index(before[0]), format_func=lambda t: t or "none", key=f"{KEY}_tag_{shown.id}_{row.place}"
-    )
-    note = st.text_input("Note", before[1], key=f"{KEY}_note_{shown.id}_{row.place}", max_chars=300)
-    if tag or note:
-        notes(shown)[row.key] = (tag, note)
-    else:
-        notes(shown).pop(row.key, None)
+    places = [f"{KEY}_{name}_{shown.id}_{row.place}" for name in ("tag", "note")]
+
+    def keep() -> None:
+        tag, note = (st.session_state[place] for place in places)
+        if tag or note:
+            notes(shown)[row.key] = (tag, note)
+        else:
+            notes(shown).pop(row.key, None)
+
+    # Kept as it is given: a click on another image, without leaving the field first, takes the fields away.
+    st.selectbox("Tag", TAGS, TAGS.index(before[0]), format_func=lambda t: t or "none", key=places[0], on_change=keep)
+    st.text_input("Note", before[1], key=places[1], max_chars=300, on_change=keep)
 
 
 def _export(shown: Shown, rows: Sequence[Seen], data: DataSet, threshold: float) -> None:
@@ -208,12 +213,11 @@ def _export(shown: Shown, rows: Sequence[Seen], data: DataSet, threshold: float)
         "validation": told["protocol"]["validation"],
         "confidence": f"softmax probability of the class that was said. {_from(shown, threshold)}".strip(),
     }
-    st.download_button(
-        f"Export this list ({len(rows)} images, CSV with pictures)",
-        lambda: packed(rows, data, shown.result.classes, notes(shown), about),
+    downloads.button(
+        f"Export this list ({counted(len(rows), 'image')}, CSV with pictures)",
+        partial(packed, rows, data, shown.result.classes, notes(shown), about),
         f"review-{safe_name(shown.title)}.zip",
         "application/zip",
         key=f"{KEY}_export",
-        on_click="ignore",
         icon=":material/download:",
     )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from xai import run_control
+from xai.errors import XaiError
 from xai.files import safe_name
-from xai.models.exported import export_network
+from xai.models.exported import network_zip
+from xai.studies._transfer_files import is_flattered, told_of_sides
+from xai.studies.review import difference_of
 from xai.studies.transfer import comparison
-from xai.training.figures import PROTOCOL
-from xai.ui import runs, transfer, transfer_form
-from xai.ui.transfer import KEY, PACKED, Shown, chart, decimals
+from xai.training.difference import PROTOCOL as DIFFERENCES
+from xai.training.figures import PROTOCOL, caution, share_ends
+from xai.ui import clicks, downloads, runs, transfer, transfer_form
+from xai.ui.transfer import KEY, PACKED, Shown, chart, decimals, number_words
+from xai.ui.uploads import left_out
+from xai.words import counted
 
 MORE = 30
 """Epochs that a finished run is offered to learn on, as study 4 did."""
@@ -36,6 +41,8 @@ COMPARED = {
     "head": "Head",
     "trainable": "What learns",
     "accuracy": "Accuracy",
+    "interval": "95 % interval",
+    "images": "Images",
     "loss": "Loss",
     "seconds": "Time, s",
     "epochs": "Epochs",
@@ -47,32 +54,54 @@ COMPARED = {
 
 def headline(shown: Shown) -> None:
     """What came out, in four numbers with their protocol."""
-    told = shown.result.summary
+    told, ends = shown.result.summary, shown.result.figures().intervals
     places = st.container(horizontal=True, gap="small")
-    places.metric("Validation accuracy", f"{told['accuracy']:.1%}", border=True)
+    _metric(places, "Validation accuracy", f"{told['accuracy']:.1%}", share_words(ends["accuracy"]))
+    if tested := told.get("test"):
+        _metric(places, "Test accuracy", f"{tested['accuracy']:.1%}", share_words(tested["intervals"]["accuracy"]))
     places.metric("Validation loss", f"{told['loss']:.3f}", border=True)
-    places.metric("AUC", "none" if told["auc"] is None else f"{told['auc']:.3f}", border=True)
+    auc = "none" if told["auc"] is None else f"{told['auc']:.3f}"
+    _metric(places, "AUC", auc, number_words(ends["auc"]))
     places.metric("Trained parameters", f"{told['trained_parameters']:,}", border=True)
     places.metric("Time", f"{told['seconds']['all']:.0f} s", border=True)
     marks = "".join(f" :orange-badge[{mark}]" for mark in shown.marks)
     st.markdown(f"**{runs.plain(shown.title)}**{marks}")
     first = " in fold 1" * bool(told["folds"])
     st.caption(
-        f"{told['images']['training']} images for training{first}, {told['images']['validation']} for validation; "
-        f"{told['epochs']} epochs{_early(told)}{first} on {told['device']}; "
+        f"{counted(told['images']['training'], 'image')} for training{first}, "
+        f"{told['images']['validation']} for validation"
+        f"{_tested(told)}; {counted(told['epochs'], 'epoch')}{_early(told)}{first} on {told['device']}; "
         f"{runs.plain(told['protocol']['validation'])}. Accuracy: {PROTOCOL['accuracy']}. "
-        f"Saying the commonest class to all would give {shown.result.commonest:.1%}.{transfer.CHOSEN.get(shown.id, '')}"
+        f"Below each figure: {_INTERVALS}. Always predicting the most frequent class would give "
+        f"{shown.result.commonest:.1%}.{transfer.CHOSEN.get(shown.id, '')}"
     )
-    if repeated := told.get("repeated", 0):
-        have = "has" if repeated == 1 else "have"
-        st.warning(
-            f"{repeated} of these {have} the very pixels of a training image: the figures flatter.",
-            icon=":material/warning:",
-        )
-    if told["left_out"]:
-        count = len(told["left_out"])
-        with st.expander(f"{count} file{'s' * (count > 1)} left out"):
-            st.dataframe(told["left_out"], hide_index=True)
+    if few := caution(told["images"]["validation"]):
+        st.warning(few, icon=":material/warning:")
+    if sides := told_of_sides(told):
+        text = runs.plain(" ".join(sides))
+        if is_flattered(told):
+            st.warning(text, icon=":material/warning:")
+        else:
+            st.caption(text)
+    left_out(told["left_out"])
+
+
+_INTERVALS = "its 95 % interval over other images of the same kind"
+
+
+def _metric(place: Any, label: str, value: str, ends: str) -> None:
+    """A figure with its interval below."""
+    off: dict[str, Any] = {"delta_color": "off", "delta_arrow": "off"} if ends else {}
+    place.metric(label, value, ends or None, border=True, **off)
+
+
+def _tested(told: Mapping[str, Any]) -> str:
+    return f", {told['test']['images']} for the test" if told.get("test") else ""
+
+
+def share_words(ends: Sequence[float] | None) -> str:
+    """An interval of shares as people read it; "" for none."""
+    return "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
 
 
 def _early(told: Mapping[str, Any]) -> str:
@@ -108,13 +137,12 @@ def curves(several: Sequence[Shown]) -> None:
         st.dataframe(rows, hide_index=True, column_config=decimals(LAST.values(), "%.4f", whole=("Epoch",)))
     with right:
         st.markdown("**Every epoch as a file**")
-        st.download_button(
+        downloads.button(
             "CSV",
-            _history_csv(main),
+            partial(_history_csv, main),
             f"{safe_name(main.title)}-epochs.csv",
             "text/csv",
             key=f"{KEY}_csv",
-            on_click="ignore",
         )
         if main.command:
             st.caption("The command that makes this run again")
@@ -123,6 +151,7 @@ def curves(several: Sequence[Shown]) -> None:
             _go_on(main)
     st.markdown("**Runs compared**" if len(several) > 1 else "**In one row**")
     compared(several)
+    _differences(several)
     folds(main)
 
 
@@ -136,14 +165,13 @@ def _go_on(shown: Shown) -> None:
         why = "It was stopped on the way to more epochs: resume it first."
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input("More epochs", 1, 1000, MORE, key=f"{KEY}_more_{shown.id}", width=130)
-        st.button(
+        clicks.button(
             "Learn on",
+            partial(transfer_form.more, shown.id, total + count, record.words),
             icon=":material/play_arrow:",
             key=f"{KEY}_learn_on_{shown.id}",
             disabled=not record.words or record.active or bool(why),
             help=why or None,
-            on_click=transfer_form.more,
-            args=(shown.id, total + count, record.words),
         )
         networks = len(shown.result.summary["folds"])
         fold = (
@@ -152,17 +180,15 @@ def _go_on(shown: Shown) -> None:
             else 1
         )
         place = f"{shown.id}/fold-{fold}" if fold > 1 else shown.id
-        st.download_button(
+        downloads.button(
             "The network as a file",
-            lambda: _network_file(place),
+            lambda: network_zip(place),
             f"{safe_name(shown.title)}{f'-fold-{fold}' if networks else ''}.zip",
             "application/zip",
             key=f"{KEY}_network_{shown.id}",
-            on_click="ignore",
             icon=":material/download:",
         )
-    if refused := st.session_state.pop("tlf_refused", ""):
-        st.warning(runs.plain(refused), icon=":material/info:")
+    runs.warn(f"{transfer_form.KEY}_more", (shown.id, count))
     rises = f"With more epochs the {recipe['schedule']} schedule becomes longer, so the learning rate rises again. "
     st.caption(
         f"{rises if recipe['schedule'] != 'constant' else ''}"
@@ -170,17 +196,12 @@ def _go_on(shown: Shown) -> None:
     )
 
 
-def _network_file(place: str) -> bytes:
-    """The network of `run:PLACE` with its labels, preprocessing and card."""
-    with tempfile.TemporaryDirectory() as folder:
-        return export_network(place, Path(folder) / "network.zip").read_bytes()
-
-
 def compared(several: Sequence[Shown]) -> None:
     """Study 3's table."""
     rows = []
     for each, row in zip(several, comparison([each.result for each in several]), strict=True):
-        row |= {"title": each.title, "marks": ", ".join(each.marks)}
+        interval = number_words(row["accuracy_interval"])
+        row |= {"title": each.title, "marks": ", ".join(each.marks), "interval": interval}
         rows.append({COMPARED[name]: row[name] for name in COMPARED})
     st.dataframe(
         rows,
@@ -200,6 +221,31 @@ def compared(several: Sequence[Shown]) -> None:
     )
 
 
+def _differences(several: Sequence[Shown]) -> None:
+    """What the first run's figures differ by from the others', with paired intervals; why not where they cannot be."""
+    rows, told = [], []
+    first = several[0]
+    for each in several[1:]:
+        try:
+            found = difference_of(first.result, each.result)
+        except XaiError as error:
+            st.caption(f"{runs.plain(each.title)}: {runs.plain(str(error))}")
+            continue
+        told.append(runs.plain(found.verdict(first.title, each.title)))
+        figures = {"accuracy": found.accuracy, "AUC": found.auc, "loss": found.loss}
+        for name, value in figures.items():
+            if value is not None:
+                ends = f"{value.low:+.3f} to {value.high:+.3f}"
+                shown = "no" if value.low <= 0 <= value.high else "yes"
+                what = f"{first.title} less {each.title}"
+                rows.append({"Difference": what, "of": name, "is": value.mean, "95 % interval": ends, "Shown": shown})
+    if not rows:
+        return
+    st.markdown("**Differences on the same images**  \n" + "  \n".join(told))
+    st.dataframe(rows, hide_index=True, column_config={"is": st.column_config.NumberColumn(format="%+.3f")})
+    st.caption(DIFFERENCES[:1].upper() + DIFFERENCES[1:] + ".")
+
+
 def _measured_on(several: Sequence[Shown]) -> str:
     """The device and threads that the runs' times are of, each said once."""
     told = [each.result.summary for each in several]
@@ -214,19 +260,27 @@ def folds(shown: Shown) -> None:
     told = shown.result.summary
     if not told["folds"]:
         return
-    st.markdown(f"**{len(told['folds'])} folds**: mean and standard deviation (n - 1) over the folds")
+    st.markdown(
+        f"**{len(told['folds'])} folds**: mean and standard deviation (n - 1) over the folds; of each fold the "
+        "accuracy with its 95 % interval"
+    )
     over = [
         {"figure": name.replace("_", " "), "mean": found["mean"], "deviation": found["deviation"]}
         for name, found in told["over_folds"].items()
     ]
     left, right = st.columns(2, gap="large")
     left.dataframe(over, hide_index=True, column_config=decimals(("mean", "deviation"), "%.4f"))
-    names = ("fold", "images", "accuracy", "loss", "auc", "macro_f1", "epochs")
+    names = ("fold", "images", "accuracy", "95 % interval", "loss", "auc", "macro_f1", "epochs")
+    rows = [{**fold, "95 % interval": number_words(_fold_ends(fold))} for fold in told["folds"]]
     right.dataframe(
-        [{name: fold[name] for name in names} for fold in told["folds"]],
+        [{name: fold[name] for name in names} for fold in rows],
         hide_index=True,
         column_config=decimals(("accuracy", "loss", "auc", "macro_f1"), "%.4f"),
     )
+
+
+def _fold_ends(fold: Mapping[str, Any]) -> Sequence[float] | None:
+    return share_ends(fold["accuracy"] * fold["images"], fold["images"])
 
 
 def _history_csv(shown: Shown) -> str:

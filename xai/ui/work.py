@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
@@ -28,6 +29,7 @@ from xai.models.classifier import Classifier, LayerInfo
 from xai.settings import ASSETS
 from xai.studies.comparison import Cost, cost, passes
 from xai.types import Attribution, Run
+from xai.ui.memory import RECENT_BYTES, held
 from xai.ui.nets import is_trained, net_stamp, net_title
 
 AUTO_SECONDS = 4.0
@@ -38,14 +40,19 @@ V = TypeVar("V")
 
 
 class Recent(Generic[V]):
-    """The most recently used values by key, at most `size`; thread-safe."""
+    """The most recently used values by key, at most `size`; thread-safe.
+
+    All such memories of the process share `RECENT_BYTES`: beyond them the value used longest ago goes, whosever it is.
+    """
 
     _every: ClassVar[weakref.WeakSet[Recent[Any]]] = weakref.WeakSet()
+    _clock: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, size: int) -> None:
         self._every.add(self)
         self._size = size
         self._values: OrderedDict[Hashable, V] = OrderedDict()
+        self._facts: dict[Hashable, tuple[int, int]] = {}  # bytes, and when it was used last
         self._making: dict[Hashable, threading.RLock] = {}
         self._lock = threading.Lock()
 
@@ -54,6 +61,7 @@ class Recent(Generic[V]):
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
+                self._facts[key] = (self._facts[key][0], next(self._clock))
                 return self._values[key]
             making = self._making.setdefault(key, threading.RLock())
         with making:
@@ -62,14 +70,39 @@ class Recent(Generic[V]):
                     return self._values[key]
             try:
                 value = make()
+                size = held(value)
                 with self._lock:
-                    self._values[key] = value
+                    self._values[key], self._facts[key] = value, (size, next(self._clock))
                     while len(self._values) > self._size:
-                        self._values.popitem(last=False)
+                        del self._facts[self._values.popitem(last=False)[0]]
             finally:
                 with self._lock:
                     self._making.pop(key, None)
+        self._bound()
         return value
+
+    @classmethod
+    def nbytes(cls) -> int:
+        """About how many bytes all such memories hold."""
+        return sum(size for each in list(cls._every) for size, _ in list(each._facts.values()))
+
+    @classmethod
+    def _bound(cls) -> None:
+        """Drop what was used longest ago until all fit into `RECENT_BYTES`; the last one stays whatever its size."""
+        while cls.nbytes() > RECENT_BYTES:
+            oldest = [(each._oldest(), each) for each in list(cls._every)]
+            known = [(used, each) for used, each in oldest if used is not None]
+            if len(known) < 2 and sum(len(each._values) for _, each in known) < 2:
+                return
+            _, each = min(known, key=lambda pair: pair[0])
+            with each._lock:
+                if each._values:
+                    del each._facts[each._values.popitem(last=False)[0]]
+
+    def _oldest(self) -> int | None:
+        """When the value here that was used longest ago was used."""
+        with self._lock:
+            return self._facts[next(iter(self._values))][1] if self._values else None
 
     @classmethod
     def forget_all(cls) -> None:
@@ -77,6 +110,7 @@ class Recent(Generic[V]):
         for each in list(cls._every):
             with each._lock:
                 each._values.clear()
+                each._facts.clear()
 
 
 @dataclass(frozen=True)
@@ -216,7 +250,7 @@ class Look:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.probabilities.nbytes + 3 * self.picture.width * self.picture.height
+        return self.probabilities.nbytes + held(self.picture) + len(self.scene.photo.data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +264,7 @@ class Shown:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.attribution.values.nbytes + self.attribution.logits.nbytes
+        return held(self.attribution.values) + held(self.attribution.logits) + len(self.ask.scene.photo.data)
 
 
 @dataclass(frozen=True)
@@ -255,7 +289,7 @@ def look(scene: Scene, run: Run) -> Look:
     run.check()
     image = scene.photo.decoded()
     left, top, right, bottom = classifier.view_box(image.size, scene.view)
-    probabilities = classifier.predict(x, run)[0].softmax(-1)
+    logits = classifier.predict(x, run)[0]
     return Look(
         scene=scene,
         title=classifier.title,
@@ -269,8 +303,8 @@ def look(scene: Scene, run: Run) -> Look:
         box=(left / image.width, top / image.height, right / image.width, bottom / image.height),
         device=str(classifier.device),
         picture=input_picture(x[0]),
-        probabilities=probabilities,
-        order=tuple(int(i) for i in probabilities.argsort(descending=True)),
+        probabilities=classifier.output.probabilities(logits),
+        order=tuple(int(i) for i in logits.argsort(descending=True)),
         notes=classifier.notes,
     )
 

@@ -113,7 +113,7 @@ def test_a_damaged_unit_is_said_with_its_remedy(study, tmp_path):
         ({"percents": (50,)}, "percents lacks 100"),
         ({"ratios": (0,)}, "ratios has 0; give whole percents from 1 to 1000"),
         ({"ratios": (20, 20)}, "with a value twice"),
-        ({"seeds": 0}, "seeds is 0; give 1 or more"),
+        ({"seeds": 0}, "seeds is 0; give 1 to 1000"),
         ({"truncation": 0.0}, "truncation is 0"),
         ({"size": 48}, "size 48 is not possible"),
         ({"steps": 5}, "steps is 5 for 12 rounds; give a step or more for each round"),
@@ -274,9 +274,11 @@ def test_a_pretrained_arm_learns_its_head_alone(data, tmp_path, monkeypatch):
 
 
 def test_the_command_does_the_study(data, made, tmp_path, capsys):
+    own = shutil.copytree(data, tmp_path / "own")
+    (own / "notes.txt").write_text("no image")
     words = [
         "augment",
-        str(data),
+        str(own),
         "--arms",
         "real",
         "synthetic",
@@ -290,13 +292,18 @@ def test_the_command_does_the_study(data, made, tmp_path, capsys):
     words += ["--steps", "2", "--rounds", "1", "--batch", "4", "--generator", str(made), "--look", "3"]
     words += ["--out", str(tmp_path / "run")]
     assert main([*words, "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "1 file left out:\n  notes.txt: not an image file\n" in said.err
+    summary = json.loads(said.out)
+    assert summary["left_out"] == [{"key": "notes.txt", "reason": "not an image file"}]
     assert summary["command"].startswith("python -m xai augment ")
     assert summary["verdicts"][0]["ratio"] == 100
     assert main(words) == 2
     assert "holds a run already; add --resume" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0
-    told = capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "  notes.txt: not an image file\n" in said.err
+    told = said.out
     assert f"verdict: {summary['verdict']}" in told
     assert "equal pixel by pixel" in " ".join(told.split())
     assert main([*words, "--resume", "--steps", "3"]) == 2

@@ -10,8 +10,19 @@ from tests.unit.augmentation_helpers import request
 from xai.runs import RunFolder
 from xai.statistics import Interval
 from xai.studies._augmentation_arm import Found, Looked, Unit, read_unit
-from xai.studies._augmentation_summary import SHOWN, _attention, _finding, _paired, examples, verdict_sentence
-from xai.studies._augmentation_tested import chosen_ratio
+from xai.studies._augmentation_summary import (
+    SHOWN,
+    _attention,
+    _finding,
+    _paired,
+    examples,
+    retold,
+    rises,
+    undertrained,
+    undertrained_sentence,
+    verdict_sentence,
+)
+from xai.studies._augmentation_tested import before_the_end, chosen_ratio
 from xai.studies.augmentation import augment
 from xai.training import Images
 
@@ -111,9 +122,15 @@ def test_the_ratio_is_chosen_on_validation_and_never_on_test():
 @pytest.mark.parametrize(
     ("low", "high", "kept", "told"),
     [
-        (0.4, 3.1, True, "+1.8 points [0.4, 3.1] at 125 %"),
-        (-0.4, 3.1, True, "no gain: +1.8 points [-0.4, 3.1] at 125 %"),
-        (0.4, 3.1, False, "+1.8 points [0.4, 3.1] at 125 %; validation prefers no synthetic image"),
+        (0.4, 3.1, True, "a gain: estimated +1.8 points, plausible from +0.4 to +3.1, at 125 %"),
+        (-0.4, 3.1, True, "no gain shown: estimated +1.8 points, plausible from -0.4 to +3.1, at 125 %"),
+        (
+            0.4,
+            3.1,
+            False,
+            "a gain: estimated +1.8 points, plausible from +0.4 to +3.1, at 125 %; on validation images the mean is "
+            "higher without synthetic images",
+        ),
         (math.nan, math.nan, True, "+1.8 points at 125 %; one seed says nothing about others, so there is no verdict"),
     ],
 )
@@ -122,7 +139,49 @@ def test_the_verdict_is_a_sentence(low, high, kept, told):
 
 
 def test_a_loss_is_called_one():
-    assert verdict_sentence(Interval(-2.0, -3.0, -1.0, 9), 20, True) == "a loss: -2.0 points [-3.0, -1.0] at 20 %"
+    found = verdict_sentence(Interval(-2.0, -3.0, -1.0, 9), 20, True)
+    assert found == "a loss: estimated -2.0 points, plausible from -3.0 to -1.0, at 20 %"
+
+
+def test_an_older_summary_is_told_in_the_words_of_today():
+    numbers = {"percent": 100, "ratio": 75, "validation_prefers": "synthetic", "sentence": "no gain: +5.3"}
+    old = {"verdicts": [{**numbers, "difference": {"mean": 5.3, "low": -4.8, "high": 15.4, "n": 9}}], "verdict": "old"}
+    told = "no gain shown: estimated +5.3 points, plausible from -4.8 to +15.4, at 75 %"
+    assert (retold(old)["verdict"], retold(old)["verdicts"][0]["sentence"]) == (told, told)
+    assert retold({"verdicts": [], "verdict": "no synthetic arm was asked for"})["verdict"].startswith("no synthetic")
+
+
+def arm(rise, title="real only", percent=100):
+    return {"title": title, "percent": percent, "arm": "real", "ratio": 0, "anew": False, "rise": rise}
+
+
+def test_an_arm_that_still_rises_is_undertrained():
+    rising = arm({"mean": 2.7, "low": 0.4, "high": 5.0})
+    flat, open_ = arm({"mean": 0.1, "low": -1.0, "high": 1.2}), arm({"mean": 2.7, "low": -0.4, "high": 5.8})
+    assert [undertrained({}, each) for each in (rising, flat, open_)] == [True, False, False]
+    assert undertrained_sentence({}, [rising, flat]) == (
+        "Undertrained, so more steps may change the answer: accuracy still rose over the last quarter of the steps "
+        "(real only +2.7 points [0.4, 5.0])."
+    )
+    assert undertrained_sentence({}, [flat, open_]) == ""
+    known = {name: rising[name] for name in ("percent", "arm", "ratio", "anew")}
+    older = {"curves": [{**known, "step": [100, 200, 300, 400], "mean": [10.0, 20.0, 30.0, 32.0]}]}
+    assert rises(older, {**known, "title": "real only"}) == {"mean": 2.0, "low": None, "high": None}
+    assert undertrained(older, {**known, "title": "real only"})
+    assert undertrained_sentence(older, [{**known, "title": "real only"}]).endswith(
+        "(real only +2.0 points). A rise without an interval is that of the mean curve."
+    )
+
+
+def test_every_arm_of_a_study_has_its_rise(study):
+    for row in study.summary["arms"]:
+        curve = next(
+            c for c in study.summary["curves"] if all(c[n] == row[n] for n in ("percent", "arm", "ratio", "anew"))
+        )
+        place = before_the_end(curve["step"])
+        assert row["rise"]["mean"] == pytest.approx(curve["mean"][-1] - curve["mean"][place])
+    assert before_the_end([10, 20, 30, 40]) == 2
+    assert before_the_end([40]) == 0
 
 
 def test_attention_is_paired_image_by_image():

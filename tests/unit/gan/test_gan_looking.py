@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -84,6 +86,21 @@ def test_damaged_and_missing_generators_are_refused(finished, tmp_path) -> None:
         load_generator(tmp_path / "generator.safetensors")
     (tmp_path / "generator.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"generator\.json does not describe a generator"):
+        load_generator(tmp_path / "generator.safetensors")
+
+
+def test_a_description_of_a_huge_generator_is_refused_before_it_is_built(tmp_path: Path, finished) -> None:
+    out, _ = finished
+    for name in ("generator.safetensors", "generator.json"):
+        (tmp_path / name).write_bytes((out / "artifacts" / name).read_bytes())
+    about = json.loads((tmp_path / "generator.json").read_text())
+    about["settings"]["ngf"] = 256  # its layers would take gigabytes
+    (tmp_path / "generator.json").write_text(json.dumps(about))
+    with pytest.raises(WeightsError, match=r"generator\.safetensors does not fit its description: .* of another shape"):
+        load_generator(tmp_path / "generator.safetensors")
+    about["settings"]["ngf"] = "8"
+    (tmp_path / "generator.json").write_text(json.dumps(about))
+    with pytest.raises(WeightsError, match=r"settings\.ngf is '8', not a whole number"):
         load_generator(tmp_path / "generator.safetensors")
 
 
@@ -245,11 +262,19 @@ def test_pictures_as_one_class_are_not_all_of_the_first_one_to_begin_with() -> N
 
 
 def test_the_terminal_trains_draws_and_walks(folder, tmp_path, capsys) -> None:
-    words = ["gan", "train", str(folder), "--size", "32", "--setting", "laptop", "--steps", "1", "--device", "cpu"]
+    own = shutil.copytree(folder, tmp_path / "own")
+    (own / "notes.txt").write_text("no image")
+    (own / "loose.png").write_bytes(next(folder.glob("*/*.png")).read_bytes())
+    words = ["gan", "train", str(own), "--size", "32", "--setting", "laptop", "--steps", "1", "--device", "cpu"]
     small = ["nz=6", "ngf=2", "ndf=2", "batch=4", "decoder_side=16"]
     words += [each for setting in small for each in ("--set", setting)]
     assert main([*words, "--out", str(tmp_path / "run"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    left = {"loose.png": "not in a class folder", "notes.txt": "not an image file"}
+    assert "2 files left out:\n" in said.err
+    assert all(f"  {key}: {reason}\n" in said.err for key, reason in left.items())
+    told = json.loads(said.out)
+    assert {each["key"]: each["reason"] for each in told["left_out"]} == left
     assert told["steps"] == 1
     assert told["command"].startswith("python -m xai gan train")
     run = str(tmp_path / "run")

@@ -85,8 +85,13 @@ function duration(seconds) {
   return `${Math.round(seconds / 60)} min`;
 }
 
+const SUPERSCRIPT = Object.fromEntries([..."-0123456789"].map((each, i) => [each, "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"[i]]));
+
+// Two digits, as a person writes them: 0.25, 3.9 × 10⁻⁷.
 function number(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  return size >= 1e4 || size < 1e-3 ? value.toExponential(1).replace("e+", "e") : String(+value.toPrecision(2));
+  if (size >= 1e-3 && size < 1e4) return String(+value.toPrecision(2));
+  const [digits, power] = value.toExponential(1).split("e");
+  return `${digits}\u00a0×\u00a010${[...power.replace("+", "")].map((each) => SUPERSCRIPT[each]).join("")}`;
 }

@@ -18,7 +18,8 @@ function ticksOf(low, high, count) {
 }
 
 class Chart {
-  // spec: { title, x, xTitle, yTitle, low, high, series: [{ name, color, dash, values }], file, note (in the file) }
+  // spec: { title, x, xTitle, yTitle, low, high, series: [{ name, color, dash, values, groups }], file, note (in the file) }
+  // groups: what each value is of; the line breaks where that changes, and its name stands beside the value.
   constructor(box = { W: 520, H: 230, left: 46, right: 12, top: 10, bottom: 40 }) {
     this.box = box;
     this.svg = svg("svg", { viewBox: `0 0 ${this.box.W} ${this.box.H}`, role: "img", class: "plot" });
@@ -57,8 +58,13 @@ class Chart {
     parts.push(this.marker);
     this.dots = [];
     for (const line of spec.series) {
-      const points = line.values.map((v, i) => (v == null ? null : `${this.px(xs[i]).toFixed(1)},${this.py(Math.min(spec.high, Math.max(spec.low, v))).toFixed(1)}`));
-      parts.push(svg("polyline", { points: points.filter(Boolean).join(" "), class: `line ${line.color}`, "stroke-dasharray": line.dash ?? "" }));
+      const drawn = line.values.flatMap((v, i) => (v == null ? [] : [i]));
+      const steps = drawn.map((i, k) => {
+        const joined = k > 0 && line.groups?.[i] === line.groups?.[drawn[k - 1]];
+        const y = this.py(Math.min(spec.high, Math.max(spec.low, line.values[i])));
+        return `${joined ? "L" : "M"}${this.px(xs[i]).toFixed(1)},${y.toFixed(1)}${joined ? "" : "h0"}`; // h0: one point alone is a dot
+      });
+      parts.push(svg("path", { d: steps.join(""), class: `line ${line.color}`, "stroke-dasharray": line.dash ?? "" }));
       const dot = svg("circle", { r: 4, class: `dotted ${line.color}` });
       this.dots.push(dot);
       parts.push(dot);
@@ -82,8 +88,9 @@ class Chart {
       const v = line.values[index];
       this.dots[i].setAttribute("cx", x);
       this.dots[i].setAttribute("cy", this.py(Math.min(spec.high, Math.max(spec.low, v ?? spec.low))));
-      this.values[i].textContent = v == null ? "" : v.toFixed(2);
-      said.push(`${line.name} ${v == null ? "none" : v.toFixed(2)}`);
+      const text = v == null ? "" : [v.toFixed(2), line.groups?.[index]].filter(Boolean).join(" ");
+      this.values[i].textContent = text;
+      said.push(`${line.name} ${text || "none"}`);
     });
     this.svg.setAttribute("aria-label", `${spec.title}: ${said.join(", ")}`);
   }
@@ -117,9 +124,9 @@ class Chart {
     titles.forEach((text, i) => line(text.trim(), -extra + 18 + 20 * i, "font-weight:bold"));
     this.spec.series.forEach((each, i) => {
       const y = -extra + 18 + 20 * (titles.length + i);
-      const stroke = getComputedStyle(this.svg.querySelectorAll("polyline")[i]).stroke;
+      const stroke = getComputedStyle(this.svg.querySelectorAll(".line")[i]).stroke;
       copy.append(svg("line", { x1: 6, x2: 24, y1: y - 4, y2: y - 4, stroke, "stroke-width": 2, "stroke-dasharray": each.dash ?? "" }));
-      line(each.name, y);
+      line(each.groups ? `${each.name} (${[...new Set(each.groups)].join(", ")})` : each.name, y);
     });
     notes.forEach((text, i) => line(text.trim(), H + 12 + 16 * i, "font-size:11px", 6));
     save(new Blob([copy.outerHTML], { type: "image/svg+xml" }), `${this.spec.file}.svg`);

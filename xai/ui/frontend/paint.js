@@ -55,11 +55,11 @@ function styleOf(head, display) {
 
 // A map's own scale, or one that holds all of `scales`.
 function scaleOf(packet, kind, display, scales) {
-  if (display.scale !== "shared") return packet.head.scales[kind];
+  if (display.scale !== "shared" || scales.length < 2) return packet.head.scales[kind];
   return {
     low: Math.min(...scales.map((s) => s.low)),
     high: Math.max(...scales.map((s) => s.high)),
-    sentence: `shared by ${scales.length} maps`,
+    sentence: `shared by ${scales.length} maps in one unit`,
   };
 }
 

@@ -19,7 +19,7 @@ class Curves extends Chart {
 
   draw(spec) {
     super.draw(spec);
-    const lines = this.svg.querySelectorAll("polyline");
+    const lines = this.svg.querySelectorAll(".line");
     const keys = this.legend.querySelectorAll("i");
     spec.series.forEach((line, i) => {
       lines[i].style.stroke = line.ink;
@@ -45,7 +45,7 @@ class Scrub {
     this.network = element("select", { "aria-label": "Classifier" });
     this.network.addEventListener("change", () => { this.wanted = this.network.value; this.refresh(); });
     this.method = element("select", { "aria-label": "Whose order of pixels" });
-    this.method.addEventListener("change", () => { this.chosen = this.method.value; this.curves(); this.paint(); });
+    this.method.addEventListener("change", () => { this.chosen = this.method.value; this.curves(); this.say(); this.paint(); });
     this.networkField = element("label", { class: "field" }, element("span", { text: "Classifier" }), this.network);
     const tools = element("div", { class: "tools" }, this.networkField, element("label", { class: "field" }, element("span", { text: "Pixels in the order of" }), this.method));
     const head = element("div", { class: "control" }, element("div", { class: "eps" }, element("span", { text: "Pixels changed" }), this.readout), element("div", { class: "track" }, this.slider), tools);
@@ -119,7 +119,7 @@ class Scrub {
     if (!head.methods.some((each) => each.name === this.chosen)) this.chosen = head.methods[0].name;
     this.method.value = this.chosen;
     this.slider.max = head.counts.length - 1;
-    this.says.textContent = `${head.picture}: ${head.network} says ${head.label}, ${percent(head.p)}. ${head.protocol}: ${head.counts.length} positions.`;
+    this.say();
     for (const [metric, panel] of Object.entries(this.panels)) {
       const about = head.metrics[metric];
       panel.mark.hidden = !head.marks.length;
@@ -133,6 +133,15 @@ class Scrub {
     this.show(true);
     this.curves();
     this.move(nearest, true);
+  }
+
+  // What the picture is, why a map has no order where it has none, and what is undecided in it.
+  say() {
+    const { head } = this.packet;
+    const method = head.methods.find((each) => each.name === this.chosen);
+    const blank = method.blank ? ` ${method.title} has no score: ${method.blank}` : "";
+    const note = method.note ? ` ${method.title}: ${method.note}` : "";
+    this.says.textContent = `${head.picture}: ${head.network} says ${head.label}, ${percent(head.p)}. ${head.protocol}: ${head.counts.length} positions.${blank}${note}`;
   }
 
   curves() {
@@ -182,10 +191,10 @@ class Scrub {
     for (const [metric, panel] of Object.entries(this.panels)) {
       const inside = metric === "insertion";
       const [front, back] = inside ? [packet.image, packet.behind[metric]] : [packet.behind[metric], packet.image];
-      compose(panel.canvas, front, back, packet.ranks[this.chosen], count);
+      compose(panel.canvas, front, back, packet.ranks[this.chosen], method.blank ? 0 : count); // blank: no pixel is first
       const value = method[metric].y[index];
       const verb = inside ? "put in" : "taken away";
-      panel.note.textContent = `${count.toLocaleString("en")} of ${total.toLocaleString("en")} px ${verb}`;
+      panel.note.textContent = method.blank ? "no order" : `${count.toLocaleString("en")} of ${total.toLocaleString("en")} px ${verb}`;
       panel.canvas.setAttribute("aria-label", `${METRICS[metric]}: ${words} ${verb} in the order of ${method.title}; ${head.metrics[metric].axis.split(",")[0]} ${value == null ? "none" : value.toFixed(2)}`);
     }
     Object.assign(this.root.dataset, { index, method: this.chosen });

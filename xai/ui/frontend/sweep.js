@@ -5,6 +5,8 @@ const WHO = [
   ["noise", "Under noise of equal norm"],
 ];
 const ROWS = ["old", "new"];
+const EMPTY = "The pictures come here as soon as the first positions are computed.";
+const AS_SENT = { scale: "own", signed: "signed", smooth: true, split: 0.5 };
 
 export default function ({ data, parentElement, setStateValue }) {
   let sweep = parentElement.__sweep;
@@ -21,6 +23,7 @@ function button(text, title, click) {
 class Sweep {
   constructor(parent, data) {
     this.luts = {};
+    this.words = data.words;
     for (const map of data.colormaps) this.luts[map.name] = Uint8Array.from(atob(map.lut), (c) => c.charCodeAt(0));
     this.display = { ...data.display, mode: "overlay" };
     this.place = data.place;
@@ -56,6 +59,9 @@ class Sweep {
       figure("change", "Perturbation"),
     );
     for (const which of ROWS) for (const [who, title] of WHO) grid.append(figure(`${which}.${who}`, title));
+    this.ramp = element("canvas", { class: "ramp", "aria-hidden": "true" });
+    this.ends = element("div", { class: "ends" });
+    grid.append(element("div", { class: "legend" }, this.ramp, this.ends));
     this.bars = { before: element("div", { class: "bars" }), after: element("div", { class: "bars" }) };
     this.facts = element("dl", { class: "facts" });
     const box = { W: 400, H: 205, left: 52, right: 10, top: 10, bottom: 40 }; // narrow, so that its letters stay legible
@@ -65,11 +71,10 @@ class Sweep {
     const which = element("select", { "aria-label": "Class of the maps" }, element("option", { value: "old", text: "old class" }), element("option", { value: "new", text: "new class" }));
     which.addEventListener("change", () => { this.which = which.value; this.curves(); this.charts.shift.mark(this.index); });
     this.parts = { measure, which };
-    this.wait = element("div", { class: "hold", text: "The pictures come here as soon as the first positions are computed." });
+    this.wait = element("div", { class: "hold", text: EMPTY });
     const side = element("div", { class: "side" },
-      element("div", { class: "pair" }, element("div", {}, element("h4", { text: "Before" }), this.bars.before), element("div", {}, element("h4", { text: "After" }), this.bars.after)),
-      this.facts, this.charts.p.root,
-      element("div", { class: "fields" }, measure, which), this.charts.shift.root);
+      element("div", { class: "pair" }, element("div", {}, element("h4", { text: "Before" }), this.bars.before), element("div", { class: "later" }, element("h4", { text: "After" }), this.bars.after)),
+      element("div", { class: "later" }, this.facts, this.charts.p.root, element("div", { class: "fields" }, measure, which), this.charts.shift.root));
     this.body = element("div", { class: "sweep" }, grid, side);
     const track = element("div", { class: "track" }, this.slider, this.strip, this.key);
     this.head = element("div", { class: "control" }, element("label", { class: "eps" }, element("span", { text: "Epsilon" }), this.readout), track, this.toolbar(data));
@@ -94,24 +99,51 @@ class Sweep {
   }
 
   take(data) {
-    this.ids = data.ids;
+    Object.assign(this, { ids: data.ids, slots: data.slots });
     this.refresh();
   }
 
   // The best study that has arrived: the fine one, else the first positions.
   refresh() {
     const packet = this.ids.map((id) => bus.packets.get(id)).find(Boolean);
+    if (!packet) this.early();
     if (packet === this.coming) return;
     this.coming = packet;
     if (packet) this.begin(packet); // what was there stays, and moves, until it is open
     else { this.show(null, null); this.strip.replaceChildren(); this.key.replaceChildren(); this.readout.textContent = ""; }
   }
 
-  show(packet, opened) {
+  // While the first positions are computed: the picture as the network sees it, its classes, and its map.
+  async early() {
+    const [view, map] = [this.slots.view, this.slots.map].map((slot) => bus.packets.get(bus.slots[slot]?.id));
+    const waiting = view ? "The attacked pictures come here as soon as the first positions are computed." : EMPTY;
+    this.wait.textContent = waiting;
+    if (!view || (this.drawn?.view === view && this.drawn.map === map)) return;
+    const drawn = (this.drawn = { view, map });
+    const picture = await pictureOf(view);
+    if (drawn !== this.drawn || this.coming) return;
+    this.show(null, null, true);
+    for (const [name, tile] of Object.entries(this.tiles)) {
+      const ready = name === "clean" || (name === "old.clean" && map);
+      tile.canvas.closest("figure").dataset.state = ready ? "done" : "waiting";
+      tile.mark.hidden = !(ready && view.head.random);
+      tile.note.textContent = ready ? "" : "not computed yet";
+    }
+    draw(this.tiles.clean.canvas, picture);
+    this.tiles.clean.note.textContent = says(view.head.top[0]);
+    if (map) paintMap(this.tiles["old.clean"].canvas, map, picture, { ...this.display, ...AS_SENT }, [], this.luts);
+    fill(this.bars.before, view.head.top, view.head.top[0].index);
+  }
+
+  show(packet, opened, early = false) {
     Object.assign(this, { packet, opened });
     this.wait.hidden = Boolean(packet);
-    this.body.hidden = !packet;
+    this.body.hidden = !packet && !early;
     this.verdict.hidden = !packet;
+    for (const part of [this.root, this.wait]) part.classList.toggle("early", early);
+    if (!packet) return;
+    this.drawn = null;
+    for (const tile of Object.values(this.tiles)) tile.canvas.closest("figure").dataset.state = "done";
   }
 
   async begin(packet) {
@@ -134,7 +166,8 @@ class Sweep {
   marks() {
     const { head } = this.packet;
     const done = head.target ? "class reached" : "class changed";
-    const says = { same: head.target ? "class not reached" : "class as before", turned: `${done}, lost in a PNG`, kept: `${done}, in a PNG too` };
+    const same = head.already ? "reached before the attack" : head.target ? "class not reached" : "class as before";
+    const says = { same, turned: `${done}, lost in a PNG`, kept: `${done}, in a PNG too` };
     const cells = [];
     for (let place = 0; place < head.count; place++) {
       const i = head.places.indexOf(place);
@@ -146,14 +179,14 @@ class Sweep {
     const used = ["turned", "kept"].filter((state) => cells.some((cell) => cell.className === state));
     const brief = { turned: done, kept: used.length > 1 ? "and saved as PNG" : `${done} and saved as PNG` };
     this.key.replaceChildren(...used.map((state) => element("span", {}, element("i", { class: state }), element("span", { text: brief[state] }))));
-    const first = head.frames.findIndex((frame) => frame.success);
-    const what = head.target ? `reaches the chosen class, ${head.target}` : "changes the class";
-    const parts = [first < 0 ? `No epsilon tried ${what}.` : `Smallest epsilon that ${what}: ${head.texts[first]}.`];
-    if (first >= 0) parts.push(`Saved as PNG it ${this.holds((frame) => frame.success && frame.png, "survives")}.`);
-    parts.push(`Random noise of the same norm ${this.holds((frame) => frame.noise, head.target ? "reaches it" : "changes the class")}.`);
-    if (head.short) parts.push(head.short);
-    const already = `The picture is the chosen class, ${head.target}, already: nothing has to change.`;
-    this.verdict.textContent = head.reached ? already : parts.join(" ");
+    const parts = [head.answer];
+    if (!head.already) {
+      if (used.length) parts.push(`Saved as PNG it ${this.holds((frame) => frame.success && frame.png, "survives")}.`);
+      parts.push(`Random noise of the same norm ${this.holds((frame) => frame.noise, head.target ? "reaches it" : "changes the class")}.`);
+      if (head.slope) parts.push(head.slope);
+      if (head.short) parts.push(head.short);
+    }
+    this.verdict.textContent = parts.join(" ");
   }
 
   // Where a fact of the frames holds, in words: a larger epsilon need not keep what a smaller one has.
@@ -171,13 +204,14 @@ class Sweep {
     const { p, shift } = head.curves;
     const fact = head.shifts.find((s) => s.name === this.measure) ?? head.shifts[0];
     const lines = shift[this.which];
+    const groups = this.which === "new" ? head.maps.new.labels : null; // another class at another position
     const note = `${head.network}${head.random ? " (random weights)" : ""}, ${head.picture}: ${head.protocol}`;
     const low = Math.min(fact.low < 0 ? 0 : fact.low, ...lines.attack[fact.name], ...lines.noise[fact.name]);
     this.charts.p.draw({
       title: "Probability", x, xTitle: head.unit, yTitle: "probability", low: 0, high: 1, file: `${head.file}-probability`, note,
       series: [
         { name: "old class, attacked", color: "c1", values: p.old_attack },
-        { name: "new class, attacked", color: "c2", values: p.new_attack },
+        { name: "new class, attacked", color: "c2", values: p.new_attack, groups: head.maps.new.labels },
         { name: "old class, noise", color: "c3", dash: "5 4", values: p.old_noise },
       ],
     });
@@ -185,8 +219,8 @@ class Sweep {
       title: `${fact.title}, ${head.method} clean against changed, ${this.which} class`, x, xTitle: head.unit, yTitle: fact.title.toLowerCase(),
       low, high: fact.name === "centroid_drift" ? Math.max(0.1, ...lines.attack[fact.name], ...lines.noise[fact.name]) : fact.high, file: `${head.file}-${fact.name}-${this.which}`, note,
       series: [
-        { name: "attacked", color: "c2", values: lines.attack[fact.name] },
-        { name: "noise of equal norm", color: "c3", dash: "5 4", values: lines.noise[fact.name] },
+        { name: "attacked", color: "c2", values: lines.attack[fact.name], groups },
+        { name: "noise of equal norm", color: "c3", dash: "5 4", values: lines.noise[fact.name], groups },
       ],
     });
   }
@@ -226,17 +260,20 @@ class Sweep {
     const [before, after] = [head.clean.top[0], frame.top[0]];
     this.tiles.clean.note.textContent = says(before);
     const measured = frame.distance[head.norm];
-    const smaller = measured < 0.98 * head.epsilons[index] ? `, best found within ${+(head.factor * measured).toPrecision(3)}${head.factor === 255 ? "/255" : ""}` : "";
+    const smaller = measured < 0.98 * head.epsilons[index] ? `, norm ${+(head.factor * measured).toPrecision(3)}${head.factor === 255 ? "/255" : ""}` : "";
     this.tiles.attacked.note.textContent = `${says(after)}${smaller}`;
-    this.tiles.attacked.note.title = smaller ? "A larger ball holds the smaller one: the attack keeps the best that it has found." : "";
+    this.tiles.attacked.note.title = smaller ? "The attack did not use the whole epsilon: this is the norm of what it changed." : "";
     this.tiles.attacked.canvas.setAttribute("aria-label", `Attacked at epsilon ${ε}: ${says(after)}`);
     const below = { clean: opened.clean, attack: attacked, noise: added(opened.clean, opened.noises[index]) };
-    const display = { ...this.display, scale: "own", signed: "signed", smooth: true, split: 0.5 };
+    const display = { ...this.display, ...AS_SENT };
     for (const which of ROWS) {
       for (const [who, title] of WHO) {
         const tile = this.tiles[`${which}.${who}`];
         const map = opened.maps[`${which}.${who}`](index);
-        paintMap(tile.canvas, map, below[who], display, [], this.luts);
+        const { style, scale } = paintMap(tile.canvas, map, below[who], display, [], this.luts);
+        tile.canvas.title = `Scale: ${scale.sentence ?? `${number(scale.low)} to ${number(scale.high)}`}`;
+        paintRamp(this.ramp, this.luts[style.colors]);
+        this.ends.replaceChildren(...this.words[style.kind].map((text) => element("span", { text })));
         tile.note.textContent = `${head.method} for ${head.maps[which].labels[index]}`;
         tile.canvas.setAttribute("aria-label", `${title}: ${head.method} for ${head.maps[which].labels[index]}`);
       }
@@ -250,9 +287,11 @@ class Sweep {
       ["L2", fixed(d.l2, 2)],
       ["PSNR", d.psnr == null ? "∞ dB" : `${fixed(d.psnr, 1)} dB`],
       ["SSIM", fixed(d.ssim, 3)],
-      [head.target ? "Class reached" : "Class changed", frame.success ? "yes" : "no"],
-      ["As PNG", frame.png ? (frame.success ? "still" : "yes") : frame.success ? "no longer" : "no"],
-      ["By noise", frame.noise ? "yes" : "no"],
+      [head.target ? "Class reached" : "Class changed", head.already ? "before the attack" : frame.success ? "yes" : "no"],
+      ...(head.already ? [] : [
+        ["As PNG", frame.png ? (frame.success ? "still" : "yes") : frame.success ? "no longer" : "no"],
+        ["By noise", frame.noise ? "yes" : "no"],
+      ]),
     ]);
   }
 
@@ -264,8 +303,8 @@ class Sweep {
     const { width, height } = this.attacked;
     const canvas = element("canvas", { width, height });
     canvas.getContext("2d").putImageData(this.attacked, 0, 0);
-    const name = this.packet.head.texts[this.index].replace("/", "of");
-    canvas.toBlob((blob) => save(blob, `${this.packet.head.file}-adversarial-${name}.png`), "image/png");
+    const { head } = this.packet;
+    canvas.toBlob((blob) => save(blob, `${head.file}-${head.frames[this.index].file}.png`), "image/png");
   }
 }
 

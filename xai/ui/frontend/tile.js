@@ -198,7 +198,9 @@ class Tile {
     paintRamp(this.ramp, this.grid.luts[style.colors]);
     this.legend.title = `Scale: ${scale.sentence}`;
     const ends = scale.high > scale.low ? [scale.low, ...(scale.low < 0 && scale.high > 0 ? [0] : []), scale.high] : [scale.low];
-    this.ends.replaceChildren(...ends.map((end) => element("span", { text: number(end) })));
+    const words = ends.length > 1 ? this.grid.words[style.kind === "signed" ? "signed" : "plain"] : [];
+    const said = ends.map((end, i) => `${words.length === ends.length && end !== 0 ? `${words[i]} ` : ""}${number(end)}`);
+    this.ends.replaceChildren(...said.map((text) => element("span", { text })));
   }
 
   // Show the point and what lies under it; returns the words for a screen reader.

@@ -11,7 +11,7 @@ const SIGNED = [
 ];
 const SCALES = [
   ["own", "Own", "Each map by its own values"],
-  ["shared", "Shared", "One scale for all maps"],
+  ["shared", "Shared", "One scale for the maps that are in one unit"],
 ];
 
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
@@ -32,6 +32,7 @@ class Grid {
   constructor(parent, data) {
     this.display = { ...data.display };
     this.luts = {};
+    this.words = data.words;
     for (const map of data.colormaps) {
       this.luts[map.name] = Uint8Array.from(atob(map.lut), (c) => c.charCodeAt(0));
     }
@@ -66,7 +67,6 @@ class Grid {
     const layout = JSON.stringify(data.rows);
     if (layout === this.layout) return this.refresh();
     this.layout = layout;
-    this.share = data.share;
     const old = this.tiles;
     this.tiles = new Map();
     this.rows.replaceChildren();
@@ -104,11 +104,11 @@ class Grid {
     if (this.cursor) this.point(this.cursor, false);
   }
 
-  // The own scales of all maps drawn in the same sort of colours: two-coloured ones, or one-coloured ones.
+  // The own scales of all maps in the unit of this one and drawn in the same sort of colours, one or two.
   scales(packet, kind) {
     const found = [];
     for (const { packet: other } of this.tiles.values()) {
-      if (other?.head.kind !== "map" || (this.share !== "all" && other.head.method !== packet.head.method)) continue;
+      if (other?.head.kind !== "map" || other.head.unit !== packet.head.unit) continue;
       const style = styleOf(other.head, this.display).kind;
       if (style !== "relief" && (style === "signed") === (kind === "signed")) found.push(other.head.scales[style]);
     }
@@ -213,7 +213,7 @@ class Toolbar {
       opacity: display.mode === "map",
       colors: !maps.some((head) => !head.signed) && display.signed !== "strength",
       signed: !maps.some((head) => head.signed),
-      scale: maps.length < 2,
+      scale: new Set(maps.map((head) => head.unit)).size === maps.length, // no two maps in one unit
       smooth: !maps.some((head) => head.coarse),
     };
     for (const [name, disabled] of Object.entries(off)) {

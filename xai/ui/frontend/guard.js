@@ -1,0 +1,65 @@
+// Invisible: holds a click on a download until the server has read what stands on the page, and the page shows it.
+// What this component asks reaches the server after the fields that the person has just left, and its answer is drawn
+// after what they changed.
+export default function ({ data, setStateValue }) {
+  const guard = (globalThis.__olharGuard ??= new Guard());
+  guard.ask = (asked) => setStateValue("asked", asked);
+  guard.hear(data);
+}
+
+const DOWNLOAD = '[data-testid="stDownloadButton"]';
+
+class Guard {
+  constructor() {
+    this.held = new Map(); // the number of what was asked -> which button, whether its file failed, whether it was pressed again
+    this.last = 0;
+    window.addEventListener("click", (event) => this.click(event), true);
+  }
+
+  click(event) {
+    const button = event.target.closest?.(`${DOWNLOAD} button`);
+    if (!button || button.disabled || this.passing) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const key = [...button.closest('[class*="st-key-"]').classList].find((name) => name.startsWith("st-key-"));
+    if ([...this.held.values()].some((each) => each.key === key)) return;
+    button.setAttribute("aria-busy", "true");
+    this.hold({ key, failed: false, again: false });
+  }
+
+  hold(press) {
+    this.last = Math.max(this.last + 1, Date.now());
+    this.held.set(this.last, press);
+    const asked = { id: this.last, failed: press.failed, again: press.again };
+    setTimeout(() => this.ask(asked), 10); // what changes at once with a field goes as if it were of the field's fragment
+  }
+
+  hear({ answered, again }) {
+    for (const [id, press] of [...this.held]) {
+      if (id > answered) continue;
+      this.held.delete(id);
+      const button = document.querySelector(`.${CSS.escape(press.key)} ${DOWNLOAD} button`);
+      if (!press.failed || again) setTimeout(() => this.press({ key: press.key, again: press.failed })); // the buttons are drawn with this component
+      else button?.removeAttribute("aria-busy");
+    }
+  }
+
+  // Where the new choice has taken the button away or disabled it, nothing is pressed: the page shows why.
+  press(press) {
+    const button = document.querySelector(`.${CSS.escape(press.key)} ${DOWNLOAD} button`);
+    if (!button) return;
+    button.removeAttribute("aria-busy");
+    this.passing = true;
+    button.click();
+    this.passing = false;
+    const box = button.closest(DOWNLOAD);
+    let begun = false;
+    const watch = new MutationObserver(() => {
+      const failed = box.querySelector('[data-testid="stDownloadButtonError"]');
+      begun ||= button.disabled;
+      if (failed || !box.isConnected || (begun && !button.disabled)) watch.disconnect();
+      if (failed) this.hold({ key: press.key, failed: true, again: press.again });
+    });
+    watch.observe(box.parentElement, { subtree: true, childList: true, attributes: true });
+  }
+}
