@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import LONGEST, AppServer, expect, serve, visit
+from tests.browser.helpers import LONGEST, AppServer, expect, patiently, serve, visit
 from tests.dummy.command import offered
 from xai import run_control
 
@@ -28,9 +30,17 @@ def words_of(kind: str, known: set[str]) -> list[str]:
     raise AssertionError(f"no run of kind {kind} was begun")
 
 
+def wait_until(page: Page, reached: Callable[[], bool]) -> None:
+    """Look again and again while the page goes on."""
+    begun = time.monotonic()
+    while not reached():
+        assert time.monotonic() - begun < LONGEST
+        page.wait_for_timeout(100)
+
+
 def fill(page: Page, key: str, text: str) -> None:
     """Type into a field and stay in it."""
-    page.locator(f".st-key-{key} input").click()
+    patiently(page, lambda limit: page.locator(f".st-key-{key} input").click(timeout=limit))
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.type(text)
 
@@ -64,11 +74,11 @@ def test_a_run_begins_with_the_number_on_the_screen(
     expect(pressed).to_be_visible()
     for number, press in (
         ("5", pressed.click),
-        ("6", lambda: pressed.press("Enter")),
-        ("7", lambda: pressed.press("Space")),
+        ("6", partial(pressed.press, "Enter")),
+        ("7", partial(pressed.press, "Space")),
     ):
         fill(page, field, number)
-        press()
+        patiently(page, lambda limit, press=press: press(timeout=limit))
         words = words_of(kind, known)
         assert words[words.index(option) + 1] == number
 
@@ -136,3 +146,35 @@ def test_a_run_is_called_what_the_screen_says(
             assert run_control.list_runs()[0].title == title
             page.keyboard.press("Escape")
         page.close()
+
+
+HOLD_MESSAGES = """
+const listen = WebSocket.prototype.addEventListener;
+WebSocket.prototype.addEventListener = function (kind, listener, ...rest) {
+  const hear = (event) => (window.late ? window.late.push(() => listener(event)) : listener(event));
+  return listen.call(this, kind, kind === 'message' ? hear : listener, ...rest);
+};
+"""
+
+
+def test_a_click_on_a_card_is_done_where_its_run_has_ended_and_the_page_does_not_show_it_yet(
+    new_page: NewPage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The card of a run under way is a fragment; the server no longer knows it when the click arrives."""
+    with offered(monkeypatch, tmp_path), serve(tmp_path) as own:
+        page = new_page()
+        page.add_init_script(HOLD_MESSAGES)
+        visit(page, f"{own.url}/runs")
+        page.get_by_role("button", name="Begin an example").click()
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_role("textbox", name="Title").fill("mine")
+        page.evaluate("() => { window.late = []; }")
+        run = run_control.list_runs()[0]
+        run_control.cancel(run.id)
+        wait_until(page, lambda: not run_control.get_run(run.id).active)
+        page.wait_for_timeout(3000)  # the server looks every second, and runs the page once more
+        page.get_by_role("button", name="Save").click()
+        wait_until(page, lambda: run_control.get_run(run.id).title == "mine")
+        page.wait_for_timeout(1000)
+        page.evaluate("() => { const late = window.late; window.late = undefined; late.forEach((hear) => hear()); }")
+        expect(page.locator("strong", has_text="mine")).to_be_visible()

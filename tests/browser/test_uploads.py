@@ -105,31 +105,55 @@ def test_a_server_that_was_restarted_says_whose_picture_is_gone(browser: Browser
     context.close()
 
 
-def test_what_a_visit_held_is_remembered_until_the_next_visit_has_heard_of_it(page: Page) -> None:
-    told = page.evaluate(
-        """async ([source, visits]) => {
-          sessionStorage.removeItem('olhar-held');
-          const held = await import(URL.createObjectURL(new Blob([source], {type: 'text/javascript'})));
-          return visits.map((data) => {
-            const lost = [];
-            held.default({data, setTriggerValue: (name, value) => lost.push(value.now.picture)});
-            return lost;
-          });
-        }""",
-        [
-            (FRONTEND / "held.js").read_text(),
-            [
-                {"visit": "1", "heard": "", "now": {"picture": "mine.png"}},
-                {"visit": "2", "heard": "", "now": {}},  # and loaded again before it has heard of it
-                {"visit": "3", "heard": "", "now": {}},
-                {"visit": "3", "heard": "1", "now": {"picture": "mine.png"}},
-                {"visit": "4", "heard": "", "now": {}},
-                {"visit": "4", "heard": "3", "now": {}},  # another picture was taken
-                {"visit": "5", "heard": "", "now": {}},
-            ],
-        ],
-    )
+HELD = """async ([source, visits]) => {
+  sessionStorage.removeItem('olhar-held');
+  const held = await import(URL.createObjectURL(new Blob([source], {type: 'text/javascript'})));
+  return visits.map((data) => {
+    const lost = [];
+    held.default({data, setTriggerValue: (name, value) => lost.push(value.now.picture)});
+    return lost;
+  });
+}"""
+
+
+@pytest.fixture
+def alone(page: Page) -> Page:
+    """A page that looks idle to the front end, and on which nothing else runs."""
+    idle = '<div data-testid="stApp" data-test-script-state="notRunning" data-test-connection-state="CONNECTED">'
+    page.route("http://127.0.0.1/", lambda route: route.fulfill(body=idle, content_type="text/html"))
+    page.goto("http://127.0.0.1/")
+    return page
+
+
+def test_what_a_visit_held_is_remembered_until_the_next_visit_has_heard_of_it(alone: Page) -> None:
+    visits = [
+        {"visit": "1", "heard": "", "now": {"picture": "mine.png"}},
+        {"visit": "2", "heard": "", "now": {}},  # and loaded again before it has heard of it
+        {"visit": "3", "heard": "", "now": {}},
+        {"visit": "3", "heard": "1", "now": {"picture": "mine.png"}},
+        {"visit": "4", "heard": "", "now": {}},
+        {"visit": "4", "heard": "3", "now": {}},  # another picture was taken
+        {"visit": "5", "heard": "", "now": {}},
+    ]
+    told = alone.evaluate(HELD, [(FRONTEND / "held.js").read_text(), visits])
     assert told == [[], ["mine.png"], ["mine.png"], [], ["mine.png"], [], []]
+
+
+def test_what_did_not_arrive_is_said_again_until_the_visit_has_heard_of_it(alone: Page) -> None:
+    alone.evaluate(
+        """async (source) => {
+          window.said = [];
+          const held = await import(URL.createObjectURL(new Blob([source], {type: 'text/javascript'})));
+          window.mount = (data) => held.default({data, setTriggerValue: (name, value) => said.push(value.visit)});
+          mount({visit: '1', heard: '', now: {picture: 'mine.png'}});
+          mount({visit: '2', heard: '', now: {}});
+        }""",
+        (FRONTEND / "held.js").read_text(),
+    )
+    alone.wait_for_function("said.length === 3")
+    alone.evaluate("mount({visit: '2', heard: '1', now: {}})")
+    alone.wait_for_timeout(2500)
+    assert alone.evaluate("said") == ["1", "1", "1"]
 
 
 @pytest.mark.parametrize("fault", ["refused", "cut off"])

@@ -8,14 +8,36 @@ have been called. A click is noted even where the run is interrupted before it r
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
+from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.runtime.app_session import AppSession
 
 _NOTED = "olhar_clicks"
 _DUE = "olhar_click_due"
+
+
+def keep() -> None:
+    """Have what a person does in a fragment run the whole page; a second call changes nothing.
+
+    A run of the page may take a fragment away while the browser still shows it. Streamlit 1.67 then drops a click in
+    it without a word, or does what was clicked and does not show it.
+    """
+    request = AppSession.request_rerun
+    if hasattr(request, "__wrapped__"):
+        return
+
+    @functools.wraps(request)
+    def whole(session: AppSession, client_state: ClientState | None) -> None:
+        if client_state and not client_state.is_auto_rerun:
+            client_state.fragment_id = ""
+        request(session, client_state)
+
+    AppSession.request_rerun = whole  # type: ignore[method-assign, assignment]
 
 
 def button(label: str, act: Callable[[], object], *, key: str, disabled: bool = False, **looks: Any) -> None:

@@ -53,6 +53,7 @@ _pages: contextvars.ContextVar[Sequence[Page]] = contextvars.ContextVar("olhar_p
 def run(sections: Mapping[str, Sequence[Page]]) -> None:
     """The entry file's work: settings, navigation, sidebar, and the page that was asked for."""
     answers.keep()
+    clicks.keep()
     keep = _asked()
     began = clicks.do_due()
     st.set_page_config(page_title="Olhar", page_icon="👁️", layout="wide")
