@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from xai.provenance import versions
+from xai.models.provenance import versions
 from xai.settings import resolve_device
 
 Row = Mapping[str, Any]

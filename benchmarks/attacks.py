@@ -21,10 +21,10 @@ from benchmarks._timing import interleaved
 from xai import load_image, load_model
 from xai.attacks import attack, sweep
 from xai.attacks.pgd import PGD
-from xai.batching import DEFAULT_BATCH
+from xai.models.batching import DEFAULT_BATCH
 from xai.models.classifier import Classifier
 from xai.settings import ASSETS
-from xai.studies.adversarial import POSITIONS
+from xai.studies.adversarial.study import POSITIONS
 from xai.types import Run
 
 FLOOR = (

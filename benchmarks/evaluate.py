@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from xai.runs import RunFolder
+from xai.runs.folder import RunFolder
 
 FLOOR = "the same run on one process with one thread."
 

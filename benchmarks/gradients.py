@@ -21,7 +21,7 @@ from torchvision.models.googlenet import BasicConv2d
 import xai
 from benchmarks._peers import as_peers_have_it, quietly
 from benchmarks._timing import interleaved
-from xai.batching import DEFAULT_BATCH
+from xai.models.batching import DEFAULT_BATCH
 from xai.models.classifier import Classifier, InputModel
 
 FLOOR = (

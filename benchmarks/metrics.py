@@ -22,10 +22,10 @@ from torch import Tensor, nn
 import xai
 from benchmarks._peers import as_peers_have_it, floor_of, quietly
 from benchmarks._timing import interleaved
-from xai.batching import DEFAULT_BATCH
 from xai.metrics import curves, get_protocol, precision_error, road
-from xai.metrics._engine import BATCH
-from xai.metrics._substrate import rise_kernel
+from xai.metrics.engine import BATCH
+from xai.metrics.substrate import rise_kernel
+from xai.models.batching import DEFAULT_BATCH
 from xai.models.classifier import Classifier
 
 FLOOR = (

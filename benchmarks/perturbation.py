@@ -17,8 +17,8 @@ from torch import Tensor
 import xai
 from benchmarks._peers import as_peers_have_it, floor_of, quietly
 from benchmarks._timing import interleaved
-from xai.batching import DEFAULT_BATCH
-from xai.explain._spec import METHODS
+from xai.explain.spec import METHODS
+from xai.models.batching import DEFAULT_BATCH
 from xai.models.classifier import Classifier
 
 FLOOR = "the method's forward passes in the default batches and channels_last memory, on images made beforehand."

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 
 from benchmarks._timing import interleaved
 from xai import load_model
-from xai.batching import DEFAULT_BATCH
-from xai.checkpoint import previous
+from xai.models.batching import DEFAULT_BATCH
 from xai.models.classifier import Classifier
+from xai.runs.checkpoint import previous
 from xai.training import Images, Network, Recipe, fit, network_of
 from xai.types import Run
 

@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from xai.ui import attack, attack_forms, picture, shell
+from xai.ui import picture, shell
+from xai.ui.adversarial_attack import forms as attack_forms
+from xai.ui.adversarial_attack import state as attack
 from xai.ui.live import Live
 from xai.ui.work import Scene
 

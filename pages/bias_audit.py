@@ -2,7 +2,13 @@
 
 import streamlit as st
 
-from xai.ui import bias, bias_forms, bias_parts, bias_photo, bias_pictures, bias_training, shell
+from xai.ui import shell
+from xai.ui.bias_audit import forms as bias_forms
+from xai.ui.bias_audit import parts as bias_parts
+from xai.ui.bias_audit import photo as bias_photo
+from xai.ui.bias_audit import pictures as bias_pictures
+from xai.ui.bias_audit import state as bias
+from xai.ui.bias_audit import training as bias_training
 
 shell.enter()
 

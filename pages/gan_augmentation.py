@@ -2,7 +2,11 @@
 
 import streamlit as st
 
-from xai.ui import gan, gan_forms, gan_show, gan_study, shell
+from xai.ui import shell
+from xai.ui.gan_augmentation import forms as gan_forms
+from xai.ui.gan_augmentation import show as gan_show
+from xai.ui.gan_augmentation import state as gan
+from xai.ui.gan_augmentation import study as gan_study
 
 shell.enter()
 

@@ -3,10 +3,11 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from xai.explain._spec import METHODS
+from xai.explain.spec import METHODS
 from xai.settings import ASSETS
-from xai.ui import panels, shell, tiles
+from xai.ui import shell, tiles
 from xai.ui.live import Live
+from xai.ui.method_comparison import panels
 from xai.ui.session import current, first_methods
 from xai.ui.work import Scene
 

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from xai.explain._spec import METHODS
-from xai.ui import controls, export, panels, picture, sanity, shell, tiles
-from xai.ui.bars import bars
+from xai.explain.spec import METHODS
+from xai.ui import controls, picture, shell, tiles
 from xai.ui.browser import address
 from xai.ui.live import Live, sentence
+from xai.ui.method_comparison import export, panels, sanity
+from xai.ui.method_comparison.bars import bars
 from xai.ui.session import current, to_query
 from xai.ui.work import Scene
 

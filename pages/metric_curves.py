@@ -2,8 +2,12 @@
 
 import streamlit as st
 
-from xai.ui import curves, curves_forms, curves_live, curves_scrub, shell
+from xai.ui import shell
 from xai.ui.live import Live
+from xai.ui.metric_curves import forms as curves_forms
+from xai.ui.metric_curves import live as curves_live
+from xai.ui.metric_curves import scrub as curves_scrub
+from xai.ui.metric_curves import state as curves
 
 shell.enter()
 

@@ -2,18 +2,16 @@
 
 import streamlit as st
 
-from xai.ui import (
-    shell,
-    transfer,
-    transfer_figures,
-    transfer_form,
-    transfer_object,
-    transfer_pairs,
-    transfer_review,
-    transfer_show,
-)
+from xai.ui import shell
 from xai.ui.session import current
-from xai.ui.watched import Watched
+from xai.ui.transfer_learning import figures as transfer_figures
+from xai.ui.transfer_learning import forms as transfer_form
+from xai.ui.transfer_learning import object as transfer_object
+from xai.ui.transfer_learning import pairs as transfer_pairs
+from xai.ui.transfer_learning import review as transfer_review
+from xai.ui.transfer_learning import show as transfer_show
+from xai.ui.transfer_learning import state as transfer
+from xai.ui.transfer_learning.watched import Watched
 
 shell.enter()
 

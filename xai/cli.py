@@ -12,10 +12,10 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from xai import __version__
-from xai.commands._output import tell
-from xai.commands._spec import COMMANDS
+from xai.commands.output import tell
+from xai.commands.spec import COMMANDS
 from xai.errors import Cancelled, InputError, XaiError
+from xai.version import __version__
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar, get_type_hints
@@ -40,6 +41,18 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
             return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def reveal(package: str) -> None:
+    """Give each function of `package` that is called as its module the module's public names as attributes.
+
+    `import xai.attacks.pgd as m` gives the function, because Python asks the package first; `m.PGD` works all the same.
+    """
+    for name, value in list(vars(sys.modules[package]).items()):
+        module = sys.modules.get(f"{package}.{name}")
+        if module is not None and inspect.isfunction(value):
+            inner = {key: each for key, each in vars(module).items() if not key.startswith("_")}
+            vars(value).update({key: each for key, each in inner.items() if key not in vars(value)})
 
 
 @contextmanager

@@ -17,7 +17,12 @@ from xai.errors import InputError
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 """What a person can ask for."""
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_INSTALLED = Path(__file__).resolve().parent / "_app"
+
+HOME = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[1]
+"""Where the entry file, `pages/`, `assets/` and `.streamlit/` lie: in the installed package, else in the checkout."""
+
+ASSETS = HOME / "assets"
 
 MAX_PIXELS = 64_000_000
 """Largest image, in pixels, that is decoded (width x height, checked before decoding)."""

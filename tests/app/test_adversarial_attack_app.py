@@ -15,8 +15,9 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from tests.app.conftest import OpenPage
 from tests.browser.helpers import ROOT
 from xai.commands.attack import parse_epsilons
-from xai.ui import attack_forms, picture
-from xai.ui.attack import LIMITS, Plan, command, from_query, to_query
+from xai.ui import picture
+from xai.ui.adversarial_attack import forms as attack_forms
+from xai.ui.adversarial_attack.state import LIMITS, Plan, command, from_query, to_query
 from xai.ui.work import Photo
 
 QUICK = {"attack": "fgsm", "model": "simple_cnn@random:0"}

@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from xai.attack_bundle import entry, scale, smallest_text
+from xai.bundles.attacks import entry, scale, smallest_text
 from xai.cli import main
-from xai.render import PIXEL_PERCENTILE
+from xai.images.render import PIXEL_PERCENTILE
 from xai.types import Run
-from xai.ui import attack_packet
-from xai.ui.attack import Found, Plan, Request, bundle, command, from_query
-from xai.ui.attack_packet import sweep_packet
+from xai.ui.adversarial_attack import packet as attack_packet
+from xai.ui.adversarial_attack.packet import sweep_packet
+from xai.ui.adversarial_attack.state import Found, Plan, Request, bundle, command, from_query
 from xai.ui.work import Net, Scene, samples
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from xai.attacks import fgsm
 from xai.types import Run
-from xai.ui.attack import Plan
-from xai.ui.attack_set import VIEW, SetRequest
+from xai.ui.adversarial_attack.many import VIEW, SetRequest
+from xai.ui.adversarial_attack.state import Plan
 from xai.ui.work import Net, Scene, samples
 
 

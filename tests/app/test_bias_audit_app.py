@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from tests.app.conftest import OpenPage
 from xai.data.pets import PetImage, balanced_pets
 from xai.settings import ASSETS
-from xai.studies.bias_own import OwnRequest, audit_own
+from xai.studies.bias.own import OwnRequest, audit_own
 
 WEIGHTS = ASSETS / "bias" / "networks" / "fur-study-biased-s0.safetensors"
 SUMMARY = json.loads((ASSETS / "bias" / "summary.json").read_text(encoding="utf-8"))

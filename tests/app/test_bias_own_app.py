@@ -13,19 +13,19 @@ from PIL import Image
 
 from tests.app.conftest import OpenPage
 from tests.app.test_bias_audit_app import WEIGHTS, tab
-from tests.unit.test_bias import different_pictures, with_background
-from xai import run_control
+from tests.unit.studies.bias.test_bias import different_pictures, with_background
 from xai.data.pets import PetImage, balanced_pets
 from xai.errors import InputError
-from xai.run_files import Launch
-from xai.runs import RunFolder
-from xai.statistics import Interval
-from xai.studies.bias_mend import MendRequest, mend_own
-from xai.studies.bias_own import OwnRequest, audit_own
-from xai.ui.bias import _columns, _counted, _from_here, signed
-from xai.ui.bias_forms import packed
-from xai.ui.bias_parts import number
-from xai.ui.bias_photo import percents
+from xai.runs import control as run_control
+from xai.runs.files import Launch
+from xai.runs.folder import RunFolder
+from xai.stats.intervals import Interval
+from xai.studies.bias.mend import MendRequest, mend_own
+from xai.studies.bias.own import OwnRequest, audit_own
+from xai.ui.bias_audit.forms import packed
+from xai.ui.bias_audit.parts import number
+from xai.ui.bias_audit.photo import percents
+from xai.ui.bias_audit.state import _columns, _counted, _from_here, signed
 from xai.ui.nets import net_names
 from xai.ui.work import Recent
 

@@ -14,13 +14,13 @@ from PIL import Image
 
 from tests.app.conftest import OpenPage
 from tests.app.test_transfer_app import second_run
-from xai import run_control
 from xai.errors import InputError
-from xai.run_files import Launch
-from xai.runs import RunFolder
+from xai.runs import control as run_control
+from xai.runs.files import Launch
+from xai.runs.folder import RunFolder
 from xai.types import Run
 from xai.ui import downloads
-from xai.ui.curves_work import SetRequest
+from xai.ui.metric_curves.work import SetRequest
 
 Begun = list[tuple[str, ...]]
 

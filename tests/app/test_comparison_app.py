@@ -17,8 +17,8 @@ from streamlit.testing.v1 import AppTest
 from tests.app.conftest import OpenPage
 from xai import load_model
 from xai.errors import WeightsError
-from xai.explain._spec import METHODS
-from xai.models._spec import MODELS
+from xai.explain.spec import METHODS
+from xai.models.spec import MODELS
 from xai.ui.jobs import BOARD
 from xai.ui.session import Choice, first_methods
 from xai.ui.work import Look, Net, Scene, Shown, look_key, samples

@@ -20,11 +20,15 @@ from xai.data.call import open_dataset
 from xai.errors import WeightsError
 from xai.explain.call import attribute
 from xai.models.classifier import Classifier
-from xai.studies import _measure
+from xai.studies.faithfulness import measure as _measure
 from xai.types import Run
-from xai.ui import curves, curves_forms, curves_show, curves_sight, shell
-from xai.ui.curves import CurvesChoice, Terms
-from xai.ui.curves_work import OneFound, OneRequest, SetFound, SetRequest
+from xai.ui import shell
+from xai.ui.metric_curves import forms as curves_forms
+from xai.ui.metric_curves import show as curves_show
+from xai.ui.metric_curves import sight as curves_sight
+from xai.ui.metric_curves import state as curves
+from xai.ui.metric_curves.state import CurvesChoice, Terms
+from xai.ui.metric_curves.work import OneFound, OneRequest, SetFound, SetRequest
 from xai.ui.work import Net, Recent, samples
 
 TERMS = Terms(("gradcam",), "study")
@@ -265,7 +269,7 @@ def test_freeing_the_memory_while_the_page_measures_loses_no_row(monkeypatch: py
 def test_the_protocol_of_every_score_stands_under_the_ranks() -> None:
     def script() -> None:
         from tests.app.test_curves_odd_app import found
-        from xai.ui import curves_show
+        from xai.ui.metric_curves import show as curves_show
 
         curves_show.ranks(found())
 
@@ -303,7 +307,8 @@ def test_a_small_set_does_not_lessen_what_is_measured_of_the_next() -> None:
         from dataclasses import replace
 
         from xai.data import open_dataset
-        from xai.ui import curves, curves_forms
+        from xai.ui.metric_curves import forms as curves_forms
+        from xai.ui.metric_curves import state as curves
 
         choice, photos = curves.current(), open_dataset("sample:photos")
         for many in (2, 4):

@@ -22,9 +22,9 @@ from streamlit.testing.v1 import AppTest
 
 from xai.cli import main
 from xai.errors import InputError
-from xai.run_files import Launch, RunFiles, Status
+from xai.runs.files import Launch, RunFiles, Status
 from xai.settings import ASSETS
-from xai.studies._transfer_files import load_result
+from xai.studies.transfer.result import load_result
 
 SHIPPED = {
     "train": (ASSETS / "transfer" / "brain", "transfer_learning"),

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from xai.errors import InputError
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
 from xai.params import value_text
 from xai.ui.forms import parameters, parsed
 
@@ -20,7 +20,7 @@ SPECS = [spec for spec in METHODS if parameters(spec)]
 def script(name: str, values: dict[str, object]) -> None:
     import streamlit as st
 
-    from xai.explain._spec import METHODS
+    from xai.explain.spec import METHODS
     from xai.ui.forms import form
 
     st.session_state["found"] = form(METHODS.get(name), values, "f")

@@ -13,10 +13,10 @@ from streamlit.testing.v1.element_tree import Element
 
 from tests.app.conftest import OpenPage
 from tests.unit.augmentation_helpers import folder, generator, request
-from xai import run_control
-from xai.locks import locked
-from xai.studies.augmentation import augment
-from xai.ui import gan
+from xai.runs import control as run_control
+from xai.runs.locks import locked
+from xai.studies.augmentation.study import augment
+from xai.ui.gan_augmentation import state as gan
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from xai.studies.augmentation import Study
-from xai.ui import gan_study
-from xai.ui.gan_study import _blank, _size_words, sizes, told
+from xai.studies.augmentation.study import Study
+from xai.ui.gan_augmentation import study as gan_study
+from xai.ui.gan_augmentation.study import _blank, _size_words, sizes, told
 
 
 def row(percent: int, ratio: int, mean: float, anew: bool) -> dict[str, Any]:

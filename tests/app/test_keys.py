@@ -15,11 +15,12 @@ from streamlit.runtime.state.session_state_proxy import SessionStateProxy
 
 from tests.app.conftest import ROOT, OpenPage
 from tests.app.test_transfer_app import second_run
-from xai.locks import locked
-from xai.run_files import Launch, Status
-from xai.runs import RunFolder
-from xai.studies.shipped import BRAIN
-from xai.ui import attack_forms, bias
+from xai.runs.files import Launch, Status
+from xai.runs.folder import RunFolder
+from xai.runs.locks import locked
+from xai.studies.transfer.shipped import BRAIN
+from xai.ui.adversarial_attack import forms as attack_forms
+from xai.ui.bias_audit import state as bias
 
 TABS: dict[str, tuple[str, tuple[str, ...]]] = {
     "home": ("", ()),

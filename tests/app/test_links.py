@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xai.explain._spec import METHODS
+from xai.explain.spec import METHODS
 from xai.ui.session import FIRST_NET, first_methods, from_query, to_query
 from xai.ui.tiles import DISPLAY, checked_display
 from xai.ui.work import Net, Photo

@@ -14,7 +14,7 @@ from xai.types import Run
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live, Slot
 from xai.ui.session import from_query
-from xai.ui.watched import Watched
+from xai.ui.transfer_learning.watched import Watched
 from xai.ui.work import Scene
 
 

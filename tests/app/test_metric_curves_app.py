@@ -24,15 +24,19 @@ from xai.errors import InputError
 from xai.explain.call import attribute
 from xai.metrics import curves as measured_curves
 from xai.metrics import pictures_at
-from xai.metrics._engine import rank_pixels, shuffles
+from xai.metrics.engine import rank_pixels, shuffles
 from xai.models.classifier import Classifier
-from xai.studies._measure import random_maps
-from xai.studies.faithfulness import Faithfulness, faithfulness
+from xai.studies.faithfulness.measure import random_maps
+from xai.studies.faithfulness.seen import Faithfulness, faithfulness
 from xai.types import Run
-from xai.ui import curves, curves_scrub, curves_show, curves_sight, curves_work
-from xai.ui.curves import CurvesChoice, Terms
-from xai.ui.curves_work import OneFound, OneRequest, SetFound, SetRequest
 from xai.ui.jobs import BOARD
+from xai.ui.metric_curves import scrub as curves_scrub
+from xai.ui.metric_curves import show as curves_show
+from xai.ui.metric_curves import sight as curves_sight
+from xai.ui.metric_curves import state as curves
+from xai.ui.metric_curves import work as curves_work
+from xai.ui.metric_curves.state import CurvesChoice, Terms
+from xai.ui.metric_curves.work import OneFound, OneRequest, SetFound, SetRequest
 from xai.ui.work import Held, Net, samples
 
 TERMS = Terms(("gradcam",), "study")
@@ -359,8 +363,8 @@ def test_what_ends_while_the_page_looks_elsewhere_is_shown() -> None:
 
         import streamlit as st
 
-        from xai.ui import curves
         from xai.ui.live import Live
+        from xai.ui.metric_curves import state as curves
 
         gate = threading.Event()
         live = Live(curves.current(), "late")

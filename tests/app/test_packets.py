@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from xai.render import relief, scale_for
+from xai.images.render import relief, scale_for
 from xai.types import Run
 from xai.ui.browser import packet, quantised
 from xai.ui.tiles import map_packet, plain_packet, view_packet

@@ -11,9 +11,9 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
-from xai import run_control
 from xai.cli import parser
-from xai.run_files import RunFiles
+from xai.runs import control as run_control
+from xai.runs.files import RunFiles
 
 Begun = tuple[str, str, Callable[[AppTest, Path], None]]
 

@@ -11,12 +11,12 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
 from tests.dummy.command import at, ended, offered, wait_for
-from xai import run_control
 from xai.cli import parser
 from xai.errors import XaiError
-from xai.run_control import new_run, record, start
-from xai.run_files import Launch, Status
-from xai.runs import RunFolder
+from xai.runs import control as run_control
+from xai.runs.control import new_run, record, start
+from xai.runs.files import Launch, Status
+from xai.runs.folder import RunFolder
 from xai.ui.runs import plain, settings
 
 

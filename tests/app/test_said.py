@@ -9,8 +9,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
-from xai import run_control
 from xai.errors import XaiError
+from xai.runs import control as run_control
 from xai.ui.runs import plain
 
 

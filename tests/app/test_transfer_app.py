@@ -19,17 +19,21 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import OpenPage
-from xai import run_control
 from xai.data import DataSet, open_dataset
-from xai.run_files import Launch, Status
-from xai.runs import RunFolder
-from xai.studies.review import difference_of, seen
-from xai.studies.shipped import BRAIN
-from xai.studies.transfer import load_result
+from xai.runs import control as run_control
+from xai.runs.files import Launch, Status
+from xai.runs.folder import RunFolder
+from xai.studies.transfer.review import difference_of, seen
+from xai.studies.transfer.shipped import BRAIN
+from xai.studies.transfer.train import load_result
 from xai.types import Run
-from xai.ui import figures, transfer, transfer_figures, transfer_form, transfer_maps
+from xai.ui import figures
 from xai.ui.jobs import BOARD
-from xai.ui.transfer import PACKED, shipped
+from xai.ui.transfer_learning import figures as transfer_figures
+from xai.ui.transfer_learning import forms as transfer_form
+from xai.ui.transfer_learning import maps as transfer_maps
+from xai.ui.transfer_learning import state as transfer
+from xai.ui.transfer_learning.state import PACKED, shipped
 
 
 def settled(app: AppTest) -> AppTest:
@@ -273,7 +277,7 @@ def test_a_run_of_other_classes_is_not_in_the_curves_of_a_class() -> None:
 
 
 def _figures_of(several: "list[Any]") -> None:  # noqa: UP037 (AppTest takes this function out of its module)
-    from xai.ui.transfer_figures import measured
+    from xai.ui.transfer_learning.figures import measured
 
     measured(several)
 

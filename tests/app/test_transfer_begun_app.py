@@ -12,15 +12,16 @@ import torch
 
 from tests.app.conftest import OpenPage
 from tests.app.test_transfer_app import captions, second_run
-from xai import run_control
-from xai.locks import locked
 from xai.models.exported import export_network, list_networks, write_network
-from xai.run_files import Launch, Status
-from xai.runs import RunFolder
+from xai.runs import control as run_control
+from xai.runs.files import Launch, Status
+from xai.runs.folder import RunFolder
+from xai.runs.locks import locked
 from xai.training import Recipe, build_network
-from xai.ui import transfer, transfer_form
 from xai.ui.runs import plain
-from xai.ui.transfer import shipped
+from xai.ui.transfer_learning import forms as transfer_form
+from xai.ui.transfer_learning import state as transfer
+from xai.ui.transfer_learning.state import shipped
 from xai.ui.work import Recent
 
 

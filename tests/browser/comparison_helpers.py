@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page
 
 from tests.browser.helpers import ROOT, AppServer, expect, visit
 from xai import attribute, load_image, load_model
-from xai.render import overlay, scale_for
+from xai.images.render import overlay, scale_for
 from xai.types import Attribution
 
 SAMPLES = ROOT / "assets" / "samples"

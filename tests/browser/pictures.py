@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.helpers import CHROMIUM_FLAGS, NOTE_ACTIVITY, ROOT, find_chromium, serve, settle
-from xai.render import marked
+from xai.images.render import marked
 
 SIZE = (1280, 1000)
 PATIENCE = 300

@@ -19,10 +19,10 @@ from playwright.sync_api import Page
 from tests.app.test_attack_packet_app import found
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import NARROW, ROOT, AppServer, expect, low_contrast, overflow, screenshot, settle
-from xai.studies._control import noise_of_equal_norm
+from xai.studies.adversarial.noise import noise_of_equal_norm
 from xai.types import AttackResult, Run
-from xai.ui.attack import Plan
-from xai.ui.attack_packet import sweep_packet
+from xai.ui.adversarial_attack.packet import sweep_packet
+from xai.ui.adversarial_attack.state import Plan
 from xai.ui.browser import packet, text
 from xai.ui.tiles import DISPLAY, colormaps, map_id, map_packet, view_id, view_packet, words
 from xai.ui.work import Ask, Shown, explain, look

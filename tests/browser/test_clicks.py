@@ -14,7 +14,7 @@ from playwright.sync_api import Page
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import LONGEST, AppServer, expect, patiently, serve, visit
 from tests.dummy.command import offered
-from xai import run_control
+from xai.runs import control as run_control
 
 
 def words_of(kind: str, known: set[str]) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import NARROW, AppServer, expect, overflow, settle
-from xai.ui.gan import FRAMES
+from xai.ui.gan_augmentation.state import FRAMES
 
 PIXELS = """(canvas) => {
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);

@@ -9,7 +9,7 @@ import torch
 
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import expect
-from xai.bundle import Bundle, Subject, write_explanations
+from xai.bundles.explanations import Bundle, Subject, write_explanations
 from xai.models.classifier import Classifier
 from xai.studies.comparison import Tile, compare
 

@@ -9,7 +9,7 @@ import pytest
 from tests.browser.conftest import NewPage
 from tests.browser.helpers import expect, overflow, serve, visit
 from tests.dummy.command import ended, offered, wait_for
-from xai.run_control import list_runs
+from xai.runs.control import list_runs
 
 
 def test_a_run_outlives_page_tab_and_server_and_anybody_stops_it(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xai.run_control import Record, record
+from xai.runs.control import Record, record
 from xai.types import Run
 
 HERE = Path(__file__).resolve().parent

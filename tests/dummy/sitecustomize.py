@@ -10,7 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.spec import COMMANDS, Command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from xai.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
     from xai.errors import InputError
-    from xai.runs import RunFolder
+    from xai.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+    from xai.runs.folder import RunFolder
     from xai.types import Run
 
     if args.steps < 1:

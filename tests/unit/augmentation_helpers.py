@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from xai.data._spec import DataSet
 from xai.data.call import open_dataset
+from xai.data.spec import DataSet
 from xai.gan.images import only_class, read_pictures, split_places
 from xai.gan.saved import Generator, load_generator, merged, save_generator
 from xai.gan.settings import LAPTOP, build_generator
-from xai.studies._augmentation_data import Shares, read_shares
-from xai.studies.augmentation import AugmentRequest
+from xai.studies.augmentation.data import Shares, read_shares
+from xai.studies.augmentation.study import AugmentRequest
 from xai.types import Run
 
 CLASSES = ("bolt", "nut", "washer")

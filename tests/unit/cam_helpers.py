@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xai.explain._spec import METHODS
-from xai.hooks import look_at
+from xai.explain.spec import METHODS
 from xai.models.classifier import Classifier, InputModel
+from xai.models.hooks import look_at
 from xai.types import Explained, Run
 
 GRADIENT = ("gradcam", "gradcam++", "xgradcam", "layercam", "hirescam")

@@ -12,7 +12,7 @@ from xai.gan import train as loop
 from xai.gan.features import Extractor
 from xai.gan.saved import Generator
 from xai.gan.settings import GanSettings
-from xai.studies.gan_training import GanRequest, train_gan
+from xai.studies.gan.training import GanRequest, train_gan
 
 TINY = GanSettings(size=32, nz=6, ngf=2, ndf=2, batch=4, perceptual=0, decoder_side=16, head="both")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xai.explain._spec import METHODS, Explainer
 from xai.explain.call import make_explainer
+from xai.explain.spec import METHODS, Explainer
 
 GRADIENTS = (
     "saliency", "inputxgradient", "guided_backprop", "guided_gradcam", "deconvnet", "integrated_gradients", "smoothgrad"

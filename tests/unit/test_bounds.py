@@ -14,32 +14,33 @@ import torch
 
 import xai
 from xai.attacks import pgd
-from xai.attacks._spec import ATTACKS
 from xai.attacks.call import sweep
-from xai.batching import check_batch
+from xai.attacks.spec import ATTACKS
 from xai.commands.attack import parse_epsilons
-from xai.data._spec import SAMPLES
+from xai.data.spec import SAMPLES
 from xai.errors import Cancelled, InputError
-from xai.explain._spec import METHODS
 from xai.explain.rise import DRAWN, mask_maker
+from xai.explain.spec import METHODS
 from xai.gan.sample import sample
 from xai.gan.saved import Generator
 from xai.gan.settings import LAPTOP, GanSettings, build_generator
-from xai.metrics._spec import METRICS
 from xai.metrics.curves import curves
 from xai.metrics.pointing import pointing
+from xai.metrics.spec import METRICS
+from xai.models.batching import check_batch
 from xai.models.classifier import Classifier
 from xai.params import parameters
-from xai.statistics import bootstrap_mean
-from xai.studies._bias_train import Experiment
-from xai.studies._measure import Recipe as Measured
-from xai.studies.augmentation import AugmentRequest
-from xai.studies.bias_mend import MendRequest
-from xai.studies.bias_own import OwnRequest
-from xai.studies.bias_run import BiasRequest
-from xai.studies.evaluate import Request, evaluate
-from xai.studies.gan_training import GanRequest
-from xai.studies.transfer import TransferRequest, train
+from xai.stats.intervals import bootstrap_mean
+from xai.studies.augmentation.study import AugmentRequest
+from xai.studies.bias.mend import MendRequest
+from xai.studies.bias.own import OwnRequest
+from xai.studies.bias.run import BiasRequest
+from xai.studies.bias.train import Experiment
+from xai.studies.faithfulness.evaluate import Request, evaluate
+from xai.studies.faithfulness.measure import Recipe as Measured
+from xai.studies.gan.training import GanRequest
+from xai.studies.transfer.request import TransferRequest
+from xai.studies.transfer.train import train
 from xai.training.recipe import Recipe
 from xai.types import Run
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.conftest import CAT
 from xai.cli import main
-from xai.commands._output import Progress
+from xai.commands.output import Progress
 
 
 @pytest.fixture(autouse=True)

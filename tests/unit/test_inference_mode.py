@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from xai.cli import main
-from xai.runs import RunFolder
-from xai.studies._measure import Recipe as Measured
-from xai.studies.bias_own import OwnRequest, audit_own
-from xai.studies.evaluate import Request, evaluate
-from xai.studies.transfer import TransferRequest, train
+from xai.runs.folder import RunFolder
+from xai.studies.bias.own import OwnRequest, audit_own
+from xai.studies.faithfulness.evaluate import Request, evaluate
+from xai.studies.faithfulness.measure import Recipe as Measured
+from xai.studies.transfer.request import TransferRequest
+from xai.studies.transfer.train import train
 from xai.training import Recipe
 
 NET = ["--model", "simple_cnn", "--weights", "random:0", "--device", "cpu"]

@@ -10,7 +10,7 @@ import pytest
 
 from xai.commands._params import parse_params
 from xai.errors import InputError, StorageError
-from xai.explain._spec import METHODS
+from xai.explain.spec import METHODS
 from xai.files import safe_name, write_atomic
 from xai.params import default_of, parameters, parse_value, type_text, value_text
 

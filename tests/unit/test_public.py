@@ -9,6 +9,8 @@ import contextlib
 import inspect
 import math
 import re
+import subprocess
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
@@ -25,23 +27,23 @@ import xai.attacks
 import xai.data
 import xai.metrics
 import xai.models
-import xai.similarity
+import xai.stats.similarity
 import xai.training
 from tests.conftest import make_tiny
-from tests.unit.test_methods_contract import explain
-from xai.attacks._spec import ATTACKS
-from xai.data._spec import SAMPLES
+from tests.unit.explain.test_methods_contract import explain
+from xai.attacks.spec import ATTACKS
+from xai.data.spec import SAMPLES
 from xai.errors import InputError
-from xai.explain._spec import METHODS
-from xai.metrics._spec import METRICS
+from xai.explain.spec import METHODS
+from xai.metrics.spec import METRICS
 from xai.models import store
-from xai.models._build import untrained_network
+from xai.models.build import untrained_network
 from xai.models.classifier import Classifier
 from xai.models.store import model_spec
 from xai.params import parameters
-from xai.studies.adversarial import epsilon_study
+from xai.studies.adversarial.study import epsilon_study
 from xai.studies.comparison import compare
-from xai.studies.randomisation import randomisation_check
+from xai.studies.randomisation.study import randomisation_check
 from xai.training import Images, Recipe, build_network, fit
 from xai.types import Run
 
@@ -240,10 +242,10 @@ INNER = {"ranks", "keep_upload", "load_image"}
 
 def functions() -> Iterator[Any]:
     """Every public function that takes something."""
-    for home in (xai, xai.attacks, xai.metrics, xai.similarity, xai.models, xai.data, xai.training):
+    for home in (xai, xai.attacks, xai.metrics, xai.stats.similarity, xai.models, xai.data, xai.training):
         for name in getattr(home, "__all__", [each for each in vars(home) if not each.startswith("_")]):
             value = getattr(home, name)
-            own = home is not xai.similarity or getattr(value, "__module__", "") == home.__name__
+            own = home is not xai.stats.similarity or getattr(value, "__module__", "") == home.__name__
             if inspect.isfunction(value) and own and name not in INNER and inspect.signature(value).parameters:
                 yield pytest.param(value, id=f"{home.__name__}.{name}")
 
@@ -369,3 +371,27 @@ def test_numbers_of_numpy_are_numbers(tiny: Classifier) -> None:
 def test_an_argument_that_is_missing_is_named_with_its_function(tiny: Classifier) -> None:
     with pytest.raises(TypeError, match=r"^attribute\(\): missing a required argument: 'x'\.$"):
         xai.attribute(tiny)  # type: ignore[call-arg]
+
+
+def test_a_function_does_not_hide_the_module_that_it_is_called_as() -> None:
+    import xai.attacks.pgd as module
+
+    assert module.PGD is vars(sys.modules["xai.attacks.pgd"])["PGD"]
+    for name, held in list(sys.modules.items()):
+        package, _, last = name.rpartition(".")
+        if not package.startswith("xai.") or package.startswith("xai.ui"):
+            continue
+        shown = getattr(sys.modules[package], last, held)
+        lacking = [key for key in vars(held) if not key.startswith("_") and not hasattr(shown, key)]
+        assert lacking == [], f"{name} hides {lacking}"
+
+
+@pytest.mark.parametrize("name", ["errors", "types", "settings", "metrics", "attacks", "images", "stats", "runs"])
+def test_parts_of_the_package_need_no_import_of_their_own(name: str) -> None:
+    code = f"import xai; assert xai.{name}.__name__ == 'xai.{name}' and '{name}' in dir(xai)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_that_the_package_lacks_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'xai' has no attribute 'nothing'"):
+        _ = xai.nothing

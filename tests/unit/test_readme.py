@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from xai.explain._spec import METHODS
-from xai.models._spec import MODELS
+from xai.explain.spec import METHODS
+from xai.models.spec import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -11,7 +11,7 @@ import pytest
 from tests.full_disk import full
 from xai.errors import InputError, StorageError
 from xai.files import write_atomic
-from xai.run_control import begin, list_runs
+from xai.runs.control import begin, list_runs
 from xai.settings import upload_bounds
 from xai.uploads import IN_USE, keep_upload, prune, touch
 

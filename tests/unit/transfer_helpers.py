@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from xai.studies.transfer import TransferRequest
+from xai.studies.transfer.request import TransferRequest
 from xai.training import Recipe
 
 EPOCHS = 60  # enough that a kill at the twelfth comes in time on a busy machine

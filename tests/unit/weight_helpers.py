@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xai.errors import WeightsError
 from xai.models import load_model
-from xai.models._build import untrained_network
+from xai.models.build import untrained_network
 from xai.models.store import model_spec
 
 NET = "mobilenet_v3_small"

@@ -3,5 +3,8 @@
 from xai.attacks.call import attack, sweep
 from xai.attacks.fgsm import fgsm
 from xai.attacks.pgd import pgd
+from xai.public import reveal
 
 __all__ = ["attack", "fgsm", "pgd", "sweep"]
+
+reveal(__name__)

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai.attacks._spec import ATTACKS, Attack
-from xai.attacks._steps import l2_norm, margin
-from xai.batching import in_batches
+from xai.attacks.spec import ATTACKS, Attack
+from xai.attacks.steps import l2_norm, margin
 from xai.devices import double
 from xai.errors import InputError
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier
+from xai.models.provenance import provenance
 from xai.params import check_between
-from xai.provenance import provenance
 from xai.public import public
 from xai.settings import check_memory
 from xai.types import AttackResult, Run, class_indices, pixel_digest, resolve_target

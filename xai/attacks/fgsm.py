@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xai.attacks._spec import ATTACKS, AttackSpec, Loss, Moved
-from xai.attacks._steps import Ball, Slope, ascend
 from xai.attacks.call import attack
+from xai.attacks.spec import ATTACKS, AttackSpec, Loss, Moved
+from xai.attacks.steps import Ball, Slope, ascend
 from xai.models.classifier import Classifier, InputModel
 from xai.params import Parameters
 from xai.public import public

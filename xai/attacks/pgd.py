@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xai.attacks._spec import ATTACKS, AttackSpec, Loss, Moved
-from xai.attacks._steps import Best, Climb, climb, random_start
 from xai.attacks.call import attack
+from xai.attacks.spec import ATTACKS, AttackSpec, Loss, Moved
+from xai.attacks.steps import Best, Climb, climb, random_start
 from xai.errors import InputError
 from xai.models.classifier import Classifier, InputModel
 from xai.params import Parameters

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._interrupt import interruptible
-from xai.commands._output import Progress, say, say_json, table
+from xai.commands.output import Progress, say, say_json, table
 from xai.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def nearest(args: argparse.Namespace) -> int:
     from xai.gan.features import lite0
     from xai.gan.saved import load_generator
     from xai.settings import resolve_device
-    from xai.studies.gan_quality import shares_of
+    from xai.studies.gan.quality import shares_of
 
     if args.count < 1:
         raise InputError(f"--count is {args.count}; give 1 or more.")
@@ -103,7 +103,7 @@ def reconstruct(args: argparse.Namespace) -> int:
     from xai.gan.sample import grid_png, reconstructions
     from xai.gan.saved import load_discriminator, load_generator
     from xai.settings import resolve_device
-    from xai.studies.gan_quality import first_pictures
+    from xai.studies.gan.quality import first_pictures
     from xai.types import Run
 
     device = resolve_device(args.device)
@@ -155,7 +155,7 @@ def quality(args: argparse.Namespace) -> int:
     from xai.files import write_atomic
     from xai.gan.saved import load_generator
     from xai.settings import resolve_device
-    from xai.studies.gan_quality import judge_generator
+    from xai.studies.gan.quality import judge_generator
 
     if args.count < 20:
         raise InputError(f"--count is {args.count}; give 20 or more, of fewer nothing can be said.")

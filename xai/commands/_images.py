@@ -37,7 +37,7 @@ class _File:
 
     def __call__(self) -> tuple[Image.Image, str]:
         from xai.files import sha256
-        from xai.images import load_image
+        from xai.images.decode import load_image
 
         image = load_image(self.path)
         return image, sha256(self.path.read_bytes())
@@ -113,7 +113,7 @@ def _walk(folder: Path, bad: list[tuple[str, str]]) -> Iterator[Path]:
 
     A folder that may not be read goes to `bad`.
     """
-    from xai.images import SUPPORTED_SUFFIXES
+    from xai.images.decode import SUPPORTED_SUFFIXES
 
     def locked(error: OSError) -> None:
         bad.append((error.filename, f"{error.filename} cannot be read: {error.strerror}; check its permissions."))

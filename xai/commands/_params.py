@@ -15,7 +15,7 @@ def parse_params(words: Sequence[str], methods: Sequence[str]) -> dict[str, dict
     Raises `InputError` for a word of another form, a method not asked for, an unknown name, and a value of another
     type than the parameter has.
     """
-    from xai.explain._spec import METHODS
+    from xai.explain.spec import METHODS
 
     found: dict[str, dict[str, Any]] = {}
     for word in words:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from xai.commands._images import HELP, Picture, find_pictures
 from xai.commands._interrupt import interruptible
 from xai.commands._options import add_json, add_output, add_run, load_models, with_outputs
-from xai.commands._output import Progress, say, say_json, tell
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import Progress, say, say_json, tell
+from xai.commands.spec import COMMANDS, Command
 from xai.errors import Cancelled, InputError, ModuleStateError
 from xai.params import check_between
 from xai.words import counted
 
 if TYPE_CHECKING:
-    from xai.attacks._spec import Attack
+    from xai.attacks.spec import Attack
     from xai.models.classifier import Classifier
-    from xai.statistics import Band
-    from xai.studies.adversarial import EpsilonNumbers, EpsilonStudy
+    from xai.stats.intervals import Band
+    from xai.studies.adversarial.study import EpsilonNumbers, EpsilonStudy
 
 DESCRIPTION = """Attack images at every epsilon: adversarial PNGs, perturbations (.npy), the maps of the old and the new
 class before and after, a table over epsilon beside random noise of equal norm, and manifest.json."""
@@ -127,7 +127,7 @@ def parse_epsilons(words: Sequence[str], norm: str) -> list[float]:
 
 def attack_of(args: argparse.Namespace) -> Attack:
     """The attack's parameters from the options."""
-    from xai.attacks._spec import ATTACKS
+    from xai.attacks.spec import ATTACKS
 
     unit = 255 if args.norm == "linf" else 1
     params: dict[str, Any] = {"norm": args.norm, "targeted": args.target is not None}
@@ -146,8 +146,8 @@ def attack_of(args: argparse.Namespace) -> Attack:
 
 def run(args: argparse.Namespace) -> int:
     """Attack, write, and list what could not be attacked."""
-    from xai.bundle import make_folder, manifest_bytes
-    from xai.explain._spec import METHODS
+    from xai.bundles.explanations import make_folder, manifest_bytes
+    from xai.explain.spec import METHODS
     from xai.files import write_files
     from xai.models.classes import class_index
 
@@ -219,7 +219,7 @@ class Done:
 
     def keep(self, study: EpsilonStudy, files: dict[str, bytes], entry: dict[str, Any]) -> None:
         """Count an image whose files are written."""
-        from xai.attack_bundle import listed
+        from xai.bundles.attacks import listed
 
         self.images.append(entry)
         self.numbers.append(study.numbers())  # not the study: its pictures would fill the memory
@@ -228,7 +228,7 @@ class Done:
 
 def manifest_of(done: Done, args: argparse.Namespace, complete: bool) -> dict[str, Any]:
     """What was made, by which command, and what could not be."""
-    from xai.attack_bundle import manifest
+    from xai.bundles.attacks import manifest
 
     rated = [each for each in done.numbers if not bool(each.already.all())]
     over = over_images(done.numbers) if len(done.numbers) > 1 and rated else None
@@ -245,7 +245,7 @@ def study_of(
     share: tuple[int, int, Any, Progress],
 ) -> EpsilonStudy:
     """The study of one image; progress is its share of all images."""
-    from xai.studies.adversarial import epsilon_study
+    from xai.studies.adversarial.study import epsilon_study
     from xai.types import Run
 
     number, count, cancelled, progress = share
@@ -272,7 +272,7 @@ def files_of(
     study: EpsilonStudy, classifier: Classifier, picture: Picture, taken: Sequence[str]
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The files of one image and its manifest entry, in a folder that no other image has."""
-    from xai.attack_bundle import entry, image_files
+    from xai.bundles.attacks import entry, image_files
     from xai.files import safe_name
 
     folder = safe_name(Path(picture.name).stem, {name.casefold() for name in taken})
@@ -281,8 +281,8 @@ def files_of(
 
 def over_images(studies: Sequence[EpsilonNumbers]) -> Any:
     """Rates and mean shifts against epsilon over all images, each with its 95 % interval."""
-    from xai._entry import plain as bundle_plain
-    from xai.studies.adversarial import security_curve
+    from xai.bundles.entry import plain as bundle_plain
+    from xai.studies.adversarial.study import security_curve
 
     curve = security_curve(studies)
     found: dict[str, Any] = {"epsilons": curve.epsilons.tolist(), "images": curve.success.n, "already": curve.already}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json, add_output, add_run, with_outputs
-from xai.commands._output import Progress, say, say_json, table, tell_left_out
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import Progress, say, say_json, table, tell_left_out
+from xai.commands.spec import COMMANDS, Command
 from xai.errors import InputError
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _asked(args: argparse.Namespace, names: tuple[str, ...]) -> str:
 
 
 def _drawn(args: argparse.Namespace, run: Run) -> dict[str, Any]:
-    from xai.studies._bias_train import Experiment
-    from xai.studies.bias_run import BiasRequest, study_bias
+    from xai.studies.bias.run import BiasRequest, study_bias
+    from xai.studies.bias.train import Experiment
 
     if args.model.startswith("run:"):
         raise InputError(f"--model {args.model} is trained already; give --data to audit it on.")
@@ -142,8 +142,8 @@ def _drawn(args: argparse.Namespace, run: Run) -> dict[str, Any]:
 
 
 def _own(args: argparse.Namespace, run: Run) -> dict[str, Any]:
-    from xai.studies.bias_mend import MendRequest, mend_own
-    from xai.studies.bias_own import OwnRequest, audit_own
+    from xai.studies.bias.mend import MendRequest, mend_own
+    from xai.studies.bias.own import OwnRequest, audit_own
 
     if asked := _asked(args, tuple(name for name in DRAWN if name not in MENDING)):
         raise InputError(f"{asked} trains on drawn data; leave it out, or leave --data out.")
@@ -158,7 +158,7 @@ def _own(args: argparse.Namespace, run: Run) -> dict[str, Any]:
 
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:
-    from xai.data._pet_factors import CUES
+    from xai.data.drawn.pet_factors import CUES
 
     audit = summary["base"]["audit"]
     say(audit["verdict"])
@@ -203,8 +203,9 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
 
 def _points(summary: Mapping[str, Any]) -> None:
     """The further parts: one line a network, where its explanations lie, and the detector's table."""
-    from xai.explain._spec import METHODS
-    from xai.studies.bias import Audit, Share
+    from xai.explain.spec import METHODS
+    from xai.studies.bias.audit import read_audit
+    from xai.studies.bias.findings import Share
 
     for part in ("mend", "sweep"):
         rows, places = [], []
@@ -225,7 +226,7 @@ def _points(summary: Mapping[str, Any]) -> None:
                     _interval(cue.get("score")),
                 )
             )
-            shares = Audit.of(audit).compared()
+            shares = read_audit(audit).compared()
             places.append((*named, *(str(share.beyond) for share in shares)))
         head = ("training", "rho", "seed")
         if rows:

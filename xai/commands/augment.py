@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, table, tell_left_out
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import Progress, say, say_json, table, tell_left_out
+from xai.commands.spec import COMMANDS, Command
 
 if TYPE_CHECKING:
-    from xai.studies.augmentation import AugmentRequest
+    from xai.studies.augmentation.study import AugmentRequest
 
 DESCRIPTION = """Classifiers with and without generated images, all by the same number of optimiser steps, tested on
 real images that no generator has seen (checked). A ratio is chosen on validation images, and what it brings is told by
@@ -91,7 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; 0 where there is a verdict."""
-    from xai.studies.augmentation import augment
+    from xai.studies.augmentation.study import augment
     from xai.types import Run
 
     with Progress() as progress:
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> AugmentRequest:
-    from xai.studies.augmentation import AugmentRequest
+    from xai.studies.augmentation.study import AugmentRequest
 
     lists: dict[str, Any] = {
         name: tuple(given) for name in ("arms", "ratios", "percents") if (given := getattr(args, name)) is not None
@@ -143,7 +143,7 @@ def _request(args: argparse.Namespace) -> AugmentRequest:
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:
     """Tables for people."""
-    from xai.studies.augmentation import undertrained_sentence
+    from xai.studies.augmentation.study import undertrained_sentence
 
     rows = [
         (

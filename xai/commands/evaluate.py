@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai.commands._options import add_json, add_models, add_run, paired, with_outputs
-from xai.commands._output import Progress, say, say_json, table, tell, tell_left_out
 from xai.commands._params import parse_params
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import Progress, say, say_json, table, tell, tell_left_out
+from xai.commands.spec import COMMANDS, Command
 
 if TYPE_CHECKING:
-    from xai.studies.evaluate import Request
-    from xai.studies.faithfulness import Faithfulness
+    from xai.studies.faithfulness.evaluate import Request
+    from xai.studies.faithfulness.seen import Faithfulness
 
 DESCRIPTION = """Insertion, deletion and drop in confidence of every method over a data set, beside baselines, with 95 %
 intervals over images. One row for each (image, classifier, method) in RUN/results.parquet, headline figures with their
@@ -72,7 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; 0 where there are results."""
-    from xai.studies.evaluate import evaluate
+    from xai.studies.faithfulness.evaluate import evaluate
     from xai.types import Run
 
     request = _request(args)
@@ -92,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from xai.studies._measure import Recipe
-    from xai.studies.evaluate import Request
+    from xai.studies.faithfulness.evaluate import Request
+    from xai.studies.faithfulness.measure import Recipe
 
     models = paired(args.model, with_outputs(args.weights, args.output))
     recipe = Recipe(
@@ -114,8 +114,8 @@ def _request(args: argparse.Namespace) -> Request:
 
 def _show(found: Faithfulness, args: argparse.Namespace) -> None:
     """Tables for people, or the summary for machines; what was left out goes to stderr."""
-    from xai.runs import RunFolder
-    from xai.studies._result import WHITE_NOISE
+    from xai.runs.folder import RunFolder
+    from xai.studies.faithfulness.result import WHITE_NOISE
 
     summary = RunFolder.open(args.out).summary()
     if summary.get("synthetic"):

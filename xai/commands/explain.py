@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from xai.commands._images import HELP, Picture, find_pictures
 from xai.commands._interrupt import interruptible
 from xai.commands._options import add_json, add_models, add_run, load_models, with_outputs
-from xai.commands._output import Progress, say, say_json, tell
 from xai.commands._params import parse_params
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import Progress, say, say_json, tell
+from xai.commands.spec import COMMANDS, Command
 from xai.errors import InputError, LayerError
 from xai.words import counted
 
 if TYPE_CHECKING:
-    from xai.bundle import Bad, Subject
+    from xai.bundles.explanations import Bad, Subject
     from xai.models.classifier import Classifier
 
 DESCRIPTION = """Explain images. For each image, classifier and method: an overlay, the map, and the raw values (.npy).
@@ -108,7 +108,13 @@ def run(args: argparse.Namespace) -> int:
     pictures, unknown = find_pictures(args.images, skip=args.out)
     if not pictures:
         raise InputError(" ".join(sentence for _, sentence in unknown))
-    from xai.bundle import Bad, Bundle, Look, write_explanations, zip_folder  # from here on PyTorch is loaded
+    from xai.bundles.explanations import (  # from here on PyTorch is loaded
+        Bad,
+        Bundle,
+        Look,
+        write_explanations,
+        zip_folder,
+    )
     from xai.studies.comparison import check_request
 
     look = Look(args.colormap, args.opacity, args.shared_scale)
@@ -155,7 +161,7 @@ def check_for_classifiers(classifiers: Sequence[Classifier], target: str, layer:
 
 def subjects(pictures: Sequence[Picture], job: Job) -> Iterator[Subject | Bad]:
     """Each image with its tiles, or why it has none, as they are finished."""
-    from xai.bundle import Bad, Subject
+    from xai.bundles.explanations import Bad, Subject
     from xai.studies.comparison import each_tile
     from xai.types import Run
 

@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 
 from xai.commands import _gan_looking
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, tell, tell_left_out
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import Progress, say, say_json, tell, tell_left_out
+from xai.commands.spec import COMMANDS, Command
 from xai.errors import InputError
 
 DESCRIPTION = """FastGAN (Liu et al. 2021) and DCGAN for few images. A generator sees a share of each class (70 % by
@@ -154,9 +154,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from xai.run_files import equal_command, started_together
-    from xai.runs import RunFolder
-    from xai.studies.gan_training import GanRequest, train_gan
+    from xai.runs.files import equal_command, started_together
+    from xai.runs.folder import RunFolder
+    from xai.studies.gan.training import GanRequest, train_gan
     from xai.types import Run
 
     request = GanRequest(

@@ -6,13 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json
-from xai.commands._output import say, say_json, table
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import say, say_json, table
+from xai.commands.spec import COMMANDS, Command
 from xai.errors import InputError
 from xai.params import default_of, parameters, value_text
 
 if TYPE_CHECKING:
-    from xai.explain._spec import MethodSpec
+    from xai.explain.spec import MethodSpec
     from xai.models.classifier import Classifier
 
 
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the methods."""
-    from xai.explain._spec import METHODS
+    from xai.explain.spec import METHODS
     from xai.models import load_model
 
     if args.layer and not args.model:

@@ -6,11 +6,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json
-from xai.commands._output import say, say_json, table
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import say, say_json, table
+from xai.commands.spec import COMMANDS, Command
 
 if TYPE_CHECKING:
-    from xai.models._spec import ModelSpec
+    from xai.models.spec import ModelSpec
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the classifiers."""
-    from xai.models._spec import MODELS
     from xai.models.exported import list_networks
+    from xai.models.spec import MODELS
 
     found = [describe(spec) for spec in MODELS]
     if args.json:

@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json
-from xai.commands._output import clock, say, say_json, table
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import clock, say, say_json, table
+from xai.commands.spec import COMMANDS, Command
 from xai.errors import InputError
 
 if TYPE_CHECKING:
-    from xai.run_control import Record
+    from xai.runs.control import Record
 
 DESCRIPTION = """Runs are folders in XAI_RUNS (default: runs, in the working directory): whatever was begun with
 --out there, and everything that a page has started. A run is a process of its own; it goes on when the page, the server
@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; 0 where it was done."""
-    from xai import run_control
+    from xai.runs import control as run_control
 
     if args.action is None:
         _list(run_control.list_runs(args.kind), args.json)
@@ -121,7 +121,7 @@ def _list(found: list[Record], as_json: bool) -> None:
 
 
 def _show(found: Record) -> None:
-    from xai.runs import RunFolder
+    from xai.runs.folder import RunFolder
 
     folder, status = RunFolder(found.path), found.status
     facts = [

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai.commands._options import add_json, add_run
-from xai.commands._output import Progress, say, say_json, table, tell_left_out
-from xai.commands._spec import COMMANDS, Command
+from xai.commands.output import Progress, say, say_json, table, tell_left_out
+from xai.commands.spec import COMMANDS, Command
 from xai.errors import InputError
 from xai.params import check_between
 from xai.words import counted
 
 if TYPE_CHECKING:
-    from xai.studies.transfer import TransferRequest
+    from xai.studies.transfer.request import TransferRequest
 
 MOST_THREADS = 256
 
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("there is no DATA to train on; give a folder, a zip or sample:NAME, or --export RUN.")
     import torch
 
-    from xai.studies.transfer import train
+    from xai.studies.transfer.train import train
     from xai.types import Run
 
     if args.threads is not None:
@@ -131,7 +131,7 @@ def threads() -> int:
 
 
 def _request(args: argparse.Namespace) -> TransferRequest:
-    from xai.studies.transfer import TransferRequest
+    from xai.studies.transfer.request import TransferRequest
     from xai.training.recipe import Recipe
 
     names = (
@@ -175,7 +175,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _show(summary: dict[str, Any], args: argparse.Namespace) -> None:
     """Tables for people, or the summary for machines; what was left out goes to stderr."""
-    from xai.studies._transfer_files import told_of_sides
+    from xai.studies.transfer.result import told_of_sides
     from xai.training.figures import caution
 
     tell_left_out(summary["left_out"])

@@ -1,8 +1,8 @@
 """Data sets: folders, zips and shipped samples, with labels where the layout tells them."""
 
-from xai.data._layout import LAYOUTS, imagenet_wnids
-from xai.data._spec import SAMPLES, DataSet, Item, Problem, SampleSpec
 from xai.data.call import list_samples, open_dataset
+from xai.data.layout import LAYOUTS, imagenet_wnids
+from xai.data.spec import SAMPLES, DataSet, Item, Problem, SampleSpec
 
 __all__ = [
     "LAYOUTS",

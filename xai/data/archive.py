@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from xai.data._layout import TABLES, hidden, read_layout
-from xai.data._spec import DataSet, Item, Problem
 from xai.data.folder import TABLE_BYTES, size_problem
+from xai.data.layout import TABLES, hidden, read_layout
+from xai.data.spec import DataSet, Item, Problem
 from xai.errors import ImageError, InputError
-from xai.images import SUPPORTED_SUFFIXES, load_image
+from xai.images.decode import SUPPORTED_SUFFIXES, load_image
 
 MAX_MEMBERS = 200_000
 MAX_LISTED = 2 * MAX_MEMBERS
@@ -74,7 +74,7 @@ def _opened(path: Path, modified: int, process: int) -> zipfile.ZipFile:
 
 
 def open_archive(path: Path, layout: str = "auto") -> DataSet:
-    """The images inside the zip at `path`, labels as `xai.data._layout.read_layout` says.
+    """The images inside the zip at `path`, labels as `xai.data.layout.read_layout` says.
 
     Members with a path that leads outside, links, encrypted members, bombs, and empty or oversized files are left out
     and listed. Raises `InputError` for what is no zip, has more than `MAX_MEMBERS` members or `MAX_TOTAL_BYTES`, or

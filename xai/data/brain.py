@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xai.data._slice import scan
-from xai.data._spec import SAMPLES, DataSet, SampleSpec
-from xai.data._synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.data.drawn.slice import scan
+from xai.data.drawn.synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.data.spec import SAMPLES, DataSet, SampleSpec
 from xai.params import Parameters
 from xai.registry import Source
 

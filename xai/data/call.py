@@ -7,9 +7,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from xai.data._spec import SAMPLES, DataSet, SampleSpec
 from xai.data.archive import open_archive
 from xai.data.folder import open_folder
+from xai.data.spec import SAMPLES, DataSet, SampleSpec
 from xai.errors import InputError
 from xai.files import user_path
 from xai.params import parameters, parse_value, type_text

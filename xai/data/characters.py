@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from xai.data._canvas import Canvas
-from xai.data._cartoon import CAST, draw_character, draw_pose
-from xai.data._spec import SAMPLES, DataSet, SampleSpec
-from xai.data._staging import FILM, draw_front, draw_scene, dressed
-from xai.data._synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.data.drawn.canvas import Canvas
+from xai.data.drawn.cartoon import CAST, draw_character, draw_pose
+from xai.data.drawn.staging import FILM, draw_front, draw_scene, dressed
+from xai.data.drawn.synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.data.spec import SAMPLES, DataSet, SampleSpec
 from xai.params import Parameters
 from xai.registry import Source
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xai.data._spec import Item
+from xai.data.spec import Item
 from xai.errors import XaiError
 from xai.types import Run
 

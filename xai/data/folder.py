@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from xai.data._layout import TABLES, read_layout
-from xai.data._spec import DataSet, Item, Problem
+from xai.data.layout import TABLES, read_layout
+from xai.data.spec import DataSet, Item, Problem
 from xai.errors import ImageError, InputError
-from xai.images import load_image
+from xai.images.decode import load_image
 from xai.settings import MAX_UPLOAD_BYTES
 
 TABLE_BYTES = 16 * 1024 * 1024
@@ -32,7 +32,7 @@ class FileImage:
 
 
 def open_folder(folder: Path, layout: str = "auto") -> DataSet:
-    """The images of `folder` and the folders in it, labels as `xai.data._layout.read_layout` says.
+    """The images of `folder` and the folders in it, labels as `xai.data.layout.read_layout` says.
 
     Links to folders are not followed; empty and oversized files, and what may not be read, are left out and listed.
     Raises `InputError` where it is no folder or holds no image.

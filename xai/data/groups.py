@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from xai.data._spec import Item
+from xai.data.spec import Item
 from xai.errors import InputError
 from xai.files import user_path
 from xai.words import counted

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from xai.data._spec import Item, Problem
+from xai.data.spec import Item, Problem
 from xai.errors import XaiError
 from xai.models.classifier import Classifier, InputModel, Preset
 from xai.params import check_between

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xai.data._bench import OVERSAMPLING, photograph
-from xai.data._part_shapes import PARTS
-from xai.data._solid import SPACING, Solid
-from xai.data._spec import SAMPLES, DataSet, SampleSpec
-from xai.data._synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.data.drawn.bench import OVERSAMPLING, photograph
+from xai.data.drawn.part_shapes import PARTS
+from xai.data.drawn.solid import SPACING, Solid
+from xai.data.drawn.synthetic import LARGEST, MOST, SEED, SMALLEST, Bytes, generated
+from xai.data.spec import SAMPLES, DataSet, SampleSpec
 from xai.params import Parameters
 from xai.registry import Source
 

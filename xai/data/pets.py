@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from xai.data._pet_draw import REGIONS, coverage, render
-from xai.data._pet_factors import CUES, SPECIES, VALUES, Cue, Pet, Species, draw_pet
-from xai.data._spec import SAMPLES, DataSet, Item, SampleSpec
-from xai.data._synthetic import MOST
+from xai.data.drawn.pet_draw import REGIONS, coverage, render
+from xai.data.drawn.pet_factors import CUES, SPECIES, VALUES, Cue, Pet, Species, draw_pet
+from xai.data.drawn.synthetic import MOST
+from xai.data.spec import SAMPLES, DataSet, Item, SampleSpec
 from xai.errors import InputError
 from xai.params import Parameters, check_between, parameters, value_text
 from xai.registry import Source

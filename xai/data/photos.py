@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from xai.data._spec import SAMPLES, DataSet, SampleSpec
 from xai.data.folder import open_folder
+from xai.data.spec import SAMPLES, DataSet, SampleSpec
 from xai.registry import Source
 from xai.settings import ASSETS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from xai.errors import UnknownNameError
-from xai.images import load_image
+from xai.images.decode import load_image
 from xai.registry import Source
 from xai.settings import ASSETS
 

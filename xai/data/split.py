@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from xai.data._spec import PARTS, DataSet
+from xai.data.spec import PARTS, DataSet
 from xai.errors import InputError
 from xai.words import counted
 

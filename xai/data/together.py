@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xai.data._spec import DataSet
 from xai.data.copies import PROTOCOL, find_copies, joined
 from xai.data.groups import groups_by
+from xai.data.spec import DataSet
 from xai.errors import InputError
 from xai.types import Run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
+from xai.models.batching import in_batches
 from xai.models.classifier import InputModel
 from xai.types import Explained, Run, resolve_target
 

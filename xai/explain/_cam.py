@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.errors import LayerError
 from xai.explain._gradient import slope
-from xai.hooks import cut_at
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.models.hooks import cut_at
 from xai.models.layers import layout_at, near_layers, to_maps
 from xai.types import Coverage, Explained, Run, one_each, resolve_target
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.errors import NotApplicableError
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier, InputModel
 from xai.types import Run, one_each, resolve_target
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from xai.batching import in_batches
 from xai.explain._gradient import Scored, joined, one_gradient, targets_of
+from xai.models.batching import in_batches
 from xai.models.census import GATES, RECTIFIER_LIKE, RECTIFIERS, census, is_inplace, kind_of, listed
 from xai.models.classifier import Classifier, InputModel
 from xai.types import Coverage, Explained, Run

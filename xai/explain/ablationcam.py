@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from xai.batching import DEFAULT_BATCH, in_batches
 from xai.devices import out_of_memory
 from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_at
-from xai.explain._spec import METHODS, MethodSpec
-from xai.hooks import look_at, resume_at
+from xai.explain.spec import METHODS, MethodSpec
+from xai.models.batching import DEFAULT_BATCH, in_batches
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.models.hooks import look_at, resume_at
 from xai.models.layers import by_channel, layout_at
 from xai.params import Parameters
 from xai.registry import Source

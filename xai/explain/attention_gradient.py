@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.explain._attention import AttentionWeights, attention_coverage, to_grid, used_of
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier, InputModel
 from xai.params import Parameters
 from xai.registry import Source

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.errors import InputError
 from xai.explain._attention import AttentionWeights, attention_coverage, to_grid
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
+from xai.models.batching import in_batches
 from xai.models.classifier import InputModel
 from xai.params import Parameters
 from xai.registry import Source

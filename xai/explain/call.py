@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from xai.errors import InputError, NotApplicableError
-from xai.explain._spec import METHODS, Explainer, MethodSpec
+from xai.explain.spec import METHODS, Explainer, MethodSpec
 from xai.models.census import POOLS, census
 from xai.models.classifier import Classifier
-from xai.provenance import provenance
+from xai.models.provenance import provenance
 from xai.public import public
-from xai.similarity import TIE, is_constant
+from xai.stats.similarity import TIE, is_constant
 from xai.types import Attribution, Coverage, Explained, Run, class_indices
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.devices import double
 from xai.explain._cam import before_relu, cam_coverage, maps_at
-from xai.explain._spec import METHODS, MethodSpec
-from xai.hooks import look_at
+from xai.explain.spec import METHODS, MethodSpec
+from xai.models.batching import in_batches
 from xai.models.classifier import InputModel, find_layer
+from xai.models.hooks import look_at
 from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run, resolve_target, rounding

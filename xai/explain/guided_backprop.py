@@ -8,7 +8,7 @@ from torch import Tensor
 
 from xai.explain._gradient import three_passes
 from xai.explain._guided import guided_coverage, guided_gradient
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
 from xai.params import Parameters
 from xai.registry import Source

@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.errors import LayerError
 from xai.explain._cam import cam_coverage, maps_at, off_the_way
 from xai.explain._gradient import class_score, joined, pixel_slope, slope, targets_of
 from xai.explain._guided import GuidedMode, Switch, guided_coverage
-from xai.explain._spec import METHODS, MethodSpec
 from xai.explain.gradcam import combine
-from xai.hooks import capture
+from xai.explain.spec import METHODS, MethodSpec
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.models.hooks import capture
 from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Coverage, Explained, Run

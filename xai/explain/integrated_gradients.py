@@ -13,7 +13,7 @@ from torch import Tensor
 from xai.devices import double
 from xai.errors import InputError
 from xai.explain._gradient import logits_of, part_of, targets_of, weighted_gradients
-from xai.explain._spec import METHODS, PIXEL, MethodSpec
+from xai.explain.spec import METHODS, PIXEL, MethodSpec
 from xai.models.classifier import Classifier, InputModel
 from xai.params import Parameters
 from xai.registry import Source

@@ -9,14 +9,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.devices import double
 from xai.errors import InputError
 from xai.explain._gradient import joined, targets_of
-from xai.explain._lrp_ops import BOX, EPSILON, FLAT, GAMMA, ZPLUS, Composite, Counts, NoRuleError, Rules
-from xai.explain._lrp_record import Recorder
-from xai.explain._lrp_weights import WeightStore, store_of
-from xai.explain._spec import METHODS, PIXEL, MethodSpec
+from xai.explain._lrp.ops import BOX, EPSILON, FLAT, GAMMA, ZPLUS, Composite, Counts, NoRuleError, Rules
+from xai.explain._lrp.record import Recorder
+from xai.explain._lrp.weights import WeightStore, store_of
+from xai.explain.spec import METHODS, PIXEL, MethodSpec
+from xai.models.batching import in_batches
 from xai.models.census import RECTIFIERS, TITLES
 from xai.models.classifier import Classifier, InputModel
 from xai.params import Parameters

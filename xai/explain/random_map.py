@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xai.explain._baseline import with_logits
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
 from xai.params import Parameters
 from xai.registry import Source

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.errors import InputError
 from xai.explain._cam import each_image
 from xai.explain._perturb import blend, colour_of
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier, InputModel
 from xai.params import Parameters
 from xai.registry import Source

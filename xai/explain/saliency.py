@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from xai.explain._gradient import input_gradient, three_passes
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
 from xai.models.classifier import InputModel
 from xai.params import Parameters
 from xai.registry import Source

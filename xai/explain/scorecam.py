@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.explain._cam import before_relu, cam_coverage, channels_at, each_image, maps_at
 from xai.explain._perturb import blend, colour_of
-from xai.explain._spec import METHODS, MethodSpec
-from xai.hooks import look_at
+from xai.explain.spec import METHODS, MethodSpec
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier, InputModel, find_layer
+from xai.models.hooks import look_at
 from xai.params import Parameters
 from xai.registry import Source
 from xai.types import Explained, Run, resolve_target, rounding

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xai.explain._gradient import logits_of, part_of, targets_of, weighted_gradients
-from xai.explain._spec import METHODS, MethodSpec
+from xai.explain.spec import METHODS, MethodSpec
 from xai.models.classifier import Classifier, InputModel
 from xai.params import Parameters
 from xai.registry import Source

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xai.explain._cam import cam_coverage, explain_at_layer
-from xai.explain._spec import CELL, METHODS, MethodSpec
+from xai.explain.spec import CELL, METHODS, MethodSpec
 from xai.models.classifier import InputModel
 from xai.params import Parameters
 from xai.registry import Source

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from xai.batching import in_batches
 from xai.devices import memory_format
 from xai.errors import WeightsError
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier
 from xai.models.efficientnet_lite0 import EfficientNetLite0
 from xai.models.store import load_model

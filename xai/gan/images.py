@@ -10,8 +10,8 @@ import torch
 import torchvision.transforms.functional as TF
 from torch import Tensor
 
-from xai.data._spec import DataSet, Item
-from xai.data._synthetic import Drawing, render_arrays
+from xai.data.drawn.synthetic import Drawing, render_arrays
+from xai.data.spec import DataSet, Item
 from xai.data.split import given_split, stratified_split, unseen
 from xai.errors import ImageError, InputError
 from xai.settings import check_memory

@@ -15,7 +15,7 @@ from xai.gan.features import Extractor
 from xai.gan.images import Shares
 from xai.gan.quality import Kid, Manifold, frechet, kid, manifold, nearest
 from xai.gan.watch import intra_class_distance, real_distance
-from xai.similarity import ranks
+from xai.stats.similarity import ranks
 from xai.types import Run
 
 MOST = 1000

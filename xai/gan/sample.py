@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from xai.batching import in_batches
 from xai.errors import InputError
 from xai.gan.features import Extractor
 from xai.gan.images import Pictures
 from xai.gan.quality import nearest
 from xai.gan.saved import Generator
+from xai.models.batching import in_batches
 from xai.params import check_between
 from xai.settings import check_memory
 from xai.types import Run

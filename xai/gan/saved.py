@@ -20,7 +20,7 @@ from xai.errors import InputError, WeightsError
 from xai.files import read_json, write_atomic
 from xai.gan.layers import spectral_norms
 from xai.gan.settings import GanSettings, build_discriminator, build_generator
-from xai.models._build import not_finite
+from xai.models.build import not_finite
 from xai.models.weights import read_state_dict, shape_report
 from xai.schema import fault
 from xai.settings import ASSETS

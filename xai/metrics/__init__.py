@@ -1,9 +1,6 @@
 """Metrics: one a file. Every value travels with its protocol, since values of different protocols do not compare."""
 
 from xai.metrics._masks import mask_of_box
-from xai.metrics._protocol import PROTOCOLS, CurveProtocol, get_protocol
-from xai.metrics._spec import METRICS, MetricSpec
-from xai.metrics._substrate import SUBSTRATES
 from xai.metrics.area import area
 from xai.metrics.curves import CurveSet, curves, picture_at, pictures_at, precision_error
 from xai.metrics.deletion import deletion
@@ -12,9 +9,13 @@ from xai.metrics.energy import energy
 from xai.metrics.entropy import entropy
 from xai.metrics.insertion import insertion
 from xai.metrics.pointing import pointing
+from xai.metrics.protocol import PROTOCOLS, CurveProtocol, get_protocol
 from xai.metrics.randomisation import randomisation
 from xai.metrics.road import road
 from xai.metrics.sparseness import sparseness
+from xai.metrics.spec import METRICS, MetricSpec
+from xai.metrics.substrate import SUBSTRATES
+from xai.public import reveal
 
 __all__ = [
     "METRICS",
@@ -41,3 +42,5 @@ __all__ = [
     "road",
     "sparseness",
 ]
+
+reveal(__name__)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xai.devices import double
 from xai.errors import InputError
-from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.metrics.spec import METRICS, MetricSpec, always
 from xai.params import Parameters
 from xai.public import public
 from xai.registry import Source

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai.batching import check_batch
 from xai.errors import InputError
-from xai.metrics._engine import Asker, Mixer, rank_pixels, shuffles, within, without_order
-from xai.metrics._protocol import CurveProtocol, area, check_precision, describe, get_protocol
-from xai.metrics._substrate import check_substrate, substrate
+from xai.metrics.engine import Asker, Mixer, rank_pixels, shuffles, within, without_order
+from xai.metrics.protocol import CurveProtocol, area, check_precision, describe, get_protocol
+from xai.metrics.substrate import check_substrate, substrate
+from xai.models.batching import check_batch
 from xai.models.classifier import Classifier
 from xai.params import Parameters
 from xai.public import public

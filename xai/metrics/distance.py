@@ -10,7 +10,7 @@ from torch import Tensor
 from xai.devices import double
 from xai.errors import InputError
 from xai.public import public
-from xai.similarity import ssim
+from xai.stats.similarity import ssim
 
 UNITS: Mapping[str, str] = {
     "linf": "of the pixel range [0, 1]",

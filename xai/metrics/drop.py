@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai.metrics._engine import Asker, within, without_order
-from xai.metrics._protocol import check_precision
-from xai.metrics._spec import METRICS, MetricSpec, always
-from xai.metrics._substrate import substrate as behind
 from xai.metrics.curves import Targets, as_tensor, check_maps, on_device
+from xai.metrics.engine import Asker, within, without_order
+from xai.metrics.protocol import check_precision
+from xai.metrics.spec import METRICS, MetricSpec, always
+from xai.metrics.substrate import substrate as behind
 from xai.models.classifier import Classifier
 from xai.outputs import Output
 from xai.params import Parameters

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xai.metrics._engine import without_order
 from xai.metrics._masks import checked_mask
-from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.metrics.engine import without_order
+from xai.metrics.spec import METRICS, MetricSpec, always
 from xai.params import Parameters
 from xai.public import public
 from xai.registry import Source
-from xai.similarity import energy_inside
+from xai.stats.similarity import energy_inside
 from xai.types import Protocol, Scores
 
 ENERGY_PROTOCOL = Protocol(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from xai.devices import double
 from xai.errors import InputError
-from xai.metrics._engine import without_order
-from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.metrics.engine import without_order
+from xai.metrics.spec import METRICS, MetricSpec, always
 from xai.params import Parameters
 from xai.public import public
 from xai.registry import Source

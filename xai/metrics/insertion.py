@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xai.metrics._protocol import get_protocol
-from xai.metrics._spec import METRICS, MetricSpec
 from xai.metrics.curves import CurveParams, Targets, curves
+from xai.metrics.protocol import get_protocol
+from xai.metrics.spec import METRICS, MetricSpec
 from xai.models.classifier import Classifier
 from xai.public import public
 from xai.registry import Source

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xai.metrics._spec import METRICS, MetricSpec, always
+from xai.metrics.spec import METRICS, MetricSpec, always
 from xai.params import Parameters
 from xai.public import public
 from xai.registry import Source
-from xai.similarity import spearman
+from xai.stats.similarity import spearman
 from xai.types import Protocol, Scores
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai.batching import in_batches
 from xai.devices import double
 from xai.errors import InputError
-from xai.metrics._engine import TIES, Asker, rank_pixels, shuffles, within, without_order
 from xai.metrics._impute import impute
-from xai.metrics._protocol import check_precision
-from xai.metrics._spec import METRICS, MetricSpec
 from xai.metrics.curves import Targets, as_tensor, check_maps, on_device
+from xai.metrics.engine import TIES, Asker, rank_pixels, shuffles, within, without_order
+from xai.metrics.protocol import check_precision
+from xai.metrics.spec import METRICS, MetricSpec
+from xai.models.batching import in_batches
 from xai.models.classifier import Classifier
 from xai.outputs import Output
 from xai.params import Parameters

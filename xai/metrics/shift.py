@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xai.errors import InputError
 from xai.public import public
-from xai.similarity import centroid_drift, energy_inside, is_constant, spearman, ssim, top_members, topk_iou
+from xai.stats.similarity import centroid_drift, energy_inside, is_constant, spearman, ssim, top_members, topk_iou
 
 TOP = 0.1
 """Share of the pixels that counts as a map's top region."""

@@ -17,8 +17,8 @@ from torchvision.models import WeightsEnum, get_model_weights
 from torchvision.transforms import InterpolationMode
 
 from xai.errors import UnknownNameError, WeightsError
-from xai.models._spec import MODELS, ModelSpec
 from xai.models.classifier import Preset, Tokens
+from xai.models.spec import MODELS, ModelSpec
 from xai.models.weights import check_hash, hash_in
 from xai.registry import Source
 from xai.settings import weights_dir

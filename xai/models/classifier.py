@@ -18,7 +18,7 @@ from torchvision.transforms import functional as TF
 
 from xai.devices import double, memory_format
 from xai.errors import InputError, LayerError, ModuleStateError
-from xai.hooks import ModuleState
+from xai.models.hooks import ModuleState
 from xai.models.layers import MAPS, SEQUENCE, LayerInfo, Tokens, find_layer, stages, trace
 from xai.outputs import Output, pair
 from xai.public import ordinary, public

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import FAMILIES, torchvision_spec
+from xai.models.spec import MODELS, ModelSpec
 from xai.registry import Source
 
 

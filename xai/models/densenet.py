@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.densenet import DenseNet
 
-from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import FAMILIES, torchvision_spec
+from xai.models.spec import MODELS, ModelSpec
 from xai.registry import Source
 
 # growth rate, layers of each dense block, channels of the stem

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
 from xai.errors import WeightsError
-from xai.models._spec import MODELS, ModelSpec, imagenet_labels
 from xai.models.classifier import Preset
+from xai.models.spec import MODELS, ModelSpec, imagenet_labels
 from xai.models.weights import check_hash, read_state_dict
 from xai.registry import Source
 

@@ -22,12 +22,12 @@ from torchvision.transforms import InterpolationMode
 
 from xai.errors import InputError, LayerError, WeightsError
 from xai.files import parse_json, sha256, write_atomic
-from xai.models._build import headed_network
-from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
+from xai.models.build import headed_network
 from xai.models.classifier import Classifier, Preset
 from xai.models.heads import HEADS
 from xai.models.layers import find_layer
+from xai.models.spec import MODELS, ModelSpec
 from xai.models.weights import check_header
 from xai.outputs import Output
 from xai.public import public

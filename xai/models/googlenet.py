@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torchvision.models import googlenet
 
-from xai.models._spec import MODELS
 from xai.models._torchvision import torchvision_spec
+from xai.models.spec import MODELS
 from xai.registry import Source
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torchvision.models import inception_v3
 
-from xai.models._spec import ModelSpec
 from xai.models._torchvision import FAMILIES, torchvision_spec
+from xai.models.spec import ModelSpec
 from xai.registry import Source
 
 

@@ -1,7 +1,7 @@
 """ResNet50 (torchvision)."""
 
-from xai.models._spec import MODELS
 from xai.models._torchvision import torchvision_spec
+from xai.models.spec import MODELS
 from xai.registry import Source
 
 MODELS.add(

@@ -8,8 +8,8 @@ from typing import NoReturn
 from torch import Tensor, nn
 
 from xai.errors import WeightsError
-from xai.models._spec import MODELS, ModelSpec
 from xai.models.classifier import Preset
+from xai.models.spec import MODELS, ModelSpec
 from xai.registry import Source
 
 SIZE = 64

@@ -19,12 +19,12 @@ from torch import nn
 from xai.devices import empty_cache, memory_format
 from xai.errors import InputError, XaiError
 from xai.files import user_path
-from xai.models._build import calibrate, classes_in, loaded_network, untrained_network
-from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import any_classifier
+from xai.models.build import calibrate, classes_in, loaded_network, untrained_network
 from xai.models.classifier import Classifier, InputModel
 from xai.models.exported import CARD, find_network, network_name, output_of, read_card, read_network, stamp_file
 from xai.models.layers import last_block, trace
+from xai.models.spec import MODELS, ModelSpec
 from xai.models.weights import labels_beside, read_labels, read_state_dict
 from xai.outputs import NO_YES, Output
 from xai.public import public

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import FAMILIES, torchvision_spec
 from xai.models.classifier import Tokens
 from xai.models.layers import CHANNELS_LAST
+from xai.models.spec import MODELS, ModelSpec
 from xai.registry import Source
 
 _V1 = Source("Liu et al., Swin Transformer, ICCV 2021", "https://arxiv.org/abs/2103.14030")

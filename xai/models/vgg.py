@@ -1,7 +1,7 @@
 """VGG16 and VGG19 (torchvision)."""
 
-from xai.models._spec import MODELS
 from xai.models._torchvision import torchvision_spec
+from xai.models.spec import MODELS
 from xai.registry import Source
 
 _PAPER = Source("Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015", "https://arxiv.org/abs/1409.1556")

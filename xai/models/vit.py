@@ -5,10 +5,10 @@ from __future__ import annotations
 import torchvision
 from torch import nn
 
-from xai.models._spec import MODELS, ModelSpec
 from xai.models._torchvision import FAMILIES, preset_of, torchvision_spec, weights_of
 from xai.models.classifier import Tokens
 from xai.models.layers import SEQUENCE
+from xai.models.spec import MODELS, ModelSpec
 from xai.registry import Source
 
 _LAYERS = {"b": 12, "l": 24, "h": 32}

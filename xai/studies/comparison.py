@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from xai.batching import DEFAULT_BATCH
 from xai.errors import Cancelled, InputError, ModuleStateError
-from xai.explain._spec import METHODS
 from xai.explain.call import attribute, make_explainer
+from xai.explain.spec import METHODS
+from xai.models.batching import DEFAULT_BATCH
 from xai.models.classes import is_place, target_classes
 from xai.models.classifier import Classifier
 from xai.public import public
-from xai.similarity import pearson, ranks
+from xai.stats.similarity import pearson, ranks
 from xai.types import Attribution, Run
 
 Params = Mapping[str, Mapping[str, Any]]

@@ -6,6 +6,7 @@ history = fit(network, train, validation, recipe, Run(seed=recipe.seed))   # two
 classifier = network.classifier()
 """
 
+from xai.public import reveal
 from xai.training.augment import AUGMENTATIONS
 from xai.training.features import Stored, predict, stored_features
 from xai.training.figures import Figures, figures
@@ -32,3 +33,5 @@ __all__ = [
     "predict",
     "stored_features",
 ]
+
+reveal(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from xai.errors import InputError
-from xai.statistics import LEVEL, Interval, bootstrap_mean, paired_shares
+from xai.stats.intervals import LEVEL, Interval, bootstrap_mean, paired_shares
 from xai.training.figures import Floats, Ints, influence, placements
 from xai.words import counted
 

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from xai.batching import DEFAULT_BATCH
 from xai.devices import empty_cache, out_of_memory
 from xai.errors import InputError
+from xai.models.batching import DEFAULT_BATCH
 from xai.public import public
 from xai.training.network import Network
 from xai.training.pictures import Pictures

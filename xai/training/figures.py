@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xai.errors import InputError
 from xai.public import public
-from xai.statistics import LEVEL, auc_interval, wilson
+from xai.stats.intervals import LEVEL, auc_interval, wilson
 
 BINS = 10
 """Bins of the calibration, of equal width."""

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from xai.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from xai.devices import double, empty_cache, exact_device, out_of_memory, seeded
 from xai.errors import InputError
 from xai.models.heads import kernels
 from xai.public import public
+from xai.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from xai.training.augment import augmented
 from xai.training.features import Stored, precision_of, predict, stored_features, team, to_pixels
 from xai.training.network import Network

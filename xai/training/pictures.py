@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xai.data._spec import Item, Problem
 from xai.data.loader import read_batches, view_of
+from xai.data.spec import Item, Problem
 from xai.errors import InputError
 from xai.models.classifier import Classifier
 from xai.public import public

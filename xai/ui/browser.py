@@ -18,7 +18,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-FRONTEND = Path(__file__).resolve().parent / "frontend"
+UI = Path(__file__).resolve().parent
+FRONTEND = UI / "frontend"
 
 HIDDEN = "olhar-hidden"
 """Key of the containers that hold carriers; the shell's style sheet hides them."""
@@ -26,12 +27,12 @@ HIDDEN = "olhar-hidden"
 
 @cache
 def text(name: str) -> str:
-    """A file of the front end."""
-    return (FRONTEND / name).read_text(encoding="utf-8")
+    """A file of the front end: of `frontend/`, or of one page ("metric_curves/scrub.js")."""
+    return (UI / name if "/" in name else FRONTEND / name).read_text(encoding="utf-8")
 
 
 def component(name: str, scripts: tuple[str, ...], *styles: str) -> Callable[..., Any]:
-    """A component made of files in `frontend/`: the scripts become one module, the bus first; styles in order."""
+    """A component made of files that `text` reads: the scripts become one module, the bus first; styles in order."""
     script = "\n".join(text(each) for each in ("bus.js", *scripts))
     style = "\n".join(map(text, styles)) or None
     mount: Callable[..., Any] = st.components.v2.component(name, js=script, css=style)

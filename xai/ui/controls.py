@@ -9,9 +9,9 @@ from pathlib import Path
 import streamlit as st
 
 from xai.errors import XaiError
-from xai.explain._spec import FAMILIES, METHODS, MethodSpec
-from xai.models._spec import MODELS
+from xai.explain.spec import FAMILIES, METHODS, MethodSpec
 from xai.models.classifier import VIEWS
+from xai.models.spec import MODELS
 from xai.models.store import has_one_output, stated_output, with_output
 from xai.outputs import NO_YES, Output
 from xai.ui import held

@@ -17,8 +17,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xai.data import DataSet, open_dataset
-from xai.data._layout import TABLES
 from xai.data.folder import FileImage
+from xai.data.layout import TABLES
 from xai.errors import InputError
 from xai.files import user_path
 from xai.models.store import stated_output

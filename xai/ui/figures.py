@@ -9,8 +9,8 @@ from html import escape
 import plotly.graph_objects as go
 import streamlit as st
 
-from xai.render import AUTO, colors_for, ends
-from xai.statistics import Band
+from xai.images.render import AUTO, colors_for, ends
+from xai.stats.intervals import Band
 
 COLORS = ("0, 114, 178", "213, 94, 0", "110, 120, 130", "0, 128, 93", "176, 86, 138", "168, 116, 0")
 """Line colours as RGB that hold on light and dark ground and for people who do not tell red from green."""

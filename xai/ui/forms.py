@@ -16,7 +16,7 @@ from typing import Any
 import streamlit as st
 
 from xai.errors import InputError
-from xai.explain._spec import MethodSpec
+from xai.explain.spec import MethodSpec
 from xai.params import parse_value, type_text
 
 Field = dataclasses.Field[Any]

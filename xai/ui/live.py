@@ -15,7 +15,7 @@ from typing import Any
 import streamlit as st
 
 from xai.errors import WeightsError
-from xai.runs import duration
+from xai.runs.folder import duration
 from xai.ui import tiles
 from xai.ui.browser import HIDDEN, carry, packet
 from xai.ui.jobs import BOARD, Job, Work

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xai.models._spec import MODELS
 from xai.models.exported import CARD, PLACE, Trained, list_networks
+from xai.models.spec import MODELS
 from xai.settings import runs_dir
 
 OF_RUN = "run:"

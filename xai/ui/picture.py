@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from xai.errors import ImageError
-from xai.images import SUPPORTED_SUFFIXES, image_digest, load_image
+from xai.images.decode import SUPPORTED_SUFFIXES, image_digest, load_image
 from xai.settings import MAX_UPLOAD_BYTES
 from xai.ui import held
 from xai.ui.browser import component

@@ -16,10 +16,10 @@ from typing import Any
 
 import streamlit as st
 
-from xai import run_control
 from xai.errors import InputError, XaiError
-from xai.run_control import Record
-from xai.runs import RunFolder, duration
+from xai.runs import control as run_control
+from xai.runs.control import Record
+from xai.runs.folder import RunFolder, duration
 from xai.ui import said
 
 POLL_SECONDS = 1.0

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import streamlit as st
 
 from xai.errors import InputError
-from xai.explain._spec import METHODS
+from xai.explain.spec import METHODS
 from xai.models.classifier import VIEWS
 from xai.params import value_text
 from xai.ui.forms import parsed

@@ -20,14 +20,12 @@ import torch
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from xai.models.store import loaded_models, unload_models
-from xai.settings import ASSETS, resolve_device
+from xai.settings import ASSETS, HOME, resolve_device
 from xai.ui import answers, clicks, downloads, held
 from xai.ui.browser import HIDDEN, text
 from xai.ui.jobs import BOARD
 from xai.ui.memory import JOB_BYTES, RECENT_BYTES, give_back
 from xai.ui.work import Recent
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _asked() -> Callable[[], None]:
 def enter() -> None:
     """First line of every page: makes a page that was asked for first stand in the app as any other."""
     if not _inside.get():
-        runpy.run_path(str(ROOT / "streamlit_app.py"), run_name="__main__")
+        runpy.run_path(str(HOME / "streamlit_app.py"), run_name="__main__")
         st.stop()
 
 

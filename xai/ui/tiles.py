@@ -1,7 +1,7 @@
 """The grid of equal tiles, drawn in the browser: what is sent to it and what comes back.
 
-Python sends the picture the network sees, each map with its scales, and the colour maps of `xai.render`; opacity,
-colours, scale, split and the value under the pointer are the browser's work and recompute nothing here.
+Python sends the picture the network sees, each map with its scales, and the colour maps of `xai.images.render`;
+opacity, colours, scale, split and the value under the pointer are the browser's work and recompute nothing here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from xai.explain._spec import METHODS
+from xai.explain.spec import METHODS
 from xai.files import safe_name
-from xai.render import COLORMAPS, OPACITY, PIXEL_PERCENTILE, Scale, ends, relief, scale_for, scale_of
+from xai.images.render import COLORMAPS, OPACITY, PIXEL_PERCENTILE, Scale, ends, relief, scale_for, scale_of
 from xai.types import Attribution
 from xai.ui.browser import component, packet, quantised
 from xai.ui.work import Look, Shown, png, short

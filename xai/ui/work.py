@@ -22,10 +22,10 @@ from torch import Tensor
 
 from xai import attribute, load_image, load_model
 from xai.errors import UnknownNameError
-from xai.explain._spec import METHODS
-from xai.images import SUPPORTED_SUFFIXES, image_digest
-from xai.models._spec import MODELS
+from xai.explain.spec import METHODS
+from xai.images.decode import SUPPORTED_SUFFIXES, image_digest
 from xai.models.classifier import Classifier, LayerInfo
+from xai.models.spec import MODELS
 from xai.settings import ASSETS
 from xai.studies.comparison import Cost, cost, passes
 from xai.types import Attribution, Run
@@ -281,7 +281,7 @@ def look_key(scene: Scene) -> tuple[Hashable, ...]:
 
 def look(scene: Scene, run: Run) -> Look:
     """Load the network, predict, and gather what the page shows. Raises `WeightsError`, `ImageError`, `Cancelled`."""
-    from xai.render import input_picture
+    from xai.images.render import input_picture
 
     run.report(0, 0, f"Loading {scene.net.title}")
     classifier = scene.net.load()

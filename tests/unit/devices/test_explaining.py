@@ -16,20 +16,20 @@ from torch import Tensor, nn
 import xai
 from tests.conftest import make_tiny
 from tests.unit.device_helpers import CPU, Tested, assert_same, placed
-from tests.unit.test_methods_contract import params
-from tests.unit.test_metrics_contract import measured
-from tests.unit.test_transformers import make_vit
-from xai import similarity
+from tests.unit.explain.test_methods_contract import params
+from tests.unit.explain.test_transformers import make_vit
+from tests.unit.metrics.test_metrics_contract import measured
 from xai.attacks import attack
-from xai.attacks._spec import ATTACKS, Loss
 from xai.attacks.call import sweep
+from xai.attacks.spec import ATTACKS, Loss
 from xai.errors import NotApplicableError
-from xai.explain._spec import METHODS
+from xai.explain.spec import METHODS
 from xai.metrics import METRICS, curves
 from xai.metrics.distance import image_distance
 from xai.metrics.shift import explanation_shift
 from xai.models.classifier import Classifier, InputModel
 from xai.outputs import NO_YES
+from xai.stats import similarity
 
 NETWORKS = {"tiny": make_tiny, "vit": lambda: make_vit(torch.float32)}
 
@@ -130,7 +130,7 @@ COMPARED = {
     "centroid_drift": (),
     "energy_inside": (),
 }
-"""The measures of `xai.similarity` that take two maps, with what else they ask for."""
+"""The measures of `xai.stats.similarity` that take two maps, with what else they ask for."""
 
 
 def test_every_similarity_is_compared() -> None:

@@ -11,7 +11,6 @@ import torch
 
 from tests.unit.device_helpers import CPU, Tested, assert_same
 from tests.unit.gan_helpers import QUICK, TINY, noise_folder
-from xai.checkpoint import load_checkpoint
 from xai.commands import gan
 from xai.data import open_dataset
 from xai.errors import Cancelled
@@ -25,7 +24,8 @@ from xai.gan.sample import generate, latents
 from xai.gan.saved import load_discriminator, load_generator
 from xai.gan.settings import LAPTOP, GanSettings
 from xai.gan.step import Trainer
-from xai.studies.gan_training import GanRequest, _precision, train_gan
+from xai.runs.checkpoint import load_checkpoint
+from xai.studies.gan.training import GanRequest, _precision, train_gan
 from xai.types import Run
 
 ALL = "color,translation,cutout"

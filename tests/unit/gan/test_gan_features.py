@@ -17,7 +17,7 @@ from xai.gan.features import Lite0Maps, inception
 from xai.gan.projected import ProjectedDiscriminator
 from xai.models.efficientnet_lite0 import EfficientNetLite0
 from xai.models.store import load_model
-from xai.studies.gan_training import GanRequest, train_gan
+from xai.studies.gan.training import GanRequest, train_gan
 
 
 def test_inceptions_features_are_those_before_its_classifier(monkeypatch) -> None:

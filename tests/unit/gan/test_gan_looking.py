@@ -45,8 +45,8 @@ from xai.gan.saved import (
 from xai.gan.settings import LAPTOP, GanSettings, build_generator
 from xai.gan.step import Trainer
 from xai.gan.watch import intra_class_distance
-from xai.studies.gan_quality import judge_generator, shares_of
-from xai.studies.gan_training import train_gan
+from xai.studies.gan.quality import judge_generator, shares_of
+from xai.studies.gan.training import train_gan
 from xai.types import Run
 
 

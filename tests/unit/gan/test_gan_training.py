@@ -19,7 +19,6 @@ from torch import nn
 from benchmarks import gan as benchmark
 from tests.unit.gan_helpers import QUICK, TINY, noise_folder, request_of
 from xai import settings
-from xai.checkpoint import load_checkpoint
 from xai.data import open_dataset
 from xai.data.together import find_together
 from xai.errors import Cancelled, InputError, XaiError
@@ -28,8 +27,9 @@ from xai.gan.images import Pictures, read_shares, split_places
 from xai.gan.saved import Generator
 from xai.gan.step import DiscriminatorLoss, Trainer
 from xai.gan.watch import looks, plateau
-from xai.runs import RunFolder
-from xai.studies.gan_training import train_gan
+from xai.runs.checkpoint import load_checkpoint
+from xai.runs.folder import RunFolder
+from xai.studies.gan.training import train_gan
 from xai.types import Run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -243,7 +243,7 @@ import sys, time, torch, torch.distributed as dist
 from pathlib import Path
 from xai.gan.settings import GanSettings
 from xai.gan.step import Trainer
-from xai.studies._team import Team
+from xai.runs.team import Team
 from xai.types import Run
 
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-// From numbers to pixels: the same rules as xai/render.py (bilinear without aligned corners, clipped scale, lookup).
+// From numbers to pixels: the same rules as xai/images/render.py (bilinear without aligned corners, clipped scale, lookup).
 
 function decoded(packet) {
   if (packet.values) return packet.values;

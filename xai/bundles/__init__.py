@@ -1,0 +1,1 @@
+"""What is written together: explanations and attacks of pictures, and the HTML report on them."""

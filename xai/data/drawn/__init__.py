@@ -1,0 +1,1 @@
+"""The pictures that Olhar draws itself: characters, parts, pets and slices."""

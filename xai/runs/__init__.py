@@ -1,0 +1,1 @@
+"""Runs: a folder for each, its files and locks, its process, checkpoints, and a team of processes."""

@@ -1,0 +1,1 @@
+"""Statistics: intervals and tests, crossed designs, and similarity of maps."""

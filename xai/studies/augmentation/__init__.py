@@ -1,0 +1,1 @@
+"""The study of whether synthetic pictures help a classifier."""

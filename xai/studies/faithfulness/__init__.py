@@ -1,0 +1,1 @@
+"""The study of how faithful explanations are to the network."""

@@ -1,0 +1,1 @@
+"""The study of whether explanations depend on the network's weights."""

@@ -1,0 +1,1 @@
+"""Fine-tuning a network on a folder of pictures, and reviewing its errors."""
