@@ -24,6 +24,9 @@ _TAGS = (
     *(f"{c}PaletteColorLookupTable{part}" for c in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")),
 )
 
+_LEAST_WIDTH = {"LINEAR": 1.0, "LINEAR_EXACT": 1e-9, "SIGMOID": 1e-9}
+"""Narrowest window of each function (PS3.3 C.11.2.1)."""
+
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
@@ -88,33 +91,25 @@ def _colour(pixels: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
 
 
 def _windowed(values: NDArray[Any], file: Any, notes: list[str]) -> NDArray[np.uint8]:
-    """Grey values (h,w) to 0-255 by DICOM PS3.3 C.11.2: VOI LUT, else window, else lowest to highest value.
+    """Grey values (h,w) to 0-255 by DICOM PS3.3 C.11.2: VOI LUT, else window, else lowest to highest value."""
+    from pydicom.pixels.processing import apply_voi, apply_windowing
 
-    Window centre c and width w. LINEAR: (x - (c - 0.5)) / (w - 1) + 0.5; LINEAR_EXACT: (x - c) / w + 0.5; both clipped
-    to 0..1. SIGMOID: 1 / (1 + exp(-4 (x - c) / w)).
-    """
     if file.get("VOILUTSequence"):
-        from pydicom.pixels.processing import apply_voi
-
         bits = int(file.VOILUTSequence[0].LUTDescriptor[2])
         notes.append("shown through the VOI LUT that the file holds")
         return stretch(apply_voi(values, file), 0, 2**bits - 1)
     centre, width = _first(file.get("WindowCenter")), _first(file.get("WindowWidth"))
-    if centre is None or width is None or width <= 0:
+    function = str(file.get("VOILUTFunction") or "LINEAR").upper()
+    if centre is None or width is None or function not in _LEAST_WIDTH or width < _LEAST_WIDTH[function]:
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        notes.append(f"no window in the file: values {low:.6g} to {high:.6g} stretched to 0-255")
+        valid = "" if centre is None or width is None else "valid "
+        notes.append(f"no {valid}window in the file: values {low:.6g} to {high:.6g} stretched to 0-255")
         return stretch(values, low, high)
-    function = str(file.get("VOILUTFunction") or "LINEAR").upper()
     notes.append(f"shown in the file's window, centre {centre:.6g}, width {width:.6g} ({function})")
-    if function == "SIGMOID":
-        return stretch(1 / (1 + np.exp(-4 * (values.astype(np.float64) - centre) / width)), 0, 1)
-    if function == "LINEAR_EXACT":
-        return stretch(values, centre - width / 2, centre + width / 2)
-    half = (width - 1) / 2
-    if half == 0:  # a window of width 1 is a threshold
-        return np.where(values > centre - 0.5, 255, 0).astype(np.uint8)
-    return stretch(values, centre - 0.5 - half, centre - 0.5 + half)
+    with np.errstate(over="ignore"):
+        low, high = apply_windowing(np.array([-1e300, 1e300]), file)  # the range that pydicom maps to
+        return stretch(apply_windowing(values, file), low, high)
 
 
 def _first(value: Any) -> float | None:

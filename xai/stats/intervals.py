@@ -227,7 +227,8 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> Interval:
 
     ((s + z^2/2) -+ z sqrt(s (n - s) / n + z^2/4)) / (n + z^2), z the normal quantile of (1 + level) / 2. Raises
     `InputError` for no trial or a count outside 0..n. Source: Wilson, Probable inference, the law of succession, and
-    statistical inference, 1927.
+    statistical inference, 1927. Kept by hand: scipy's `binomtest` takes whole counts only, and
+    the figures of weighted images have others.
     """
     if n < 1 or not 0 <= successes <= n:
         raise InputError(f"{successes:g} of {n} is no share; count at least one image.")
