@@ -301,7 +301,7 @@ def test_the_report_loads_nothing_from_outside(subject: Subject) -> None:
 
 
 def test_the_report_says_what_the_manifest_says(subject: Subject) -> None:
-    _, parsed = page([subject, Bad("x.png", "not an image.")], command="python -m xai explain cat", created="today")
+    html, parsed = page([subject, Bad("x.png", "not an image.")], command="python -m xai explain cat", created="today")
     for words in (
         "cat.png",
         "80 x 70 px, seen as the centre crop",
@@ -318,6 +318,7 @@ def test_the_report_says_what_the_manifest_says(subject: Subject) -> None:
     ):
         assert words in parsed.text, words
     assert all(attrs.get("alt") for tag, attrs in parsed.tags if tag == "img")
+    assert re.findall("<h4>(.*?)</h4>", html) == [tile.title for tile in subject.tiles]
 
 
 def test_names_cannot_put_anything_into_the_report(subject: Subject) -> None:
