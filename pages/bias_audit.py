@@ -17,7 +17,7 @@ st.markdown("Does a network decide by what it should, or by a shortcut? Known gr
 
 place = st.container()
 tabs = st.tabs(
-    ["Finding", "rho slider", "Mending", "Detector", "Your own data", "New run"], key="ba_tabs", on_change="rerun"
+    ["Finding", "rho slider", "Mitigation", "Detector", "Your own data", "New run"], key="ba_tabs", on_change="rerun"
 )
 with tabs[5]:
     found = bias.result()

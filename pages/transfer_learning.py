@@ -24,7 +24,7 @@ with st.expander(
     if form.open:
         transfer_form.panel()
 with st.expander(
-    "Take in a trained network", icon=":material/upload:", key=f"{transfer.KEY}_take", on_change="rerun"
+    "Import a trained network", icon=":material/upload:", key=f"{transfer.KEY}_take", on_change="rerun"
 ) as taking:
     if taking.open:
         transfer_form.take_in()

@@ -52,7 +52,7 @@ def test_the_slider_moves_among_finished_results(open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Mending", "**Balanced data**: worst group"), ("Detector", "**Corner mark.** Can be trusted: LRP, ")],
+    [("Mitigation", "**Balanced data**: worst group"), ("Detector", "**Corner mark.** Can be trusted: LRP, ")],
 )
 def test_the_other_parts_have_their_tables(open_page: OpenPage, name: str, said: str) -> None:
     app = tab(open_page("bias_audit"), name)

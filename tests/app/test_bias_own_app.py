@@ -192,7 +192,7 @@ def test_own_images_are_mended_and_stand_side_by_side(open_page: OpenPage, tmp_p
     app = open_page("bias_audit")
     assert any("every audit on the other 4" in each.value for each in app.markdown)
     assert any(each.value.startswith("1 epoch, validation included, took ") for each in app.caption)
-    app = tab(app, "Mending")
+    app = tab(app, "Mitigation")
     (told,) = [each.value for each in app.markdown if "**Group weights**: worst group" in each.value]
     assert told.count("answers flip in ") == told.count("Grad-CAM on the object ") == 5
     (table,) = [each.value for each in app.dataframe if "training" in each.value.columns]
@@ -221,7 +221,7 @@ def test_a_mended_networks_answer_is_right_by_its_own_order_of_the_classes(open_
     (tmp_path / "given.txt").write_text("dog\ncat\n", encoding="utf-8")  # the data counts cat, dog
     own = OwnRequest(str(data), "simple_cnn", f"file:{weights}")
     mend_own(MendRequest(own, seeds=1, epochs=1), tmp_path / "runs" / "mended", device="cpu")
-    app = tab(open_page("bias_audit"), "Mending")
+    app = tab(open_page("bias_audit"), "Mitigation")
     marks = [each.value for each in app.markdown if each.value.startswith((":green[right: ", ":red[wrong: "))]
     assert len(marks) == 5
     assert all(each.startswith((":green[right: cat", ":red[wrong: dog")) for each in marks)

@@ -35,7 +35,7 @@ TABS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("Curves", "Figures", "Review", "Flips between models", "Looks at the object?", "Curves"),
     ),
     "runs": ("", ()),
-    "bias_audit": ("ba_tabs", ("Finding", "rho slider", "Mending", "Detector", "Your own data", "New run")),
+    "bias_audit": ("ba_tabs", ("Finding", "rho slider", "Mitigation", "Detector", "Your own data", "New run")),
     "gan_augmentation": ("", ()),
 }
 OPEN = {

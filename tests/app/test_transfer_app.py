@@ -373,12 +373,12 @@ def test_of_folds_each_network_can_be_had_and_a_rate_that_rises_is_said(open_pag
     (folder / "config.json").write_text(json.dumps(config))
     app = open_page("transfer_learning")
     assert "images for training in fold 1, 51 for validation; 30 epochs in fold 1 on " in captions(app)
-    assert "the learning rate rises again. On every page and in every command it is the classifier run:train-1." in (
+    assert "the learning rate rises again. Every page and command can use this network as run:train-1." in (
         captions(app).replace("\\", "")
     )
     app.selectbox(key="tl_fold_train-1").set_value(2).run()
     assert not app.exception
-    assert "the classifier run:train-1/fold-2." in captions(app).replace("\\", "")
+    assert "can use this network as run:train-1/fold-2." in captions(app).replace("\\", "")
 
 
 def test_a_third_run_stands_beside_the_others(open_page: OpenPage, tmp_path: Path) -> None:

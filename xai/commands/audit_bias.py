@@ -42,14 +42,14 @@ examples:
   python -m xai audit-bias --rho 0.9 --seed 0 --out runs/bias
   python -m xai audit-bias --sweep --mend --detector --out runs/all
   python -m xai audit-bias --data pets --model run:my-run --groups groups.csv --out runs/mine
-  python -m xai audit-bias --data pets --groups groups.csv --mend --seeds 1 --out runs/mended"""
+  python -m xai audit-bias --data pets --groups groups.csv --mend --seeds 1 --out runs/mitigation"""
 
 
 DRAWN = ("sweep", "mend", "detector", "rho", "cue", "cats", "dogs", "pixels", "epochs", "seeds", "per_group")
 OWN = ("weights", "output", "groups", "masks", "images", "view")
 """Options of one half of the command, refused in the other rather than passed over."""
 
-MENDING = ("mend", "seeds", "epochs")
+MITIGATION = ("mend", "seeds", "epochs")
 """Options that train on one's own data too."""
 
 
@@ -64,7 +64,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     drawn.add_argument("--epochs", type=int, default=20, metavar="N", help="of a training (default: 20)")
     drawn.add_argument("--sweep", action="store_true", help="also train at rho 0.5 ... 1")
     drawn.add_argument(
-        "--mend", action="store_true", help="also train with the shortcut mended in four ways; with --data on that"
+        "--mend",
+        action="store_true",
+        help="also train in four ways that mitigate the shortcut; with --data, on those images",
     )
     drawn.add_argument("--detector", action="store_true", help="also ask which methods reveal the shortcut")
     drawn.add_argument(
@@ -145,9 +147,9 @@ def _own(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     from xai.studies.bias.mend import MendRequest, mend_own
     from xai.studies.bias.own import OwnRequest, audit_own
 
-    if asked := _asked(args, tuple(name for name in DRAWN if name not in MENDING)):
+    if asked := _asked(args, tuple(name for name in DRAWN if name not in MITIGATION)):
         raise InputError(f"{asked} trains on drawn data; leave it out, or leave --data out.")
-    if not args.mend and (asked := _asked(args, MENDING)):
+    if not args.mend and (asked := _asked(args, MITIGATION)):
         raise InputError(f"{asked} is about training; add --mend to train on --data, or leave it out.")
     names = ("data", "model", "weights", "groups", "masks", "images", "view", "seed")
     [args.weights] = with_outputs([args.weights], args.output)

@@ -40,7 +40,7 @@ def groups_by(items: Sequence[Item], how: str) -> tuple[tuple[str, ...], str]:
     with_one = sum(map(bool, groups))
     if not with_one:
         raise InputError(
-            f"{told}: none of the {counted(len(items), 'image')} has a group, such as {items[0].key}; mend --groups."
+            f"{told}: none of the {counted(len(items), 'image')} has a group, such as {items[0].key}; correct --groups."
         )
     rest = len(items) - with_one
     alone = f"; the other {rest} stand{'s' * (rest == 1)} alone" * bool(rest)

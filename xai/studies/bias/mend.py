@@ -1,4 +1,4 @@
-"""Mending on a person's own images: networks trained in every way on one part, audited side by side on the other.
+"""Mitigation on a person's own images: networks trained in every way on one part, audited side by side on the other.
 
 The run folder is that of `xai.studies.bias.run`: a training with its audit a piece, so a kill loses one.
 """
@@ -44,7 +44,7 @@ Copies of one picture are on one side, and folders called train, validation and 
 
 @dataclass(frozen=True)
 class MendRequest:
-    """What is mended: `own.data` with its groups. seeds: trainings of each arm, counted from `own.seed`.
+    """What is trained again: `own.data` with its groups. seeds: trainings of each arm, counted from `own.seed`.
 
     own.model and own.weights: with "run:ID", or with weights other than "imagenet", a classifier that is there: it is
     audited first, and its architecture is trained. Else the name of what is trained, and the network that was trained

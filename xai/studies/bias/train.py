@@ -1,4 +1,4 @@
-"""Networks for the bias study: trained on drawn pets with a planted cue, as they are or mended."""
+"""Networks for the bias study: trained on drawn pets with a planted cue, as they are or with mitigation."""
 
 from __future__ import annotations
 

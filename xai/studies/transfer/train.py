@@ -290,12 +290,12 @@ class _Job:
         if not self.data.parts:
             every += [(split.validation, "no validation image of class") for split in splits]
         elif splits and not splits[0].validation:
-            raise InputError(f"no validation image can be decoded ({opened.problems[0].reason}); mend them.")
+            raise InputError(f"no validation image can be decoded ({opened.problems[0].reason}); fix them.")
         for places, told in every:
             there = {labels[place] for place in places}
             lost = [name for label, name in enumerate(self.data.classes) if label not in there]
             if lost:
-                raise InputError(f"{told} {lost[0]!r} can be decoded ({opened.problems[0].reason}); mend them.")
+                raise InputError(f"{told} {lost[0]!r} can be decoded ({opened.problems[0].reason}); fix them.")
 
     def _fold(
         self,

@@ -34,7 +34,7 @@ from xai.words import counted
 ZIP_MB, CSV_MB = 500, CSV_BYTES // 2**20
 """The largest files taken, in MB; larger ones are opened where they lie."""
 
-PARTS = {"sweep": "rho slider", "mend": "mending", "detector": "detector"}
+PARTS = {"sweep": "rho slider", "mend": "mitigation", "detector": "detector"}
 SECONDS = 13
 """What one training of SimpleCNN of the usual size with its audit takes (19 in 240 s, one thread), for the estimate
 beside the button."""
@@ -124,10 +124,10 @@ def own() -> None:
     st.caption(
         "A folder or zip with a folder for each class. Groups come from inner folders (CLASS/GROUP/image), from a CSV "
         "with the columns file and group, or from measured brightness. Masks are named as the images, white inside: "
-        "there images are also recoloured, and explanations are measured. Mending trains networks on 70 % of each "
-        "class and group, as they are and in four other ways, and audits them side by side on the other 30 %."
+        "there images are also recoloured, and explanations are measured. Mitigation trains networks on 70 % of "
+        "each class and group, as they are and in four other ways, and compares them on the other 30 %."
     )
-    mend = st.toggle("Mend: train again and compare", key=f"{KEY}_own_mend", persist_state="session")
+    mend = st.toggle("Mitigation: train again and compare", key=f"{KEY}_own_mend", persist_state="session")
     left, middle, right = st.columns(3)
     with left:
         data, name = _own_data()
@@ -167,7 +167,7 @@ def own() -> None:
         st.warning(runs.plain(told), icon=":material/info:")
         return
     told = f"{int(seeds) * len(ARMS)} trainings" if mend else ""
-    title = f"Own data: {name}, {net_title(model)}{', mended' * mend}"
+    title = f"Own data: {name}, {net_title(model)}{', mitigation' * mend}"
     _start(words, title[: run_control.TITLE_LENGTH], told, key="own")
 
 
@@ -180,7 +180,7 @@ def _own_data() -> tuple[str, str]:
 
 
 def _own_network(mend: bool) -> tuple[str, str]:
-    """(what `--model` takes, what `--weights` takes, "" for none); mending does without a classifier that is there."""
+    """(what `--model` takes, what `--weights` takes, "" for none); mitigation needs no trained classifier."""
     usual = Experiment()
     if mend and not st.toggle(
         "I have a classifier", key=f"{KEY}_own_given", persist_state="session", help="It is audited beside the others."

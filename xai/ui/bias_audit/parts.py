@@ -1,4 +1,4 @@
-"""The bias audit's further parts: the rho slider, mending side by side, and the detector's table."""
+"""The bias audit's further parts: the rho slider, mitigation side by side, and the detector's table."""
 
 from __future__ import annotations
 
@@ -129,12 +129,12 @@ def number(value: Interval) -> str:
 
 
 def mend(found: Result) -> None:
-    """The biased network beside the mended ones: did the flips stop, did the explanation move?"""
+    """The biased network beside those with mitigation: did the flips stop, did the explanation move?"""
     points = found.summary["mend"]
     if not points:
         st.info(
-            "This run has no mended networks; begin them in the tab New run (mending) or, for your own images, in Your "
-            "own data, or show the shipped result."
+            "This run has no mitigation. Start one in the tab New run (mitigation) or, for your own images, in Your "
+            "own data; or show the shipped result."
         )
         return
     by_arm: dict[str, list[Audit]] = {}
@@ -192,7 +192,9 @@ def detector(found: Result) -> None:
     """Which methods reveal the shortcut to somebody who has no counterfactuals?"""
     told = found.summary["detector"]
     if not told:
-        st.info("This run has tried no methods; begin that in the tab New run (detector), or show the shipped result.")
+        st.info(
+            "This run has not compared methods. Start that in the tab New run (detector), or show the shipped result."
+        )
         return
     rows = told["rows"]
     cues = list(dict.fromkeys(row["cue"] for row in rows))

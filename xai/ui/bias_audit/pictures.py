@@ -1,4 +1,4 @@
-"""The bias audit's pictures: the gallery of what it gets wrong, counterfactual pairs, and mended networks beside it."""
+"""The bias audit's pictures: the gallery of errors, counterfactual pairs, and the networks with mitigation."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def told(network: Classifier, first: Attribution, then: Attribution, place: int)
 
 
 def mended(found: Result) -> None:
-    """The same conflicting pictures under the biased network and each mended one: did the explanation move?"""
+    """The same conflicting pictures under the biased network and each one with mitigation: did the explanation move?"""
     networks = found.arms()
     if len(networks) < 2:
         return

@@ -162,13 +162,16 @@ def _go_on(shown: Shown) -> None:
     recipe = shown.result.config["recipe"]
     total = shown.result.summary["recipe"]["epochs"]
     record = run_control.record(shown.result.path)
-    why = "Its patience has run out: more epochs would not be learned." * shown.result.summary["stopped_early"]
+    why = (
+        "Training stopped early (its patience ran out), so more epochs would change nothing."
+        * shown.result.summary["stopped_early"]
+    )
     if record.status.state in ("failed", "cancelled"):
-        why = "It was stopped on the way to more epochs: resume it first."
+        why = "This run was stopped before it reached its last epoch. Resume it first."
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input("More epochs", 1, 1000, MORE, key=f"{KEY}_more_{shown.id}", width=130)
         clicks.button(
-            "Learn on",
+            "Continue training",
             partial(transfer_form.more, shown.id, total + count, record.words),
             icon=":material/play_arrow:",
             key=f"{KEY}_learn_on_{shown.id}",
@@ -194,7 +197,7 @@ def _go_on(shown: Shown) -> None:
     rises = f"With more epochs the {recipe['schedule']} schedule becomes longer, so the learning rate rises again. "
     st.caption(
         f"{rises if recipe['schedule'] != 'constant' else ''}"
-        f"On every page and in every command it is the classifier run:{runs.plain(place)}."
+        f"Every page and command can use this network as run:{runs.plain(place)}."
     )
 
 

@@ -135,13 +135,13 @@ def pick() -> list[Shown]:
     called = runs.labels(f"{KEY}_beside", {name: every[name].name for name in others})
     beside = (
         st.multiselect(
-            "Beside it",
+            "Compare with",
             others,
             format_func=called,
             max_selections=MOST,
             key=f"{KEY}_beside",
             persist_state="session",
-            help="Runs whose curves and figures are drawn over those of the one above.",
+            help="Draws the curves and figures of these runs over those of the run above.",
         )
         if others
         else []

@@ -1,4 +1,4 @@
-"""Mending on own images: groups drawn evenly, the same images for every audit, pieces, and what cannot be mended."""
+"""Mitigation on own images: groups drawn evenly, the same images for every audit, pieces, and what cannot be mended."""
 
 from __future__ import annotations
 

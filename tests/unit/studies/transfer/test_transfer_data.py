@@ -52,20 +52,20 @@ def test_a_class_that_is_alone_or_cannot_be_read_is_refused(data, tmp_path):
     bad = copied(data, tmp_path / "bad")
     for path in (bad / "yes").iterdir():
         path.write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"^no image of class 'yes' can be decoded \(.*\); mend them\.$"):
+    with pytest.raises(InputError, match=r"^no image of class 'yes' can be decoded \(.*\); fix them\.$"):
         train(request_for(bad), tmp_path / "s", device="cpu")
     found = open_dataset(bad)
     kept = next(p for p in stratified_split(found, 0.8, RECIPE.seed).validation if "yes/" in found.items[p].key)
     shutil.copyfile(next((data / "no").iterdir()), bad / found.items[kept].key)
     with pytest.raises(InputError, match=r"^class 'yes' has 1 image, .* 8 cannot be decoded, such as yes/01\.png\.$"):
         train(request_for(bad), tmp_path / "of-now", device="cpu")
-    with pytest.raises(InputError, match=r"^no training image of class 'yes' can be decoded \(.*\); mend them\.$"):
+    with pytest.raises(InputError, match=r"^no training image of class 'yes' can be decoded \(.*\); fix them\.$"):
         train(request_for(bad), of_before(tmp_path / "t", bad), resume=True, device="cpu")
     rest = copied(data, tmp_path / "rest")
     for place in stratified_split(open_dataset(rest), 0.8, RECIPE.seed).validation:
         if "yes/" in (key := found.items[place].key):
             (rest / key).write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"^no validation image of class 'yes' can be decoded \(.*\); mend them\.$"):
+    with pytest.raises(InputError, match=r"^no validation image of class 'yes' can be decoded \(.*\); fix them\.$"):
         train(request_for(rest), of_before(tmp_path / "u", rest), resume=True, device="cpu")
 
 
@@ -215,7 +215,7 @@ def test_groups_stay_on_one_side_in_splits_and_folds_and_the_run_keeps_them(data
     more = train(replace(asked, recipe=replace(few, epochs=2)), tmp_path / "r", resume=True, device="cpu")
     assert more is not None
     assert more.predictions["key"].to_pylist() == found.predictions["key"].to_pylist()
-    with pytest.raises(InputError, match=r"none of the 19 images has a group, such as no/00\.png; mend --groups\.$"):
+    with pytest.raises(InputError, match=r"none of the 19 images has a group, such as no/00\.png; correct --groups\.$"):
         train(request_for(clean, groups="patient"), tmp_path / "s", device="cpu")
     assert not (tmp_path / "s").exists()
 
