@@ -191,7 +191,7 @@ def mounted(*ids: str) -> tuple[dict[str, Any], str]:
     """What the slider is given, and a script that defines `mount`, `place` and `give`."""
     data = {"ids": ids, "count": ALL, "place": 16, "display": dict(DISPLAY), "colormaps": colormaps(), "words": words()}
     data["slots"] = {"view": "row0", "map": "clean"}
-    script = "".join(map(text, ("bus.js", "paint.js", "chart.js", "sweep.js")))
+    script = "".join(map(text, ("bus.js", "paint.js", "chart.js", "adversarial_attack/sweep.js")))
     helpers = """
       const place = document.body.appendChild(document.createElement("div"));
       const give = (coded) => receive(Uint8Array.from(atob(coded), (letter) => letter.charCodeAt(0)), place);

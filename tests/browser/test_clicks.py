@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import LONGEST, AppServer, expect, patiently, serve, visit
+from tests.browser.helpers import LONGEST, AppServer, expect, patiently, serve, settle, visit
 from tests.dummy.command import offered
 from xai.runs import control as run_control
 
@@ -87,10 +87,16 @@ def test_an_attack_takes_the_steps_on_the_screen(server: AppServer, new_page: Ne
     page = new_page()
     visit(page, f"{server.url}/adversarial_attack?attack=pgd&steps=1&start_at_random=False")
     page.get_by_role("tab", name="Many pictures").click()
+    pills = page.locator(".st-key-aa_set_pictures_0 button")
+    expect(pills).to_have_count(5)
+    for number in range(2, 5):  # two pictures are enough
+        pills.nth(number).click()
+        settle(page)
     pressed = page.get_by_role("button", name="Attack them all")
     expect(pressed).to_be_visible()
     fill(page, "aa_steps", "2")
     pressed.press("Enter")
+    expect(page.locator(".st-key-aa_rates")).to_contain_text("mean over 2 pictures")
     expect(page.locator(".st-key-aa_rates")).to_contain_text("PGD-2")
 
 
