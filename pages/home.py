@@ -5,9 +5,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from xai.explain.spec import METHODS
 from xai.settings import ASSETS
-from xai.ui import shell, tiles
+from xai.ui import grids, shell, tiles
 from xai.ui.live import Live
-from xai.ui.method_comparison import panels
 from xai.ui.session import current, first_methods
 from xai.ui.work import Scene
 
@@ -26,10 +25,10 @@ live.look("row0", scene)
 cells = [("row0", "Input")]
 for name in first_methods():
     cells.append((f"row0.{name}", METHODS.get(name).title))
-    live.explain(cells[-1][0], panels.ask(choice, scene, name, None, choice.target))
+    live.explain(cells[-1][0], grids.ask(choice, scene, name, None, choice.target))
 progress, said = st.empty(), st.empty()
 title = f"{choice.photo.name}, explained in {scene.net.title}"
-panels.grid(choice, live, "home_grid", [tiles.Row(title, tuple(cells))])
+grids.grid(choice, live, "home_grid", [tiles.Row(title, tuple(cells))])
 
 columns: list[DeltaGenerator] = []
 for page in shell.pages():

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from xai.explain.spec import METHODS
-from xai.ui import controls, picture, shell, tiles
+from xai.ui import controls, grids, picture, shell, tiles
 from xai.ui.browser import address
 from xai.ui.live import Live, sentence
 from xai.ui.method_comparison import export, panels, sanity
@@ -58,7 +58,7 @@ for place, scene in enumerate(scenes):
     for name in choice.methods:
         cells.append((f"row{place}.{name}", METHODS.get(name).title))
         layer = choice.layers.get(scene.net.text)
-        live.explain(cells[-1][0], panels.ask(choice, scene, name, layer, choice.target))
+        live.explain(cells[-1][0], grids.ask(choice, scene, name, layer, choice.target))
     rows.append(tiles.Row(scene.net.title if len(scenes) > 1 else "", tuple(cells)))
 
 grid = f"{KEY}_grid"

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from xai import load_model
 from xai.cli import main
 from xai.types import Run
+from xai.ui.grids import ask
 from xai.ui.method_comparison.export import bundle, command
-from xai.ui.method_comparison.panels import ask
 from xai.ui.session import Choice, from_query
 from xai.ui.work import Held, Net, Scene, Shown, explain, look
 

@@ -14,10 +14,11 @@ from xai.stats.similarity import is_constant
 from xai.studies import comparison
 from xai.ui import figures, tiles
 from xai.ui.controls import layer
+from xai.ui.grids import ask, grid
 from xai.ui.live import Live
 from xai.ui.session import Choice
 from xai.ui.tiles import Row, class_words
-from xai.ui.work import Ask, Look, Recent, Scene, Shown
+from xai.ui.work import Look, Recent, Shown
 
 
 def wait_for_look() -> None:
@@ -47,16 +48,6 @@ def one_method(choice: Choice, names: Sequence[str], key: str) -> str:
         persist_state="session",
     )
     return str(picked)
-
-
-def grid(choice: Choice, live: Live, key: str, rows: Sequence[Row]) -> None:
-    """A grid without its own display controls: it follows those of the page's main grid."""
-    tiles.grid(key, rows, choice.display, lambda: live.act_from(key), lambda: None, controls=False)
-
-
-def ask(choice: Choice, scene: Scene, method: str, layer_path: str | None, target: int | None) -> Ask:
-    """An explanation with the parameters that were chosen."""
-    return Ask(scene, method, tuple(sorted(choice.params.get(method, {}).items())), layer_path, target)
 
 
 def layers(choice: Choice, live: Live, looks: Sequence[Look]) -> None:

@@ -12,9 +12,10 @@ from xai.explain.spec import METHODS
 from xai.studies.randomisation.study import RandomisationResult, randomisation_check
 from xai.types import Run
 from xai.ui import clicks, figures, tiles
+from xai.ui.grids import ask, grid
 from xai.ui.jobs import BOARD, Job
 from xai.ui.live import Live
-from xai.ui.method_comparison.panels import ask, grid, one_method, one_of, wait_for_look
+from xai.ui.method_comparison.panels import one_method, one_of, wait_for_look
 from xai.ui.session import Choice
 from xai.ui.tiles import Row
 from xai.ui.work import Ask, Look, Shown, short
