@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.browser.conftest import NewPage
-from tests.browser.helpers import NARROW, WIDE, AppServer, expect, low_contrast, overflow, screenshot, settle
+from tests.browser.helpers import NARROW, WIDE, AppServer, expect, low_contrast, overflow, screenshot, serve, settle
+from tests.unit.transfer_helpers import RECIPE, request_for, two_brightnesses
+from xai.runs.files import Launch
+from xai.runs.folder import RunFolder
+from xai.studies.transfer.train import train
 
 
 def opened(page: Page, server: AppServer, tab: str = "") -> None:
@@ -54,3 +59,28 @@ def test_an_error_is_explained_and_the_list_goes_home(server: AppServer, new_pag
         names = archive.namelist()
     assert "review.csv" in names
     assert len(names) == count + 1
+
+
+def test_training_continues_after_a_review_with_the_epochs_on_the_screen(new_page: NewPage, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    request = request_for(two_brightnesses(tmp_path / "data"), recipe=replace(RECIPE, epochs=2))
+    folder = tmp_path / "runs" / "train-1"
+    train(request, folder, device="cpu")
+    words = ("train", request.data, "--model", "simple_cnn", "--weights", "random:0", "--head", "study4")
+    words += ("--batch", "4", "--seed", "1", "--epochs", "2")
+    RunFolder(folder).set_launch(Launch("train", "Mine", words, str(tmp_path), asked=1.0))
+    with serve(tmp_path) as own:
+        page = new_page()
+        opened(page, own, "Review")
+        page.get_by_role("tab", name="Curves").click()
+        field = page.locator(".st-key-tl_more_train-1 input")
+        expect(field).to_be_visible()
+        field.click()
+        page.keyboard.press("ControlOrMeta+a")
+        page.keyboard.type("40")
+        page.locator(".st-key-tl_learn_on_train-1 button").click()
+        expect(page.get_by_text("42 epochs")).to_be_visible()
+        settle(page)
+        assert RunFolder(folder).summary()["recipe"]["epochs"] == 42
+        assert page.get_by_test_id("stException").count() == 0
+        page.close()
