@@ -184,3 +184,4 @@ def test_a_click_on_a_card_is_done_where_its_run_has_ended_and_the_page_does_not
         page.wait_for_timeout(1000)
         page.evaluate("() => { const late = window.late; window.late = undefined; late.forEach((hear) => hear()); }")
         expect(page.locator("strong", has_text="mine")).to_be_visible()
+        page.close()
