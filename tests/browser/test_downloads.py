@@ -20,9 +20,10 @@ import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import streamlit as st
 from xai.errors import StorageError
-from xai.ui import answers, downloads
+from xai.ui import answers, clicks, downloads
 
 answers.keep()
+clicks.keep()
 number = st.number_input("Number", 0, 99, 1, key="number")
 text = st.text_input("Text", "a", key="text")
 time.sleep(0.5)  # a slow page: what was drawn before still stands there
@@ -37,7 +38,7 @@ with st.tabs(["A tab"])[0]:
 with st.expander("More", expanded=True):
     offer("expander")
 
-@st.fragment(run_every=0.4)
+@st.fragment(run_every=1.0)
 def ticking():
     offer("fragment")
 ticking()

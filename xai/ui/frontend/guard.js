@@ -8,11 +8,20 @@ export default function ({ data, setStateValue }) {
 }
 
 const DOWNLOAD = '[data-testid="stDownloadButton"]';
+const FORGOTTEN_MS = 3000;
+const PRESSES = 3;
 
 class Guard {
   constructor() {
     this.held = new Map(); // the number of what was asked -> which button, whether its file failed, whether it was pressed again
     this.last = 0;
+    this.went = 0; // when a file was last handed to the browser, for which Streamlit clicks a link
+    const { click } = HTMLAnchorElement.prototype;
+    const guard = this;
+    HTMLAnchorElement.prototype.click = function () {
+      if (this.hasAttribute("download")) guard.went = performance.now();
+      return click.call(this);
+    };
     window.addEventListener("click", (event) => this.click(event), true);
   }
 
@@ -44,22 +53,25 @@ class Guard {
     }
   }
 
-  // Where the new choice has taken the button away or disabled it, nothing is pressed: the page shows why.
-  press(press) {
+  // Where the new choice has taken the button away or disabled it, nothing is pressed: the page shows why. A button that
+  // is drawn anew in the moment of the click forgets it: it is pressed again.
+  press(press, presses = 1) {
     const button = document.querySelector(`.${CSS.escape(press.key)} ${DOWNLOAD} button`);
     if (!button) return;
     button.removeAttribute("aria-busy");
+    const pressed = performance.now();
     this.passing = true;
     button.click();
     this.passing = false;
     const box = button.closest(DOWNLOAD);
-    let begun = false;
-    const watch = new MutationObserver(() => {
+    const look = setInterval(() => {
       const failed = box.querySelector('[data-testid="stDownloadButtonError"]');
-      begun ||= button.disabled;
-      if (failed || !box.isConnected || (begun && !button.disabled)) watch.disconnect();
-      if (failed) this.hold({ key: press.key, failed: true, again: press.again });
-    });
-    watch.observe(box.parentElement, { subtree: true, childList: true, attributes: true });
+      const working = box.isConnected && button.disabled;
+      if (!failed && this.went < pressed && (working || performance.now() - pressed < FORGOTTEN_MS)) return;
+      clearInterval(look);
+      if (this.went >= pressed) return;
+      if (failed || presses === PRESSES) this.hold({ key: press.key, failed: true, again: press.again });
+      else this.press(press, presses + 1);
+    }, 100);
   }
 }
