@@ -175,7 +175,7 @@ def test_a_network_in_training_mode_is_put_back_into_eval_mode(part: str) -> Non
     assert torch.equal(classifier.module.net.bn1.running_mean, statistics)
     assert torch.equal(
         xai.attribute(classifier, x, "gradcam").logits, expected
-    )  # nothing is wrong, and nothing is said
+    )  # the network is in order, so there is no warning
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def has_one_output(name: str, weights: str) -> bool:
 
 
 def _stated(weights: str, output: str | None) -> tuple[str, Output | None]:
-    """What is said of the outputs, in the weights or beside them; raises `InputError` where both say something else."""
+    """The output kind stated in the weights or beside them; raises `InputError` if the two disagree."""
     plain, said = stated_output(weights)
     given = said if output is None else Output.of(output)
     if said not in (None, given):

@@ -1,4 +1,4 @@
-"""What is said of a network is true of the way from the pixels to the score, not of everything that it holds."""
+"""Coverage counts only the layers between the pixels and the score, not every layer of the network."""
 
 from __future__ import annotations
 

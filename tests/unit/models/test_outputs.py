@@ -249,7 +249,7 @@ def test_each_class_has_its_own_sigmoid(many: Classifier, folder: Path, x: Tenso
 
 
 def test_rise_averages_the_classs_own_sigmoid(many: Classifier, x: Tensor) -> None:
-    """The masks are drawn again here from what RISE is said to draw: the sum is linear in the probabilities."""
+    """The test draws the masks itself, as the RISE paper defines them: the sum is linear in the probabilities."""
     found = xai.attribute(many, x[:1], "rise", targets=2, masks=24)
     seen: list[Tensor] = []
     handle = many.module.register_forward_hook(lambda _m, args, _out: seen.append(args[0].clone()))

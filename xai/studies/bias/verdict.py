@@ -28,16 +28,20 @@ DONE = {
 
 
 def verdict(audit: Audit) -> str:
-    """Does it decide by the cue? By the reliance on it and the answers that flip, with their intervals, and the shape.
+    """Does the network decide by the cue? One sentence, from the reliance and the flips with their intervals.
 
-    "decides by": the lower end of the reliance or of the flips is at least `DECIDES`, and the reliance is not below
-    that on the shape. "leans on": the reliance's lower end is at least `LEANS`. "decides by shape": the shape's lower
-    end is at least `DECIDES`, "not by" the cue: that interval lies above the cue's; where most answers flip all the
-    same, both reliances are told. "leans on" also where only the flips' lower end is at least `LEANS`: answers that are
-    unsure flip by small shifts, and they flip. "does not rely on": both intervals end below `LEANS`; "no clear
-    reliance": both end below `DECIDES`; where one does not, the images are too few to tell. Of one image there is no
-    interval, and so nothing sure. A network that has learned nothing (see `learned`) relies on nothing, which is told.
-    Without counterfactuals only the gap is told, as a difference where its interval leaves out 0 (see `differs`).
+    - "decides by": the lower end of the reliance or of the flips is at least `DECIDES`, and the reliance is not below
+      the reliance on the shape.
+    - "leans on": the lower end of the reliance, or only that of the flips, is at least `LEANS`. Small shifts flip
+      answers that are unsure.
+    - "decides by shape": the lower end for the shape is at least `DECIDES`. "not by" the cue: that interval lies above
+      the cue's. If most answers flip all the same, the sentence gives both reliances.
+    - "does not rely on": both intervals end below `LEANS`. "no clear reliance": both end below `DECIDES`; if one does
+      not, there are too few images to decide.
+
+    One image has no interval, so nothing is certain. A network that has learned nothing (see `learned`) relies on
+    nothing, and the sentence says so. Without counterfactuals the sentence gives only the gap between groups, as a
+    difference if its interval excludes 0 (see `differs`).
     """
     worst = audit.worst
     right = round(worst.accuracy.mean * worst.accuracy.n)
